@@ -1,0 +1,61 @@
+import type Database from "better-sqlite3";
+
+/**
+ * What keeps its data beside the database (the file system) and takes part in every group commit. A commit runs:
+ *
+ *   1. `await prepare()`   write out bulk data that somebody waits for (data LU), leaving rows to be updated
+ *   2. `seal()`            synchronous: write every dirty row into the open transaction; then SQLite COMMIT, and the next
+ *                          transaction is open at once; the returned buffers become the record's sidecar
+ *   3. `await settle()`    data that rows of this commit point at is flushed (data LU)
+ *   4. the log record is appended and flushed (metadata LU)
+ *   5. `durable(seq)`      then every waiter is answered
+ *
+ * Only one commit is between 1 and 5 at a time; changes meanwhile go into the next.
+ */
+export interface CommitParticipant {
+  prepare(): Promise<void>;
+  seal(): readonly Buffer[];
+  settle(): Promise<void>;
+  durable(seq: number): void;
+  /**
+   * Called before a checkpoint would drop log records up to and including `seq`: the sidecars that are still needed must be
+   * made unnecessary (their data written home, in a commit). May do nothing when there are none.
+   */
+  releaseSidecars(seq: number): Promise<void>;
+  /** The oldest record whose sidecar is still needed at recovery; Infinity when there is none. */
+  oldestSidecar(): number;
+}
+
+/** For a page store without data beside it. */
+export const NO_PARTICIPANT: CommitParticipant = {
+  prepare: async () => {},
+  seal: () => [],
+  settle: async () => {},
+  durable: () => {},
+  releaseSidecars: async () => {},
+  oldestSidecar: () => Number.POSITIVE_INFINITY,
+};
+
+/** A SQLite database whose pages and log live on an LU. SQLite itself works on a scratch copy that can be thrown away at any time. */
+export interface PageStore {
+  /** A transaction is always open. Change rows synchronously, then `await durable()`. Never BEGIN or COMMIT by hand. */
+  readonly db: Database.Database;
+  /** The last record that is durable. */
+  readonly durableSeq: number;
+  /** Set once, before the first change. */
+  join(participant: CommitParticipant): void;
+  /**
+   * Resolves when everything that was applied to `db` before this call is on the LU. Calls share commits.
+   * After a failed commit every call rejects (EIO) and nothing more is written: the owner must stop the service.
+   */
+  durable(): Promise<void>;
+  /**
+   * Pages that may still be added before SQLite would say SQLITE_FULL, with a reserve held back. A caller refuses (ENOSPC) before it
+   * begins an operation that grows the database; after SQLITE_FULL the open transaction could not be trusted.
+   */
+  freePages(): number;
+  /** Bring the page area up to date and drop the log before it. Runs by itself when the log fills; here for tests and for close. */
+  checkpoint(): Promise<void>;
+  /** Commit, checkpoint, release, remove the scratch copy. */
+  close(): Promise<void>;
+}
