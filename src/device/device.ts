@@ -24,6 +24,8 @@ export interface BlockDevice {
   write(source: Buffer, position: number): Promise<void>;
   /** Several buffers on to one contiguous range of the device. */
   writev(sources: readonly Buffer[], position: number): Promise<void>;
+  /** As `writev`, and this range is durable when it resolves (O_DSYNC, FUA), without waiting for other unflushed writes. */
+  writeThrough(sources: readonly Buffer[], position: number): Promise<void>;
   /** Everything written before this call is durable when it resolves. */
   flush(): Promise<void>;
   /** Releases the lock and the descriptor. Waits for I/O in flight. Idempotent. */

@@ -35,6 +35,8 @@ export interface LogicalUnit {
   readv(targets: readonly Buffer[], at: LuByte): Promise<void>;
   write(source: Buffer, at: LuByte): Promise<void>;
   writev(sources: readonly Buffer[], at: LuByte): Promise<void>;
+  /** As `writev`, and this range is durable when it resolves, without waiting for other unflushed writes (FUA). */
+  writeThrough(sources: readonly Buffer[], at: LuByte): Promise<void>;
   /** Everything whose write resolved before this call is durable when it resolves. Concurrent flushes share one. */
   flush(): Promise<void>;
   /**

@@ -1,0 +1,53 @@
+import type { FileKind } from "./vfs.js";
+
+/**
+ * One inode in memory: the authority while it is cached; its row follows at the next commit when it is dirty. Times are split into
+ * whole seconds and nanoseconds. Inode numbers are never reused.
+ */
+export class Inode {
+  mode = 0;
+  nlink = 0;
+  uid = 0;
+  gid = 0;
+  rdevMajor = 0;
+  rdevMinor = 0;
+  /** As clients see it: includes what unstable writes have added. */
+  sizeBytes = 0;
+  /** What the row says: runs with written-back data, so that a crash shows an unstable write whole or not at all. */
+  durableSizeBytes = 0;
+  /** Blocks allocated on the data LU and blocks that wait dirty without a place yet. */
+  usedBlocks = 0;
+  atimeSeconds = 0;
+  atimeNanoseconds = 0;
+  mtimeSeconds = 0;
+  mtimeNanoseconds = 0;
+  ctimeSeconds = 0;
+  ctimeNanoseconds = 0;
+  /** Directories: the parent's inode number; the next cookie to give out. */
+  parentIno = 0;
+  nextCookie = 3;
+  /** Symlinks. */
+  linkTarget: Buffer | null = null;
+  /** Set by an exclusive create, compared when it is repeated (RFC 1813 section 3.3.8). */
+  exclusiveVerifier: Buffer | null = null;
+  /** The row must be written at the next commit. Set through InodeTable.markDirty. */
+  dirty = false;
+  /** nlink is 0 and the row is gone: handles are stale. */
+  dead = false;
+  /** State of the contents layer; null while it has none (then the inode may leave the cache). */
+  contents: object | null = null;
+
+  constructor(
+    readonly ino: number,
+    readonly generation: number,
+    readonly kind: FileKind,
+  ) {}
+}
+
+/** The part of the inode table that the contents layer needs. */
+export interface InodeMarks {
+  /** The row will be written at the next seal. */
+  markDirty(inode: Inode): void;
+  /** Load by number, also when it is not cached; null when there is no such row. For recovery and orphans. */
+  load(ino: number): Inode | null;
+}
