@@ -25,6 +25,8 @@ export class Inode {
   ctimeNanoseconds = 0;
   /** Directories: the parent's inode number; the next cookie to give out. */
   parentIno = 0;
+  /** Directories: the cookie of the entry that names this one in its parent; 0 for the root. Exact, since a directory has one link. */
+  parentCookie = 0;
   nextCookie = 3;
   /** Symlinks. */
   linkTarget: Buffer | null = null;
@@ -32,6 +34,8 @@ export class Inode {
   exclusiveVerifier: Buffer | null = null;
   /** The row must be written at the next commit. Set through InodeTable.markDirty. */
   dirty = false;
+  /** Looked at since the hand of the inode table's clock last passed. */
+  recentlyUsed = false;
   /** nlink is 0 and the row is gone: handles are stale. */
   dead = false;
   /** State of the contents layer; null while it has none (then the inode may leave the cache). */

@@ -17,6 +17,8 @@ export type Errno =
   | "ENOTDIR"
   | "ENOTEMPTY"
   | "ENOTSUP"
+  /** Not POSIX: the guard of a setattr does not match (RFC 1813 section 3.3.2). */
+  | "ENOTSYNC"
   | "ENXIO"
   | "EPERM"
   | "EROFS"

@@ -1,0 +1,144 @@
+import { AssertionError } from "../lib/assert.js";
+import type { Clock, Time } from "../lib/clock.js";
+import { messageOf, StorageError } from "../lib/errors.js";
+import type { Logger } from "../lib/log.js";
+import type { Random } from "../lib/prng.js";
+import type { PageStore } from "../pagestore/contract.js";
+import { touchModified } from "./attributes.js";
+import type { Contents } from "./contents-contract.js";
+import type { DirentTable } from "./dirent-table.js";
+import type { Inode } from "./inode.js";
+import type { InodeTable } from "./inode-table.js";
+import { type FileId, FileKind } from "./vfs.js";
+
+/** Pages held back from operations that grow the metadata, so that removing and truncating go on when the LU is full. */
+export const METADATA_RESERVE_PAGES = 64;
+/** Rows of new inodes wait in memory until the seal; so many fit a page at least. */
+const INODES_PER_PAGE = 16;
+/** One operation splits at most so many pages: two B-trees of entries, one of inodes, with their parents. */
+const PAGES_PER_OPERATION = 8;
+/** The count of free pages is asked for again after at most so many operations. */
+const OPERATIONS_PER_COUNT_MAX = 256;
+
+export interface CoreParts {
+  readonly store: PageStore;
+  readonly contents: Contents;
+  readonly inodes: InodeTable;
+  readonly dirents: DirentTable;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  /** Called once, when the file system stops serving. */
+  readonly onFailed: (error: StorageError) => void;
+}
+
+/** What every operation stands on: the tables, the contents layer, the store, and the state "failed". */
+export class Core {
+  readonly store: PageStore;
+  readonly contents: Contents;
+  readonly inodes: InodeTable;
+  readonly dirents: DirentTable;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  failed: StorageError | null = null;
+  readonly #onFailed: (error: StorageError) => void;
+  #operationsUntilCount = 0;
+
+  constructor(parts: CoreParts) {
+    this.store = parts.store;
+    this.contents = parts.contents;
+    this.inodes = parts.inodes;
+    this.dirents = parts.dirents;
+    this.clock = parts.clock;
+    this.random = parts.random;
+    this.log = parts.log;
+    this.#onFailed = parts.onFailed;
+  }
+
+  /** @throws StorageError EIO after the store has failed, or after close */
+  requireAlive(): void {
+    if (this.failed !== null) throw new StorageError("EIO", "the file system has stopped", {}, this.failed);
+  }
+
+  /** @throws StorageError ESTALE, ENOTDIR, EIO */
+  directory(id: FileId): Inode {
+    const inode = this.inode(id);
+    if (inode.kind !== FileKind.directory) throw new StorageError("ENOTDIR", "not a directory");
+    return inode;
+  }
+
+  /** @throws StorageError ESTALE, EISDIR, EINVAL for what is neither file nor directory, EIO */
+  regularFile(id: FileId): Inode {
+    const inode = this.inode(id);
+    if (inode.kind === FileKind.file) return inode;
+    if (inode.kind === FileKind.directory) throw new StorageError("EISDIR", "a directory");
+    throw new StorageError("EINVAL", "not a regular file");
+  }
+
+  /** @throws StorageError ESTALE, EIO */
+  inode(id: FileId): Inode {
+    this.requireAlive();
+    return this.inodes.resolve(id);
+  }
+
+  now(): Time {
+    return this.clock.wallTime();
+  }
+
+  /** Before an operation that adds rows. @throws StorageError ENOSPC, and nothing has changed */
+  requireMetadataSpace(): void {
+    if (this.#operationsUntilCount > 0) {
+      this.#operationsUntilCount--;
+      return;
+    }
+    const promised = METADATA_RESERVE_PAGES + Math.ceil(this.inodes.dirtyCount / INODES_PER_PAGE);
+    const spare = this.store.freePages() - promised;
+    if (spare < PAGES_PER_OPERATION) throw new StorageError("ENOSPC", "the metadata LU is full");
+    this.#operationsUntilCount = Math.min(OPERATIONS_PER_COUNT_MAX, Math.floor(spare / PAGES_PER_OPERATION)) - 1;
+  }
+
+  /**
+   * Change rows and inodes, in one synchronous piece. Everything was checked before: what throws now is a broken database or our own
+   * mistake, and the open transaction holds half of a change. Nothing of it may become durable, so the file system stops.
+   */
+  apply<T>(change: () => T): T {
+    try {
+      return change();
+    } catch (error) {
+      if (error instanceof AssertionError) throw error;
+      throw this.fail(error);
+    }
+  }
+
+  /** Entries of the directory have changed. */
+  touchDirectory(directory: Inode, now: Time): void {
+    touchModified(directory, now);
+    this.inodes.markDirty(directory);
+  }
+
+  /** The last name is gone: the handle is stale from now on, and the space is freed. */
+  drop(inode: Inode): void {
+    inode.nlink = 0;
+    this.inodes.remove(inode);
+    if (inode.kind === FileKind.directory) this.dirents.names.forgetDirectory(inode.ino);
+    if (inode.kind === FileKind.file) this.contents.discard(inode);
+  }
+
+  /** Everything applied so far is on the LU when it resolves. @throws StorageError EIO */
+  async durable(): Promise<void> {
+    try {
+      await this.store.durable();
+    } catch (error) {
+      throw this.fail(error);
+    }
+  }
+
+  /** Stop serving. @returns the error to answer with */
+  fail(cause: unknown): StorageError {
+    if (this.failed !== null) return this.failed;
+    this.failed = new StorageError("EIO", "the file system has stopped", { cause: messageOf(cause) }, cause);
+    this.#onFailed(this.failed);
+    return this.failed;
+  }
+}

@@ -1,0 +1,109 @@
+import type Database from "better-sqlite3";
+import type { Time } from "../lib/clock.js";
+import { StorageError } from "../lib/errors.js";
+import type { Core } from "./core.js";
+import type { Inode } from "./inode.js";
+import { FileKind } from "./vfs.js";
+
+/** One name of one regular file: the table of file metadata (file name, head address, volume, owner, update time). */
+export interface FileRow {
+  /** Hand it back as `after` to go on behind this row. */
+  readonly position: string;
+  readonly ino: number;
+  readonly name: Buffer;
+  /** From the root, beginning with "/"; bytes, as the names are. */
+  readonly path: Buffer;
+  /** Of the first block, in bytes from the start of the volume; -1 when nothing is allocated. */
+  readonly headAddress: number;
+  /** Name of the data LU. */
+  readonly volume: string;
+  readonly ownerUid: number;
+  readonly sizeBytes: number;
+  readonly updated: Time;
+}
+
+export interface ListFilesOptions {
+  /** `position` of the last row of the page before; absent: from the start. */
+  readonly after?: string;
+  readonly limit: number;
+}
+
+type ListedRow = readonly [parent: number, cookie: number, name: Buffer, ino: number];
+
+/**
+ * All regular files of a file system, page by page, in the order (directory, cookie): no tree walk, so a page costs the same wherever it
+ * is. A file with several links is listed under each name. Names that come and go between two pages do no harm.
+ */
+export class FileLister {
+  readonly #page: Database.Statement<[number, number, number, number], ListedRow>;
+
+  constructor(
+    readonly core: Core,
+    readonly volume: string,
+  ) {
+    // The rows of the inode table lag behind by what is not sealed yet; the kind of a row never changes, and new ones come at the seal.
+    this.#page = core.store.db
+      .prepare<[number, number, number, number], ListedRow>(
+        `SELECT d.parent, d.cookie, d.name, d.ino FROM dirent AS d INDEXED BY dirent_by_cookie
+         JOIN inode AS i ON i.ino = d.ino
+         WHERE (d.parent, d.cookie) > (?, ?) AND i.kind = ? ORDER BY d.parent, d.cookie LIMIT ?`,
+      )
+      .raw();
+  }
+
+  /** @throws StorageError EINVAL for a position that no row had, EIO */
+  list(options: ListFilesOptions): FileRow[] {
+    this.core.requireAlive();
+    this.core.inodes.flushDirty();
+    const [parent, cookie] = parsePosition(options.after);
+    const rows = this.#page.all(parent, cookie, FileKind.file, options.limit);
+    const paths = new Map<number, Buffer>();
+    return rows.map((row) => this.#row(row, paths));
+  }
+
+  #row(row: ListedRow, paths: Map<number, Buffer>): FileRow {
+    const [parent, cookie, name, ino] = row;
+    const inode = this.core.inodes.child(ino);
+    return {
+      position: `${parent}.${cookie}`,
+      ino,
+      name,
+      path: Buffer.concat([this.#pathOf(parent, paths), name]),
+      headAddress: this.core.contents.headAddress(ino),
+      volume: this.volume,
+      ownerUid: inode.uid,
+      sizeBytes: inode.sizeBytes,
+      updated: { seconds: inode.mtimeSeconds, nanoseconds: inode.mtimeNanoseconds },
+    };
+  }
+
+  /** Ends with "/". Each directory of a page is looked up once. */
+  #pathOf(directory: number, paths: Map<number, Buffer>): Buffer {
+    const chain: Inode[] = [];
+    let inode = this.core.inodes.child(directory);
+    while (inode.parentIno !== inode.ino && !paths.has(inode.ino)) {
+      chain.push(inode);
+      inode = this.core.inodes.child(inode.parentIno);
+    }
+    let path = paths.get(inode.ino) ?? Buffer.from("/");
+    for (const step of chain.reverse()) {
+      path = Buffer.concat([path, this.#nameOf(step), Buffer.from("/")]);
+      paths.set(step.ino, path);
+    }
+    return path;
+  }
+
+  #nameOf(directory: Inode): Buffer {
+    const name = this.core.dirents.nameAt(directory.parentIno, directory.parentCookie);
+    if (name === undefined)
+      throw new StorageError("EIO", "a directory has no entry in its parent", { ino: directory.ino });
+    return name;
+  }
+}
+
+function parsePosition(after: string | undefined): readonly [parent: number, cookie: number] {
+  if (after === undefined) return [0, 0];
+  const match = /^(\d{1,15})\.(\d{1,15})$/.exec(after);
+  if (match === null) throw new StorageError("EINVAL", "not a position of this list");
+  return [Number(match[1]), Number(match[2])];
+}

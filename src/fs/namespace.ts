@@ -1,0 +1,299 @@
+import type { CancelTimer, Clock, Time } from "../lib/clock.js";
+import { messageOf, StorageError } from "../lib/errors.js";
+import type { Logger } from "../lib/log.js";
+import type { Random } from "../lib/prng.js";
+import { BLOCK_BYTES } from "../lib/units.js";
+import type { CommitParticipant, PageStore } from "../pagestore/contract.js";
+import { type CheckOptions, type CheckReport, NamespaceCheck } from "./check.js";
+import type { Contents, ContentsFault } from "./contents-contract.js";
+import { Core, METADATA_RESERVE_PAGES } from "./core.js";
+import type { DirentTable } from "./dirent-table.js";
+import type { InodeTable } from "./inode-table.js";
+import { FileLister, type FileRow, type ListFilesOptions } from "./list-files.js";
+import { MetaKey, type MetaTable } from "./meta.js";
+import * as creating from "./ops/create.js";
+import * as data from "./ops/data.js";
+import * as linking from "./ops/link.js";
+import * as look from "./ops/look.js";
+import { readdir } from "./ops/readdir.js";
+import { rename } from "./ops/rename.js";
+import { setattr } from "./ops/setattr.js";
+import { ROOT_INO } from "./schema.js";
+import type {
+  Attributes,
+  Change,
+  Created,
+  CreateHow,
+  Credentials,
+  DirectoryPage,
+  FileId,
+  FileKind,
+  FileSystem,
+  ReadResult,
+  SetAttributes,
+  SpaceUsage,
+  Stability,
+  WriteResult,
+} from "./vfs.js";
+
+/** The contents layer as the file system runs it. */
+export interface ContentsLayer extends Contents, CommitParticipant {
+  /** Extents, space and sizes against each other; reads only. */
+  check(): AsyncIterable<ContentsFault>;
+  /** Write back everything that is dirty; the page store commits it as it closes. */
+  close(): Promise<void>;
+}
+
+/** What the owner of a file system should hear of. */
+export type FileSystemEvent = { readonly kind: "failed"; readonly error: StorageError };
+
+export interface FileSystemStatistics {
+  readonly inodes: number;
+  readonly inodesCached: number;
+  readonly inodesDirty: number;
+  readonly inodeMisses: number;
+  readonly nameHits: number;
+  readonly nameMisses: number;
+}
+
+/** A file system that is served, with what only its owner may ask. */
+export interface MountedFileSystem extends FileSystem {
+  readonly failed: StorageError | null;
+  /** Settings are text, kept with the file system; the keys are the caller's. */
+  getSetting(key: string): string | undefined;
+  /** Durable when it resolves. */
+  setSetting(key: string, value: string): Promise<void>;
+  /** Prove it consistent while it serves; nothing is mended. */
+  check(options?: CheckOptions): Promise<CheckReport>;
+  listFiles(options: ListFilesOptions): FileRow[];
+  statistics(): FileSystemStatistics;
+  /** Write back, commit and let go of the LUs' use. Every operation is EIO afterwards. */
+  close(): Promise<void>;
+}
+
+export interface NamespaceParts {
+  readonly store: PageStore;
+  readonly contents: ContentsLayer;
+  readonly meta: MetaTable;
+  readonly inodes: InodeTable;
+  readonly dirents: DirentTable;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  readonly writeVerifier: Buffer;
+  /** Name of the data LU. */
+  readonly volume: string;
+  readonly onEvent?: (event: FileSystemEvent) => void;
+}
+
+/**
+ * Times that reads moved and unstable writes wait in memory for the next commit. When none comes, this long.
+ * It bounds what a crash takes back, and the memory of dirty inodes.
+ */
+const LAZY_COMMIT_MS = 5000;
+
+/** A file costs an inode row and two entries: what the free pages of the metadata LU would hold. */
+const FILES_PER_PAGE = 12;
+
+/** One mounted file system: the operations (ops/, one file a group) on one core. */
+export class Namespace implements MountedFileSystem {
+  readonly id: number;
+  readonly name: string;
+  readonly root: FileId;
+  readonly handleKey: Buffer;
+  readonly writeVerifier: Buffer;
+  readonly #core: Core;
+  readonly #contents: ContentsLayer;
+  readonly #meta: MetaTable;
+  readonly #files: FileLister;
+  #cancelLazyCommit: CancelTimer = () => {};
+  #closed = false;
+
+  constructor(parts: NamespaceParts) {
+    this.#meta = parts.meta;
+    this.#contents = parts.contents;
+    this.writeVerifier = parts.writeVerifier;
+    this.id = parts.meta.number(MetaKey.id);
+    this.name = parts.meta.required(MetaKey.name).toString("utf8");
+    this.handleKey = parts.meta.required(MetaKey.handleKey);
+    const root = parts.inodes.child(ROOT_INO);
+    this.root = { ino: root.ino, generation: root.generation };
+    const onFailed = (error: StorageError) => {
+      parts.log.error({ fileSystem: this.name, ...error.detail }, "file system stopped: nothing more is written");
+      parts.onEvent?.({ kind: "failed", error });
+    };
+    this.#core = new Core({ ...parts, onFailed });
+    this.#files = new FileLister(this.#core, parts.volume);
+    this.#scheduleLazyCommit();
+  }
+
+  get failed(): StorageError | null {
+    return this.#core.failed;
+  }
+
+  getattr(id: FileId): Attributes {
+    return look.getattr(this.#core, id);
+  }
+
+  setattr(cred: Credentials, id: FileId, set: SetAttributes, guardCtime?: Time): Promise<Change> {
+    return setattr(this.#core, cred, id, set, guardCtime);
+  }
+
+  access(cred: Credentials, id: FileId, wanted: number): { granted: number; attributes: Attributes } {
+    return look.access(this.#core, cred, id, wanted);
+  }
+
+  lookup(cred: Credentials, directory: FileId, name: Buffer): Attributes {
+    return look.lookup(this.#core, cred, directory, name);
+  }
+
+  readlink(_cred: Credentials, id: FileId): { target: Buffer; attributes: Attributes } {
+    return look.readlink(this.#core, id);
+  }
+
+  read(cred: Credentials, id: FileId, offset: number, target: Buffer): ReadResult | Promise<ReadResult> {
+    return data.read(this.#core, cred, id, offset, target);
+  }
+
+  write(
+    cred: Credentials,
+    id: FileId,
+    offset: number,
+    source: Buffer,
+    stability: Stability,
+  ): WriteResult | Promise<WriteResult> {
+    return data.write(this.#core, cred, id, offset, source, stability);
+  }
+
+  commit(_cred: Credentials, id: FileId, offset: number, count: number): Promise<Change> {
+    return data.commit(this.#core, id, offset, count);
+  }
+
+  create(cred: Credentials, directory: FileId, name: Buffer, how: CreateHow): Promise<Created> {
+    return creating.create(this.#core, cred, directory, name, how);
+  }
+
+  mkdir(cred: Credentials, directory: FileId, name: Buffer, set: SetAttributes): Promise<Created> {
+    return creating.mkdir(this.#core, cred, directory, name, set);
+  }
+
+  symlink(cred: Credentials, directory: FileId, name: Buffer, target: Buffer, set: SetAttributes): Promise<Created> {
+    return creating.symlink(this.#core, cred, directory, name, target, set);
+  }
+
+  mknod(
+    cred: Credentials,
+    directory: FileId,
+    name: Buffer,
+    kind: FileKind,
+    rdev: { major: number; minor: number },
+    set: SetAttributes,
+  ): Promise<Created> {
+    return creating.mknod(this.#core, cred, directory, name, kind, rdev, set);
+  }
+
+  link(
+    cred: Credentials,
+    id: FileId,
+    directory: FileId,
+    name: Buffer,
+  ): Promise<{ file: Attributes; directory: Change }> {
+    return linking.link(this.#core, cred, id, directory, name);
+  }
+
+  remove(cred: Credentials, directory: FileId, name: Buffer): Promise<Change> {
+    return linking.remove(this.#core, cred, directory, name);
+  }
+
+  rmdir(cred: Credentials, directory: FileId, name: Buffer): Promise<Change> {
+    return linking.rmdir(this.#core, cred, directory, name);
+  }
+
+  rename(
+    cred: Credentials,
+    from: FileId,
+    fromName: Buffer,
+    to: FileId,
+    toName: Buffer,
+  ): Promise<{ from: Change; to: Change }> {
+    return rename(this.#core, cred, from, fromName, to, toName);
+  }
+
+  readdir(cred: Credentials, directory: FileId, cookie: number, limit: number, withAttributes: boolean): DirectoryPage {
+    return readdir(this.#core, cred, directory, cookie, limit, withAttributes);
+  }
+
+  space(): SpaceUsage {
+    this.#core.requireAlive();
+    const { totalBlocks, freeBlocks } = this.#contents.space();
+    const freePages = Math.max(0, this.#core.store.freePages() - METADATA_RESERVE_PAGES);
+    const freeFiles = freePages * FILES_PER_PAGE;
+    return {
+      totalBytes: totalBlocks * BLOCK_BYTES,
+      freeBytes: freeBlocks * BLOCK_BYTES,
+      availableBytes: freeBlocks * BLOCK_BYTES,
+      totalFiles: this.#core.inodes.inodeCount + freeFiles,
+      freeFiles,
+    };
+  }
+
+  getSetting(key: string): string | undefined {
+    this.#core.requireAlive();
+    return this.#meta.text(MetaKey.settingPrefix + key);
+  }
+
+  async setSetting(key: string, value: string): Promise<void> {
+    this.#core.requireAlive();
+    this.#core.requireMetadataSpace();
+    this.#core.apply(() => this.#meta.put(MetaKey.settingPrefix + key, value));
+    await this.#core.durable();
+  }
+
+  async check(options: CheckOptions = {}): Promise<CheckReport> {
+    this.#core.requireAlive();
+    return await new NamespaceCheck(this.#core, options).run(this.#contents.check());
+  }
+
+  listFiles(options: ListFilesOptions): FileRow[] {
+    return this.#files.list(options);
+  }
+
+  statistics(): FileSystemStatistics {
+    const { inodes, dirents } = this.#core;
+    return {
+      inodes: inodes.inodeCount,
+      inodesCached: inodes.cachedCount,
+      inodesDirty: inodes.dirtyCount,
+      inodeMisses: inodes.misses,
+      nameHits: dirents.names.hits,
+      nameMisses: dirents.names.misses,
+    };
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#cancelLazyCommit();
+    const failedBefore = this.#core.failed !== null;
+    this.#core.failed ??= new StorageError("EIO", "the file system is closed");
+    // After a failure nothing more is written, and the next mount must have another verifier.
+    if (!failedBefore) {
+      await this.#contents.close();
+      this.#meta.put(MetaKey.cleanVerifier, this.writeVerifier);
+    }
+    await this.#core.store.close();
+  }
+
+  #scheduleLazyCommit(): void {
+    this.#cancelLazyCommit = this.#core.clock.after(LAZY_COMMIT_MS, () => this.#lazyCommit());
+  }
+
+  #lazyCommit(): void {
+    if (this.#closed || this.#core.failed !== null) return;
+    this.#scheduleLazyCommit();
+    if (this.#core.inodes.dirtyCount === 0) return;
+    this.#core
+      .durable()
+      .catch((error: unknown) => this.#core.log.debug({ error: messageOf(error) }, "lazy commit failed"));
+  }
+}
