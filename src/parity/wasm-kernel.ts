@@ -42,17 +42,23 @@ export class WasmKernel implements ParityKernel {
     const [a, b, c, d, e] = sources as readonly [number, number, number, number, number];
     switch (sources.length) {
       case 1:
-        return this.#exports.copy(target, a, byteCount);
+        this.#exports.copy(target, a, byteCount);
+        break;
       case 2:
-        return this.#exports.xor2(target, a, b, byteCount);
+        this.#exports.xor2(target, a, b, byteCount);
+        break;
       case 3:
-        return this.#exports.xor3(target, a, b, c, byteCount);
+        this.#exports.xor3(target, a, b, c, byteCount);
+        break;
       case 4:
-        return this.#exports.xor4(target, a, b, c, d, byteCount);
+        this.#exports.xor4(target, a, b, c, d, byteCount);
+        break;
       case 5:
-        return this.#exports.xor5(target, a, b, c, d, e, byteCount);
+        this.#exports.xor5(target, a, b, c, d, e, byteCount);
+        break;
       default:
-        return this.#xorMany(target, sources, byteCount);
+        this.#xorMany(target, sources, byteCount);
+        break;
     }
   }
 
