@@ -1,0 +1,155 @@
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Command, Option } from "commander";
+import type { StatusReport } from "../../control/types.js";
+import { KIB } from "../../lib/units.js";
+import { ApiClient } from "../client.js";
+import { countArgument, jsonOption, levelArgument, sizeArgument } from "../context.js";
+import { CliError, UsageError } from "../errors.js";
+import { diskNumber, Output } from "../output.js";
+import { daemonAnswers } from "../rig/daemon.js";
+import { readRig, rigPaths } from "../rig/record.js";
+import { type RigReport, rigDown, rigReport, rigUp } from "../rig/up.js";
+import { printStatus } from "./status.js";
+
+export function rigCommand(): Command {
+  return new Command("rig")
+    .description("a whole cabinet out of files, to try and to test against")
+    .addCommand(up())
+    .addCommand(down())
+    .addCommand(status());
+}
+
+function dirOption(): Option {
+  return new Option("--dir <dir>", "the rig's folder").makeOptionMandatory();
+}
+
+interface UpArguments {
+  readonly dir: string;
+  readonly nodes: number;
+  readonly disks?: number;
+  readonly diskSize?: number;
+  readonly raid?: 1 | 5;
+  readonly loop?: true;
+  readonly nfsPort?: number;
+  readonly foreground?: true;
+  readonly json?: true;
+}
+
+function up(): Command {
+  return new Command("up")
+    .description("make a rig, or bring one up again with the data that was there")
+    .addOption(dirOption())
+    .addOption(new Option("--nodes <count>", "daemons").argParser(countArgument(1, 2)).default(1))
+    .addOption(new Option("--disks <count>", "disk files (default: 5)").argParser(countArgument(2, 64)))
+    .addOption(new Option("--disk-size <size>", "of each, sparse (default: 1G)").argParser(sizeArgument))
+    .addOption(new Option("--raid <level>", "of the file system's data: 5 or 1 (default: 5)").argParser(levelArgument))
+    .option("--loop", "put loop devices over the files (root)")
+    .addOption(
+      new Option("--nfs-port <port>", "on 127.0.0.1 (default: a free one, remembered)").argParser(
+        countArgument(1, 65535),
+      ),
+    )
+    .option("--foreground", "stay until Ctrl-C, then stop the rig")
+    .addOption(jsonOption())
+    .addHelpText("after", "\nWith a disk file moved away it comes up degraded and says so.")
+    .action(async (options: UpArguments) => {
+      if (options.nodes === 2)
+        throw new UsageError("--nodes 2 needs failover, which this version does not have: use --nodes 1");
+      const dir = path.resolve(options.dir);
+      const status = await rigUp({
+        dir,
+        diskCount: options.disks,
+        diskBytes: wholeBlocks(options.diskSize),
+        level: options.raid,
+        loop: options.loop,
+        nfsPort: options.nfsPort,
+      });
+      const out = new Output(options.json === true);
+      const report = rigReport(dir, status);
+      out.result(report, () => printUp(out, report, status, options.foreground === true));
+      if (options.foreground === true) await stay(dir, out);
+    });
+}
+
+function wholeBlocks(bytes: number | undefined): number | undefined {
+  if (bytes === undefined || bytes % (4 * KIB) === 0) return bytes;
+  throw new UsageError("--disk-size wants a multiple of 4K");
+}
+
+function printUp(out: Output, report: RigReport, status: StatusReport, foreground: boolean): void {
+  const count = status.disks.length;
+  out.line(`The rig in ${report.dir} is up: ${count} disks, state ${status.state}, process ${status.pid}.`);
+  for (const warning of status.warnings) out.line(`warning: ${warning}`);
+  for (const { number, path, state } of status.disks) {
+    if (state !== "online") out.line(`  disk ${diskNumber(number)} is ${state}: ${path}`);
+  }
+  for (const entry of report.exports) printMounting(out, entry, report.service);
+  out.line();
+  out.line(`Look at it:   npx stripeward status --dir ${report.dir}`);
+  out.line(foreground ? "Stop it:      Ctrl-C" : `Stop it:      npx stripeward rig down --dir ${report.dir}`);
+}
+
+/** A kernel mount needs root; libnfs needs nothing. The lock protocol is not served yet, hence nolock. */
+function printMounting(
+  out: Output,
+  entry: { path: string; url: string },
+  { host, nfsPort }: RigReport["service"],
+): void {
+  const options = `vers=3,proto=tcp,nolock,port=${nfsPort},mountport=${nfsPort},mountproto=tcp`;
+  out.line();
+  out.line(`Mount ${entry.path}:  sudo mount -t nfs -o ${options} ${host}:${entry.path} /mnt`);
+  out.line(`Without root: nfs-ls '${entry.url}'`);
+  out.line(`              nfs-cp FILE '${entry.url.replace("?", "/FILE?")}'`);
+}
+
+/** Until Ctrl-C; then everything is stopped. When the daemon goes by itself, that is an error. */
+async function stay(dir: string, out: Output): Promise<void> {
+  let asked = false;
+  const ask = () => {
+    asked = true;
+  };
+  process.on("SIGINT", ask);
+  process.on("SIGTERM", ask);
+  const record = readRig(dir);
+  while (!asked && (await daemonAnswers(record))) await sleep(200);
+  const outcome = await rigDown(dir);
+  if (!asked) throw new CliError(`the daemon has ended by itself; see ${rigPaths(dir).log}`);
+  if (!out.json) out.line(outcome === "killed" ? "The rig had to be killed." : "The rig is stopped; its data stays.");
+}
+
+function down(): Command {
+  return new Command("down")
+    .description("stop a rig; its data stays")
+    .addOption(dirOption())
+    .addOption(jsonOption())
+    .action(async ({ dir, json }: { dir: string; json?: true }) => {
+      const resolved = path.resolve(dir);
+      const outcome = await rigDown(resolved);
+      const out = new Output(json === true);
+      const sentences = {
+        absent: `The rig in ${resolved} was not running.`,
+        stopped: `The rig in ${resolved} is stopped; its data stays.`,
+        killed: `The rig in ${resolved} did not stop in time and was killed; its data stays.`,
+      };
+      out.result({ dir: resolved, outcome }, () => out.line(sentences[outcome]));
+    });
+}
+
+function status(): Command {
+  return new Command("status")
+    .description("print whether a rig is up and what it has")
+    .addOption(dirOption())
+    .addOption(jsonOption())
+    .action(async ({ dir, json }: { dir: string; json?: true }) => {
+      const resolved = path.resolve(dir);
+      const record = readRig(resolved);
+      const out = new Output(json === true);
+      if (!(await daemonAnswers(record))) {
+        out.result({ dir: resolved, running: false }, () => out.line(`The rig in ${resolved} is down.`));
+        return;
+      }
+      const report = await new ApiClient(record.socket).get<StatusReport>("/v1/status");
+      out.result({ running: true, ...rigReport(resolved, report) }, () => printStatus(out, report));
+    });
+}

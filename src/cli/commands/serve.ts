@@ -1,0 +1,49 @@
+import { spawn } from "node:child_process";
+import { constants } from "node:os";
+import { Command } from "commander";
+import { loadConfig } from "../../config/load.js";
+import { LIMITS } from "../../limits.js";
+import { jsonOption } from "../context.js";
+import { Output } from "../output.js";
+
+interface ServeOptions {
+  readonly config: string;
+  readonly check?: true;
+  readonly json?: true;
+}
+
+export function serveCommand(): Command {
+  return new Command("serve")
+    .description("run the daemon in the foreground (SIGTERM: clean stop, SIGHUP: reload)")
+    .requiredOption("--config <file>", "configuration (YAML)")
+    .option("--check", "only validate the configuration")
+    .addOption(jsonOption())
+    .action(async ({ config: file, check, json }: ServeOptions) => {
+      const config = loadConfig(file);
+      if (check === true) {
+        const out = new Output(json === true);
+        out.result(config, () => out.line(`${file}: the configuration is valid`));
+      } else if (process.env.UV_THREADPOOL_SIZE === undefined) {
+        process.exitCode = await runWithThreads();
+      } else {
+        const { runDaemon } = await import("../../main.js");
+        process.exitCode = await runDaemon(config);
+      }
+    });
+}
+
+/**
+ * libuv reads its thread count once, before the first line of ours runs (the module loader already uses the pool). So the
+ * daemon runs as a child with the count in its environment; systemd/stripeward.service and the rig set it themselves.
+ */
+function runWithThreads(): Promise<number> {
+  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+    stdio: "inherit",
+    env: { ...process.env, UV_THREADPOOL_SIZE: String(LIMITS.ioThreads) },
+  });
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => child.kill(signal));
+  return new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("exit", (code, signal) => resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])));
+  });
+}

@@ -1,0 +1,85 @@
+import path from "node:path";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { messageOf } from "../lib/errors.js";
+import { parseSize } from "../lib/size.js";
+import { ApiClient } from "./client.js";
+import { Output } from "./output.js";
+import { readRig } from "./rig/record.js";
+
+export interface CommonOptions {
+  readonly json?: true;
+  readonly dir?: string;
+  readonly socket?: string;
+}
+
+export interface Context {
+  readonly api: ApiClient;
+  readonly out: Output;
+}
+
+const DEFAULT_SOCKET = "/run/stripeward/stripeward.sock";
+
+export function jsonOption(): Option {
+  return new Option("--json", "one JSON document on stdout, nothing else there");
+}
+
+/** A command that speaks to a daemon. */
+export function withDaemonOptions(command: Command): Command {
+  return command
+    .addOption(jsonOption())
+    .addOption(new Option("--dir <dir>", "the daemon of this rig").conflicts("socket"))
+    .addOption(new Option("--socket <path>", `management socket (or STRIPEWARD_SOCKET; default ${DEFAULT_SOCKET})`));
+}
+
+export function contextOf(options: CommonOptions): Context {
+  return { api: new ApiClient(socketOf(options)), out: new Output(options.json === true) };
+}
+
+function socketOf({ dir, socket }: CommonOptions): string {
+  if (dir !== undefined) return readRig(path.resolve(dir)).socket;
+  return socket ?? process.env.STRIPEWARD_SOCKET ?? DEFAULT_SOCKET;
+}
+
+/** Argument parsers for commander: what they throw is wrong usage. */
+export function sizeArgument(text: string): number {
+  try {
+    return parseSize(text);
+  } catch (error) {
+    throw new InvalidArgumentError(messageOf(error));
+  }
+}
+
+export function sizeOrMaxArgument(text: string): number | "max" {
+  return text === "max" ? "max" : sizeArgument(text);
+}
+
+export function countArgument(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`wants a whole number from ${min} to ${max}`);
+  };
+}
+
+export function levelArgument(text: string): 1 | 5 {
+  if (text === "1") return 1;
+  if (text === "5") return 5;
+  throw new InvalidArgumentError("wants 5 or 1");
+}
+
+export function octalArgument(text: string): number {
+  if (/^[0-7]{3,4}$/.test(text)) return Number.parseInt(text, 8);
+  throw new InvalidArgumentError("wants an octal mode such as 0755");
+}
+
+/** `1`, `#001`, `1-5`, `1,2,5`: gathered over several arguments. */
+export function diskNumbersArgument(text: string, previous: readonly number[] | undefined): number[] {
+  const numbers = [...(previous ?? [])];
+  for (const part of text.split(",")) {
+    const match = /^#?(\d{1,3})(?:-#?(\d{1,3}))?$/.exec(part);
+    if (match === null) throw new InvalidArgumentError(`"${part}" is no disk number (examples: 1, #001, 1-5)`);
+    const first = Number(match[1]);
+    for (let number = first; number <= Number(match[2] ?? first); number++) numbers.push(number);
+  }
+  return numbers;
+}

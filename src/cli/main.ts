@@ -1,0 +1,87 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from "commander";
+import { ConfigError } from "../config/load.js";
+import { version } from "../control/version.js";
+import { messageOf } from "../lib/errors.js";
+import { diskCommand } from "./commands/disk.js";
+import { eventsCommand } from "./commands/events.js";
+import { exportCommand } from "./commands/export.js";
+import { fsCommand } from "./commands/fs.js";
+import { groupCommand } from "./commands/group.js";
+import { luCommand } from "./commands/lu.js";
+import { rigCommand } from "./commands/rig.js";
+import { serveCommand } from "./commands/serve.js";
+import { statusCommand } from "./commands/status.js";
+import { UsageError } from "./errors.js";
+
+const EPILOGUE = `
+Which daemon: --dir DIR (a rig), --socket PATH, or STRIPEWARD_SOCKET; by default /run/stripeward/stripeward.sock.
+Every command takes --json: one JSON document on stdout and nothing else there.
+Errors are one line on stderr; exit status 1, or 2 when the command was called wrongly.
+
+To try it, without root and without disks of your own:
+  stripeward rig up --dir rig --foreground
+`;
+
+function program(): Command {
+  const root = new Command("stripeward")
+    .description("Redundant LUs over disks, files or loop devices, a checksummed file system on them, served over NFS.")
+    .version(version(), "-V, --version", "print the version")
+    .helpOption("-h, --help", "print help")
+    .helpCommand("help [command]", "print help for a command")
+    .addHelpText("after", EPILOGUE);
+  const commands = [
+    serveCommand(),
+    statusCommand(),
+    diskCommand(),
+    groupCommand(),
+    luCommand(),
+    fsCommand(),
+    exportCommand(),
+    eventsCommand(),
+    rigCommand(),
+  ];
+  for (const command of commands) root.addCommand(command);
+  for (const command of everyCommand(root)) quieten(command);
+  return root;
+}
+
+function everyCommand(command: Command): Command[] {
+  return [command, ...command.commands.flatMap((child) => everyCommand(child))];
+}
+
+/** Commander's errors become exceptions, so that main() alone prints and exits. */
+function quieten(command: Command): void {
+  command.exitOverride().configureOutput({ outputError: () => {} });
+}
+
+async function main(): Promise<number> {
+  try {
+    await program().parseAsync(process.argv);
+    return typeof process.exitCode === "number" ? process.exitCode : 0;
+  } catch (error) {
+    return report(error);
+  }
+}
+
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return reportUsage(error);
+  if (error instanceof ConfigError) for (const line of error.lines) say(line);
+  else say(`stripeward: ${messageOf(error).replace(/\s*\n\s*/g, " ")}`);
+  return error instanceof UsageError ? 2 : 1;
+}
+
+function reportUsage(error: CommanderError): number {
+  if (error.exitCode === 0) return 0;
+  if (error.code !== "commander.help")
+    say(`stripeward: ${error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ")}`);
+  return 2;
+}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+// A reader that goes away early (`| head`) is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+process.exitCode = await main();

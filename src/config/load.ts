@@ -1,0 +1,128 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { type Document, isMap, isNode, isPair, isScalar, LineCounter, parseDocument } from "yaml";
+import type { z } from "zod";
+import { messageOf } from "../lib/errors.js";
+import { LIMITS } from "../limits.js";
+import { type Config, configSchema, knownKeys } from "./schema.js";
+import { suggest } from "./suggest.js";
+
+type Written = z.infer<typeof configSchema>;
+type Issue = z.core.$ZodIssue;
+interface Mistake {
+  readonly offset: number;
+  readonly what: string;
+}
+
+/** The configuration cannot be used. Each line is `file:line:column: key: what is wrong`. */
+export class ConfigError extends Error {
+  override name = "ConfigError";
+  constructor(readonly lines: readonly string[]) {
+    super(lines.join("\n"));
+  }
+}
+
+/**
+ * Read and validate a configuration file. Relative paths in it are relative to its folder.
+ * @throws ConfigError with one line for every mistake, in the order of the file
+ */
+export function loadConfig(file: string): Config {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    throw new ConfigError([`${file}: cannot be read: ${messageOf(error)}`]);
+  }
+  return parseConfig(text, file);
+}
+
+/** As `loadConfig`, from text; `file` names it in messages. */
+export function parseConfig(text: string, file: string): Config {
+  const lineCounter = new LineCounter();
+  const document = parseDocument(text, { lineCounter, prettyErrors: false });
+  const syntax = document.errors.map(({ pos, message }) => ({ offset: pos[0], what: `syntax: ${oneLine(message)}` }));
+  if (syntax.length > 0) throw asError(file, lineCounter, syntax);
+  const result = configSchema.safeParse(document.toJS() ?? {});
+  if (!result.success) {
+    const mistakes = result.error.issues.flatMap((issue) => mistakesOf(document, issue));
+    throw asError(file, lineCounter, mistakes);
+  }
+  const config = toConfig(result.data, path.resolve(file));
+  checkPaths(config, document, file, lineCounter);
+  return config;
+}
+
+function asError(file: string, lineCounter: LineCounter, mistakes: readonly Mistake[]): ConfigError {
+  const ordered = [...mistakes].sort((a, b) => a.offset - b.offset);
+  return new ConfigError(
+    ordered.map(({ offset, what }) => {
+      const { line, col } = lineCounter.linePos(offset);
+      return `${file}:${Math.max(1, line)}:${Math.max(1, col)}: ${what}`;
+    }),
+  );
+}
+
+function mistakesOf(document: Document, issue: Issue): Mistake[] {
+  if (issue.code === "unrecognized_keys") return issue.keys.map((key) => unknownKey(document, issue.path, key));
+  const name = keyName(issue.path);
+  return [
+    { offset: offsetOf(document, issue.path), what: `${name === "" ? "" : `${name}: `}${oneLine(issue.message)}` },
+  ];
+}
+
+function unknownKey(document: Document, parent: readonly PropertyKey[], key: string): Mistake {
+  const near = suggest(key, knownKeys(parent));
+  const hint = near === undefined ? `known here: ${knownKeys(parent).join(", ")}` : `did you mean ${near}?`;
+  return { offset: keyOffset(document, parent, key), what: `${keyName([...parent, key])}: unknown key; ${hint}` };
+}
+
+/** `disks.0` reads `disks[0]`. */
+function keyName(keys: readonly PropertyKey[]): string {
+  return keys.map((key, i) => (typeof key === "number" ? `[${key}]` : `${i === 0 ? "" : "."}${String(key)}`)).join("");
+}
+
+/** Where the value stands; for a value that is missing, where its parent stands. */
+function offsetOf(document: Document, keys: readonly PropertyKey[]): number {
+  for (let depth = keys.length; depth >= 0; depth--) {
+    const node = depth === 0 ? document.contents : document.getIn(keys.slice(0, depth), true);
+    if (isNode(node) && node.range) return node.range[0];
+  }
+  return 0;
+}
+
+function keyOffset(document: Document, parent: readonly PropertyKey[], key: string): number {
+  const map = parent.length === 0 ? document.contents : document.getIn(parent, true);
+  if (!isMap(map)) return 0;
+  const pair = map.items.find((item) => isPair(item) && isScalar(item.key) && String(item.key.value) === key);
+  return pair !== undefined && isScalar(pair.key) && pair.key.range ? pair.key.range[0] : 0;
+}
+
+function oneLine(message: string): string {
+  return message.replace(/\s*\n\s*/g, " ").trim();
+}
+
+function toConfig(written: Written, file: string): Config {
+  const folder = path.dirname(file);
+  return {
+    file,
+    node: written.node,
+    stateDirectory: path.resolve(folder, written["state-directory"]),
+    disks: written.disks.map((disk) => path.resolve(folder, disk)),
+    management: { socket: path.resolve(folder, written.management.socket), mode: written.management.mode },
+    nfs: written.nfs,
+    memory: {
+      dataCacheBytes: written.memory["data-cache"],
+      metadataCacheBytes: written.memory["metadata-cache"],
+    },
+    directIo: written["direct-io"],
+    logLevel: written["log-level"],
+  };
+}
+
+/** The kernel's limit on socket paths would otherwise show as a path that is silently cut. */
+function checkPaths(config: Config, document: Document, file: string, lineCounter: LineCounter): void {
+  const byteCount = Buffer.byteLength(config.management.socket);
+  if (byteCount <= LIMITS.socketPathBytesMax) return;
+  const what = `management.socket: the path has ${byteCount} bytes; the kernel allows ${LIMITS.socketPathBytesMax}`;
+  throw asError(file, lineCounter, [{ offset: offsetOf(document, ["management", "socket"]), what }]);
+}

@@ -1,0 +1,116 @@
+import { z } from "zod";
+import { messageOf } from "../lib/errors.js";
+import { formatSize, parseSize } from "../lib/size.js";
+import { LIMITS } from "../limits.js";
+
+/** Levels of the log, most urgent first. */
+export const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** A size as people write it, `64M` or 67108864, within limits. */
+function size(minBytes: number, maxBytes: number) {
+  return z.union([z.string(), z.number()], { error: "wants a size such as 64M" }).transform((value, context) => {
+    try {
+      const bytes = parseSize(String(value));
+      if (bytes >= minBytes && bytes <= maxBytes) return bytes;
+      context.addIssue(`wants ${formatSize(minBytes)} to ${formatSize(maxBytes)}, not ${formatSize(bytes)}`);
+    } catch (error) {
+      context.addIssue(messageOf(error));
+    }
+    return z.NEVER;
+  });
+}
+
+const text = (what: string) => z.string({ error: `wants ${what}` }).min(1, `wants ${what}`);
+const flag = z.boolean({ error: "wants true or false" });
+
+const port = z
+  .int({ error: "wants a port number, 0 to 65535 (0: any free one)" })
+  .min(0, "wants a port number, 0 to 65535 (0: any free one)")
+  .max(65535, "wants a port number, 0 to 65535 (0: any free one)");
+
+/** Octal text: YAML 1.2 reads a bare 0600 as the number six hundred, so a number is refused rather than guessed at. */
+const mode = z
+  .string({ error: 'wants an octal mode in quotes, such as "0600"' })
+  .regex(/^0?[0-7]{3}$/, 'wants an octal mode in quotes, such as "0600"')
+  .transform((value) => Number.parseInt(value, 8));
+
+/** For a section that is not one; unknown keys keep their own issue. */
+const wantsKeys = {
+  error: (issue: { readonly code?: string | undefined }) =>
+    issue.code === "invalid_type" ? "wants keys and values" : undefined,
+};
+
+const management = z.strictObject(
+  {
+    socket: text("a path").default("/run/stripeward/stripeward.sock"),
+    mode: mode.default(0o600),
+  },
+  wantsKeys,
+);
+
+const nfs = z.strictObject(
+  {
+    host: text("an address to listen on, such as 0.0.0.0").default("0.0.0.0"),
+    port: port.default(2049),
+    rpcbind: flag.default(false),
+  },
+  wantsKeys,
+);
+
+const memory = z.strictObject(
+  {
+    "data-cache": size(LIMITS.dataCacheBytesMin, LIMITS.dataCacheBytesMax).default(LIMITS.dataCacheBytesDefault),
+    "metadata-cache": size(LIMITS.metadataCacheBytesMin, LIMITS.metadataCacheBytesMax).default(
+      LIMITS.metadataCacheBytesDefault,
+    ),
+  },
+  wantsKeys,
+);
+
+/** The file as it is written. Every key has a default but `disks`. */
+export const configSchema = z.strictObject(
+  {
+    node: z
+      .string({ error: "wants a node name, chn1 to chn8" })
+      .regex(/^chn[1-8]$/, "wants a node name, chn1 to chn8")
+      .default("chn1"),
+    "state-directory": text("a path").default("/var/lib/stripeward"),
+    disks: z.array(text("a path or a pattern such as /srv/disks/*.img"), {
+      error: (issue) => (issue.input === undefined ? "is missing: where to look for disks" : "wants a list of paths"),
+    }),
+    management: management.prefault({}),
+    nfs: nfs.prefault({}),
+    memory: memory.prefault({}),
+    "direct-io": flag.default(false),
+    "log-level": z.enum(LOG_LEVELS, { error: `wants one of ${LOG_LEVELS.join(", ")}` }).default("info"),
+  },
+  wantsKeys,
+);
+
+/** What the daemon works with: names as in code, paths absolute. Says where to look and listen; the rest is on the disks' labels. */
+export interface Config {
+  /** The file it came from. */
+  readonly file: string;
+  readonly node: string;
+  readonly stateDirectory: string;
+  /** Absolute paths and patterns. */
+  readonly disks: readonly string[];
+  readonly management: { readonly socket: string; readonly mode: number };
+  readonly nfs: { readonly host: string; readonly port: number; readonly rpcbind: boolean };
+  /** Bytes, per file system. */
+  readonly memory: { readonly dataCacheBytes: number; readonly metadataCacheBytes: number };
+  readonly directIo: boolean;
+  readonly logLevel: LogLevel;
+}
+
+/** The keys that may stand at `path`, for a suggestion beside an unknown one. */
+export function knownKeys(path: readonly PropertyKey[]): readonly string[] {
+  if (path.length === 0) return Object.keys(configSchema.shape);
+  const sections: Record<string, readonly string[]> = {
+    management: Object.keys(management.shape),
+    nfs: Object.keys(nfs.shape),
+    memory: Object.keys(memory.shape),
+  };
+  return sections[String(path[0])] ?? [];
+}

@@ -1,0 +1,170 @@
+import { chmodSync, unlinkSync } from "node:fs";
+import fastify, { type FastifyInstance, type FastifyReply } from "fastify";
+import type { z } from "zod";
+import { isStorageError, messageOf } from "../lib/errors.js";
+import type { Logger } from "../lib/log.js";
+import { LIMITS } from "../limits.js";
+import type { Cabinet } from "./cabinet.js";
+import { claimSocket } from "./claim-socket.js";
+import type { EventLog } from "./event-log.js";
+import { followEvents } from "./event-stream.js";
+import { exportSchema } from "./export-book.js";
+import {
+  addDiskSchema,
+  createFileSystemSchema,
+  createGroupSchema,
+  createLuSchema,
+  deleteLuQuery,
+  eventsQuery,
+  fileSystemParams,
+  filesQuery,
+  luParams,
+  removeExportQuery,
+} from "./requests.js";
+import type { ErrorBody, StatusReport } from "./types.js";
+
+export interface ApiOptions {
+  readonly cabinet: Cabinet;
+  readonly events: EventLog;
+  readonly log: Logger;
+  readonly status: () => StatusReport;
+  /** Prometheus text. */
+  readonly metrics: () => string;
+}
+
+/** A request is refused before it reaches the cabinet. */
+class RequestError extends Error {}
+
+/** HTTP statuses of operating errors; what is not listed is the server's fault. */
+const HTTP_STATUS: Readonly<Record<string, number>> = {
+  EINVAL: 400,
+  ENAMETOOLONG: 400,
+  EACCES: 403,
+  EPERM: 403,
+  ENOENT: 404,
+  ENXIO: 404,
+  ENODEV: 404,
+  EEXIST: 409,
+  EBUSY: 409,
+  EROFS: 409,
+  ENOTSUP: 501,
+  ENOSPC: 507,
+};
+
+/**
+ * The management API: JSON over HTTP on a Unix socket. Who may open the socket may do everything; there is no other
+ * authentication. Every error is `{"error":{"code","message"}}`.
+ */
+export class ManagementApi {
+  readonly #app: FastifyInstance;
+  #socket: string | undefined;
+
+  constructor(private readonly options: ApiOptions) {
+    this.#app = fastify({ logger: false, bodyLimit: LIMITS.requestBytesMax, forceCloseConnections: true });
+    this.#app.setErrorHandler((error, _request, reply) => this.#answerError(error, reply));
+    this.#app.setNotFoundHandler((request, reply) => {
+      return reply.code(404).send(errorBody("ENOENT", `no such call: ${request.method} ${request.url.split("?")[0]}`));
+    });
+    this.#readRoutes();
+    this.#diskRoutes();
+    this.#fileSystemRoutes();
+    this.#exportRoutes();
+  }
+
+  /** @throws StorageError EBUSY when another daemon has the socket */
+  async listen(socket: string, mode: number): Promise<void> {
+    await claimSocket(socket);
+    // The process runs under umask 077, so nobody else can slip in between bind and chmod.
+    await this.#app.listen({ path: socket });
+    this.#socket = socket;
+    chmodSync(socket, mode);
+  }
+
+  async close(): Promise<void> {
+    await this.#app.close();
+    if (this.#socket === undefined) return;
+    try {
+      unlinkSync(this.#socket);
+    } catch {
+      // Node removes the socket of a listener that it closes; only its absence matters.
+    }
+  }
+
+  #readRoutes(): void {
+    const { cabinet, events, status, metrics } = this.options;
+    this.#app.get("/v1/status", () => status());
+    this.#app.get("/v1/disks", () => cabinet.disks());
+    this.#app.get("/v1/groups", () => cabinet.groups());
+    this.#app.get("/v1/lus", () => cabinet.lus());
+    this.#app.get("/v1/file-systems", () => cabinet.fileSystems.rows());
+    this.#app.get("/v1/exports", () => cabinet.fileSystems.exports.rows());
+    this.#app.get("/v1/events", ({ query }) => events.last(valid(eventsQuery, query).last));
+    this.#app.get("/v1/events/follow", (request, reply) => {
+      followEvents(events, valid(eventsQuery, request.query).last, reply);
+    });
+    this.#app.get("/metrics", (_request, reply) => reply.type("text/plain; version=0.0.4").send(metrics()));
+  }
+
+  #diskRoutes(): void {
+    const { cabinet } = this.options;
+    this.#app.post("/v1/disks", ({ body }) => {
+      const { path, force } = valid(addDiskSchema, body);
+      return cabinet.addDisk(path, force);
+    });
+    this.#app.post("/v1/groups", ({ body }) => cabinet.createGroup(valid(createGroupSchema, body)));
+    this.#app.post("/v1/lus", ({ body }) => cabinet.createLu(valid(createLuSchema, body)));
+    this.#app.delete("/v1/lus/:lu", ({ params, query }) => {
+      return cabinet.deleteLu(valid(deleteLuQuery, query).group, valid(luParams, params).lu);
+    });
+  }
+
+  #fileSystemRoutes(): void {
+    const { fileSystems } = this.options.cabinet;
+    this.#app.post("/v1/file-systems", ({ body }) => fileSystems.create(valid(createFileSystemSchema, body)));
+    this.#app.post("/v1/file-systems/:name/check", ({ params }) => {
+      return fileSystems.check(valid(fileSystemParams, params).name);
+    });
+    this.#app.get("/v1/file-systems/:name/files", ({ params, query }) => {
+      const { after, limit } = valid(filesQuery, query);
+      return fileSystems.files(valid(fileSystemParams, params).name, after ?? null, limit);
+    });
+  }
+
+  #exportRoutes(): void {
+    const { exports } = this.options.cabinet.fileSystems;
+    this.#app.post("/v1/exports", ({ body }) => exports.add(valid(exportSchema, body)));
+    this.#app.delete("/v1/exports", ({ query }) => {
+      const { path, client } = valid(removeExportQuery, query);
+      return exports.remove(path, client);
+    });
+  }
+
+  #answerError(error: unknown, reply: FastifyReply): FastifyReply {
+    if (error instanceof RequestError) return reply.code(400).send(errorBody("EINVAL", error.message));
+    if (isStorageError(error)) {
+      this.options.log.debug({ code: error.code, ...error.detail }, "a management request was refused");
+      return reply.code(HTTP_STATUS[error.code] ?? 500).send(errorBody(error.code, error.message));
+    }
+    const status = (error as { statusCode?: unknown }).statusCode;
+    if (typeof status === "number" && status < 500)
+      return reply.code(status).send(errorBody("EINVAL", messageOf(error)));
+    // Not an operating error: our own mistake. It ends the process like any other failed assertion.
+    setImmediate(() => {
+      throw error;
+    });
+    return reply.code(500).send(errorBody("EIO", `internal error: ${messageOf(error)}`));
+  }
+}
+
+function errorBody(code: string, message: string): ErrorBody {
+  return { error: { code, message } };
+}
+
+/** @throws RequestError naming the first thing that is wrong */
+function valid<T extends z.ZodType>(schema: T, value: unknown): z.infer<T> {
+  const result = schema.safeParse(value ?? {});
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  const name = issue?.path.join(".") ?? "";
+  throw new RequestError(`${name === "" ? "" : `${name}: `}${issue?.message ?? "not understood"}`);
+}

@@ -1,0 +1,50 @@
+import type { Cabinet } from "./cabinet.js";
+import { renderMetrics, type Sample, samplesOf } from "./metrics.js";
+
+/** The figures of all layers at this moment, for /metrics. */
+export function collectMetrics(cabinet: Cabinet, nfs: object, upSeconds: number): string {
+  return renderMetrics([
+    ...processSamples(upSeconds),
+    ...cabinet.groups().flatMap(groupSamples),
+    ...[...cabinet.fileSystems.statistics()].flatMap(([name, values]) =>
+      samplesOf("file_system", values, { file_system: name }),
+    ),
+    ...cabinet.fileSystems.rows().flatMap(spaceSamples),
+    ...samplesOf("nfs", { ...nfs }),
+  ]);
+}
+
+function processSamples(upSeconds: number): Sample[] {
+  const { rss, heapUsed, external } = process.memoryUsage();
+  const { user, system } = process.cpuUsage();
+  const { utilization } = performance.eventLoopUtilization();
+  return [
+    { name: "process_up_seconds", value: upSeconds },
+    { name: "process_resident_bytes", value: rss },
+    { name: "process_heap_used_bytes", value: heapUsed },
+    { name: "process_external_bytes", value: external },
+    { name: "process_cpu_seconds_total", value: (user + system) / 1e6 },
+    { name: "process_event_loop_utilization_ratio", value: utilization },
+  ];
+}
+
+const STATE_VALUE = { clean: 0, degraded: 1, failed: 2 } as const;
+
+function groupSamples(group: ReturnType<Cabinet["groups"]>[number]): Sample[] {
+  const labels = { group: group.name };
+  const counters = Object.entries(group.counters ?? {}).map(([name, value]) => [`${name}Total`, value] as const);
+  return [
+    // 0 clean, 1 degraded, 2 failed.
+    { name: "group_state", value: STATE_VALUE[group.state], labels },
+    { name: "group_missing_disks", value: group.missingDisks.length, labels },
+    { name: "group_raw_free_bytes", value: group.rawFreeBytes, labels },
+    ...samplesOf("group", Object.fromEntries(counters), labels),
+  ];
+}
+
+function spaceSamples(row: ReturnType<Cabinet["fileSystems"]["rows"]>[number]): Sample[] {
+  const labels = { file_system: row.name };
+  const { totalBytes, freeBytes, totalFiles, freeFiles } = row;
+  const up = row.state === "mounted" ? 1 : 0;
+  return samplesOf("file_system", { up, totalBytes, freeBytes, totalFiles, freeFiles }, labels);
+}

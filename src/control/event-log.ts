@@ -1,0 +1,63 @@
+import type { Clock } from "../lib/clock.js";
+import type { Logger } from "../lib/log.js";
+import { LIMITS } from "../limits.js";
+import type { EventRow, Severity } from "./types.js";
+
+export interface NewEvent {
+  readonly severity: Severity;
+  /** A short constant word, such as `disk-missing`. */
+  readonly kind: string;
+  /** One sentence for people. */
+  readonly what: string;
+  readonly detail?: Readonly<Record<string, unknown>>;
+}
+
+type Listener = (event: EventRow) => void;
+
+/** The last events in a bounded ring; each also goes to the log and to whoever follows. */
+export class EventLog {
+  readonly #ring: EventRow[] = [];
+  readonly #listeners = new Set<Listener>();
+  #next = 1;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly log: Logger,
+    private readonly capacity: number = LIMITS.eventsMax,
+  ) {}
+
+  add(event: NewEvent): EventRow {
+    const { seconds, nanoseconds } = this.clock.wallTime();
+    const row: EventRow = {
+      number: this.#next++,
+      time: new Date(seconds * 1000 + Math.floor(nanoseconds / 1e6)).toISOString(),
+      severity: event.severity,
+      kind: event.kind,
+      what: event.what,
+      detail: event.detail ?? {},
+    };
+    this.#ring.push(row);
+    if (this.#ring.length > this.capacity) this.#ring.shift();
+    this.#write(row);
+    for (const listener of this.#listeners) listener(row);
+    return row;
+  }
+
+  /** The last `limit` events, oldest first. */
+  last(limit: number): readonly EventRow[] {
+    return limit <= 0 ? [] : this.#ring.slice(-limit);
+  }
+
+  /** @returns what ends the subscription */
+  follow(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #write(row: EventRow): void {
+    const fields = { kind: row.kind, ...row.detail };
+    if (row.severity === "error") this.log.error(fields, row.what);
+    else if (row.severity === "warning") this.log.warn(fields, row.what);
+    else this.log.info(fields, row.what);
+  }
+}

@@ -1,0 +1,261 @@
+import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
+import type { Mutex } from "../lib/mutex.js";
+import { GIB, MIB } from "../lib/units.js";
+import type { LuDescription } from "../lu/lu.js";
+import type { Group } from "../raid/contract.js";
+import type { EventLog } from "./event-log.js";
+import { ExportBook } from "./export-book.js";
+import type { ExportSink, FileSystemEvent, NewRoot, ServedFileSystem, StorageLayers } from "./layers.js";
+import type { CheckReport, FileSystemRow, FilesPage } from "./types.js";
+
+export interface KeeperOptions {
+  readonly layers: StorageLayers;
+  readonly events: EventLog;
+  readonly exports: ExportSink;
+  /** Held by every operation that changes something, here and in the cabinet. */
+  readonly changing: Mutex;
+  readonly group: (name: string | undefined) => Group;
+}
+
+export interface CreateFileSystem {
+  readonly name: string;
+  readonly group?: string | undefined;
+  /** Of the data LU; the metadata LU is always RAID-1. */
+  readonly level: 1 | 5;
+  readonly sizeBytes: number | "max";
+  readonly metadataBytes?: number | undefined;
+  readonly root: NewRoot;
+}
+
+/** One file system, mounted or known to be broken. */
+interface Kept {
+  readonly name: string;
+  readonly group: string;
+  readonly level: 1 | 5;
+  readonly served: ServedFileSystem | null;
+  reason: string | null;
+}
+
+/** File system `data` keeps its files on LU `data` and its page store on LU `data.meta`. */
+export function metadataLuName(name: string): string {
+  return `${name}.meta`;
+}
+
+/**
+ * Usable size of the metadata LU: 6 % of the raw space it will describe, which is about one file per 8 KiB of data. At least
+ * 64 MiB, so that a small rig can hold many small files; at most 32 GiB, as a large store holds larger files.
+ */
+export function metadataBytesFor(rawBytes: number): number {
+  return Math.min(Math.max(Math.ceil(rawBytes * 0.06), 64 * MIB), 32 * GIB);
+}
+
+/** The file systems of a cabinet: found by the names of their LUs, mounted, checked, exported. */
+export class FileSystemKeeper {
+  readonly #kept = new Map<string, Kept>();
+  readonly exports: ExportBook;
+
+  constructor(private readonly options: KeeperOptions) {
+    this.exports = new ExportBook(
+      options.exports,
+      options.changing,
+      (name) => this.#served(name),
+      () => this.#mounted(),
+    );
+  }
+
+  rows(): FileSystemRow[] {
+    return [...this.#kept.values()].map(rowOf);
+  }
+
+  statistics(): ReadonlyMap<string, Readonly<Record<string, number>>> {
+    return new Map(this.#mounted().map(({ name, served }) => [name, served.statistics()]));
+  }
+
+  /** Name of the file system that stands on an LU. */
+  userOf(group: string, lu: string): string | undefined {
+    const kept = this.#kept.get(lu.replace(/\.meta$/, ""));
+    return kept?.group === group ? kept.name : undefined;
+  }
+
+  /** Mount what is there and not mounted. What fails is kept with its reason; it does not stop the rest. */
+  async mountAll(group: Group): Promise<void> {
+    const { name: groupName, state, lus } = group.describe();
+    for (const data of lus) {
+      const metadata = lus.find(({ name }) => name === metadataLuName(data.name));
+      if (metadata === undefined) continue;
+      const known = this.#kept.get(data.name);
+      if (known?.served != null && known.group === groupName) continue;
+      if (known !== undefined && known.group !== groupName) this.#reportTwins(data.name, groupName);
+      else if (state === "failed") this.#keepBroken(data, groupName, "its group has failed");
+      else await this.#mountOrKeep(group, data, metadata);
+    }
+  }
+
+  create(wanted: CreateFileSystem): Promise<FileSystemRow> {
+    return this.options.changing.run(async () => {
+      if (this.#kept.has(wanted.name)) throw new StorageError("EEXIST", `file system ${wanted.name} exists already`);
+      const group = this.options.group(wanted.group);
+      const [data, metadata] = await this.#createLus(group, wanted);
+      try {
+        const lus = { dataLu: group.openLu(data.number), metadataLu: group.openLu(metadata.number) };
+        await this.options.layers.formatFileSystem(wanted.name, lus, wanted.root);
+        await this.#mount(group, data, metadata);
+      } catch (error) {
+        await deleteQuietly(group, [data, metadata]);
+        throw error;
+      }
+      this.options.events.add({
+        severity: "info",
+        kind: "file-system-created",
+        what: `file system ${wanted.name} created`,
+        detail: { fileSystem: wanted.name, group: group.describe().name },
+      });
+      return rowOf(this.#find(wanted.name));
+    });
+  }
+
+  async check(name: string): Promise<CheckReport> {
+    const report = { name, ...(await this.#served(name).check()) };
+    this.options.events.add({
+      severity: report.clean ? "info" : "error",
+      kind: "file-system-checked",
+      what: report.clean
+        ? `file system ${name} is clean`
+        : `file system ${name} has ${report.problems.length} problems`,
+      detail: { fileSystem: name },
+    });
+    return report;
+  }
+
+  async files(name: string, after: string | null, limit: number): Promise<FilesPage> {
+    return this.#served(name).listFiles(after, limit);
+  }
+
+  /** Before a group is taken apart: what could not be mounted on it is forgotten. */
+  async forget(group: Group): Promise<void> {
+    const { name } = group.describe();
+    for (const kept of [...this.#kept.values()]) if (kept.group === name) await this.#unmount(kept);
+  }
+
+  /** All of them, each tried; the first error is thrown at the end. */
+  async close(): Promise<void> {
+    const results = await Promise.allSettled([...this.#kept.values()].map((kept) => this.#unmount(kept)));
+    for (const result of results) if (result.status === "rejected") throw result.reason;
+  }
+
+  async #unmount(kept: Kept): Promise<void> {
+    this.#kept.delete(kept.name);
+    if (kept.served === null) return;
+    this.options.exports.withdraw(kept.served.fileSystem);
+    await kept.served.close();
+  }
+
+  async #createLus(group: Group, wanted: CreateFileSystem): Promise<[LuDescription, LuDescription]> {
+    const metadataBytes = wanted.metadataBytes ?? metadataBytesFor(rawBytesFor(group, wanted));
+    const metadata = await group.createLu(metadataLuName(wanted.name), 1, metadataBytes);
+    try {
+      return [await group.createLu(wanted.name, wanted.level, wanted.sizeBytes), metadata];
+    } catch (error) {
+      await deleteQuietly(group, [metadata]);
+      throw error;
+    }
+  }
+
+  async #mountOrKeep(group: Group, data: LuDescription, metadata: LuDescription): Promise<void> {
+    try {
+      await this.#mount(group, data, metadata);
+    } catch (error) {
+      if (!isStorageError(error)) throw error;
+      this.#keepBroken(data, group.describe().name, messageOf(error));
+    }
+  }
+
+  async #mount(group: Group, data: LuDescription, metadata: LuDescription): Promise<void> {
+    const lus = { dataLu: group.openLu(data.number), metadataLu: group.openLu(metadata.number) };
+    const served = await this.options.layers.mountFileSystem(lus, (event) => this.#event(data.name, event));
+    const kept = { name: data.name, group: group.describe().name, level: data.level, served, reason: null };
+    this.#kept.set(data.name, kept);
+    this.exports.publish(served);
+  }
+
+  #keepBroken(data: LuDescription, group: string, reason: string): void {
+    const known = this.#kept.get(data.name);
+    this.#kept.set(data.name, { name: data.name, group, level: data.level, served: null, reason });
+    if (known?.reason === reason) return;
+    this.options.events.add({
+      severity: "error",
+      kind: "file-system-failed",
+      what: `file system ${data.name} is not served: ${reason}`,
+      detail: { fileSystem: data.name, group },
+    });
+  }
+
+  #reportTwins(name: string, group: string): void {
+    this.options.events.add({
+      severity: "error",
+      kind: "file-system-failed",
+      what: `file system ${name} of group ${group} is not served: another one has its name`,
+      detail: { fileSystem: name, group },
+    });
+  }
+
+  /** `failed`: the commit could not be made durable. Nothing more may be acknowledged, so its exports go at once. */
+  #event(name: string, event: FileSystemEvent): void {
+    const kept = this.#kept.get(name);
+    const failed = event.kind === "failed";
+    if (failed && kept?.served != null) {
+      kept.reason = "a commit could not be written; restart the daemon when the disks are well";
+      this.options.exports.withdraw(kept.served.fileSystem);
+    }
+    this.options.events.add({
+      severity: failed ? "error" : event.kind === "healed" ? "warning" : "info",
+      kind: `file-system-${event.kind}`,
+      what: `file system ${name}: ${event.kind}`,
+      detail: { fileSystem: name, ...event.detail },
+    });
+  }
+
+  #find(name: string): Kept {
+    const kept = this.#kept.get(name);
+    if (kept === undefined) throw new StorageError("ENOENT", `there is no file system ${name}`);
+    return kept;
+  }
+
+  #served(name: string): ServedFileSystem {
+    const kept = this.#find(name);
+    if (kept.served === null) throw new StorageError("EIO", `file system ${name} is not mounted: ${kept.reason}`);
+    return kept.served;
+  }
+
+  #mounted(): { name: string; served: ServedFileSystem }[] {
+    return [...this.#kept.values()].flatMap(({ name, served }) => (served === null ? [] : [{ name, served }]));
+  }
+}
+
+/** The raw space that the file system will take: what was asked for with its redundancy, or all that is free. */
+function rawBytesFor(group: Group, wanted: CreateFileSystem): number {
+  const { rowsFree, rowBytes, disks } = group.describe();
+  if (wanted.sizeBytes === "max") return rowsFree * rowBytes * disks.length;
+  const overhead = wanted.level === 1 ? 2 : disks.length / Math.max(1, disks.length - 1);
+  return wanted.sizeBytes * overhead;
+}
+
+/** Undo after another error, which is the one to be told. */
+async function deleteQuietly(group: Group, lus: readonly LuDescription[]): Promise<void> {
+  for (const lu of lus) await group.deleteLu(lu.number).catch(() => {});
+}
+
+function rowOf(kept: Kept): FileSystemRow {
+  const space = kept.served?.fileSystem.space();
+  return {
+    name: kept.name,
+    group: kept.group,
+    state: kept.served === null || kept.reason !== null ? "failed" : "mounted",
+    level: kept.level,
+    totalBytes: space?.totalBytes ?? 0,
+    freeBytes: space?.freeBytes ?? 0,
+    totalFiles: space?.totalFiles ?? 0,
+    freeFiles: space?.freeFiles ?? 0,
+    reason: kept.reason,
+  };
+}

@@ -1,0 +1,65 @@
+import type { BlockDevice } from "../device/device.js";
+import type { FileSystem } from "../fs/vfs.js";
+import type { LogicalUnit } from "../lu/lu.js";
+import type { Group, GroupEvent, LabelledDisk } from "../raid/contract.js";
+import type { CheckReport, ExportRow, FilesPage } from "./types.js";
+
+/** What a cabinet asks of the layers below. main.ts binds the real ones; tests bind small ones in memory. */
+export interface StorageLayers {
+  /** Under an exclusive lock; EBUSY names the holder. */
+  openDevice(path: string): Promise<BlockDevice>;
+  /** Without a lock, to look at what somebody else holds. */
+  openReadOnly(path: string): Promise<BlockDevice>;
+  /** What another system keeps on it ("ext4 file system"), or null. */
+  identify(device: BlockDevice): Promise<string | null>;
+  /** Null when it carries none of our labels. */
+  readLabel(device: BlockDevice): Promise<LabelledDisk | null>;
+  initDisk(device: BlockDevice, number: number): Promise<LabelledDisk>;
+  createGroup(disks: readonly LabelledDisk[], options: NewGroup): Promise<Group>;
+  /** The group owns its disks from here on and closes them. */
+  assembleGroup(disks: readonly LabelledDisk[], onEvent: (event: GroupEvent) => void): Promise<Group>;
+  formatFileSystem(name: string, lus: FileSystemLus, root: NewRoot): Promise<void>;
+  mountFileSystem(lus: FileSystemLus, onEvent: (event: FileSystemEvent) => void): Promise<ServedFileSystem>;
+}
+
+export interface NewGroup {
+  readonly name: string;
+  readonly chunkBytes?: number | undefined;
+  readonly rowBytes?: number | undefined;
+  readonly onEvent: (event: GroupEvent) => void;
+}
+
+export interface NewRoot {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface FileSystemLus {
+  readonly metadataLu: LogicalUnit;
+  readonly dataLu: LogicalUnit;
+}
+
+export interface FileSystemEvent {
+  readonly kind: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+/** A mounted file system, as far as administration goes. */
+export interface ServedFileSystem {
+  readonly fileSystem: FileSystem;
+  getSetting(key: string): string | null;
+  setSetting(key: string, value: string): Promise<void>;
+  check(): Promise<Omit<CheckReport, "name">>;
+  listFiles(after: string | null, limit: number): FilesPage | Promise<FilesPage>;
+  /** Name to value; counters and gauges for /metrics. */
+  statistics(): Readonly<Record<string, number>>;
+  close(): Promise<void>;
+}
+
+/** Where exports become visible to clients. */
+export interface ExportSink {
+  /** Replaces what was published for this file system. */
+  publish(fileSystem: FileSystem, rules: readonly ExportRow[]): void;
+  withdraw(fileSystem: FileSystem): void;
+}

@@ -1,0 +1,74 @@
+import { z } from "zod";
+import { KIB, MIB } from "../lib/units.js";
+import { LIMITS } from "../limits.js";
+
+/** What callers may send to the management API. */
+
+/** A name that is safe in a path, a table and a log; no dot, so that `data.meta` is never taken for a file system. */
+export const nameSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, "wants a name of letters, digits, - and _, 63 at most");
+/** An LU made by hand may carry a dot, to become half of a file system later. */
+const luNameSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, "wants a name of letters, digits, . - and _");
+const levelSchema = z.union([z.literal(1), z.literal(5)], { error: "wants RAID level 1 or 5" });
+const sizeSchema = z.union([z.literal("max"), z.int().positive()], { error: 'wants a size in bytes, or "max"' });
+const idSchema = z.int().min(0).max(0xffffffff);
+
+export const addDiskSchema = z.strictObject({
+  path: z.string().startsWith("/", "wants an absolute path").max(4096),
+  force: z.boolean().default(false),
+});
+
+export const createGroupSchema = z.strictObject({
+  name: nameSchema,
+  disks: z.array(z.int().positive().max(LIMITS.diskNumberMax)).min(2, "wants at least two disks").max(64),
+  chunkBytes: z
+    .int()
+    .min(16 * KIB)
+    .max(1 * MIB)
+    .optional(),
+  rowBytes: z.int().positive().optional(),
+});
+
+export const createLuSchema = z.strictObject({
+  name: luNameSchema,
+  group: nameSchema.optional(),
+  level: levelSchema.default(5),
+  sizeBytes: sizeSchema.default("max"),
+});
+
+export const luParams = z.strictObject({ lu: z.string().max(64) });
+export const deleteLuQuery = z.strictObject({ group: nameSchema.optional() });
+
+export const createFileSystemSchema = z.strictObject({
+  name: nameSchema,
+  group: nameSchema.optional(),
+  level: levelSchema.default(5),
+  sizeBytes: sizeSchema.default("max"),
+  metadataBytes: z.int().positive().optional(),
+  root: z
+    .strictObject({
+      mode: z.int().min(0).max(0o7777).default(0o755),
+      uid: idSchema.default(0),
+      gid: idSchema.default(0),
+    })
+    .prefault({}),
+});
+
+export const fileSystemParams = z.strictObject({ name: z.string().max(64) });
+
+export const filesQuery = z.strictObject({
+  after: z.string().max(8192).optional(),
+  limit: z.coerce.number().int().min(1).max(LIMITS.filesPageMax).default(LIMITS.filesPageMax),
+});
+
+export const removeExportQuery = z.strictObject({
+  path: z.string().max(1024),
+  client: z.string().max(64).optional(),
+});
+
+export const eventsQuery = z.strictObject({
+  last: z.coerce.number().int().min(0).max(LIMITS.eventsMax).default(LIMITS.eventsMax),
+});

@@ -1,0 +1,57 @@
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { flockSync } from "fs-ext";
+import { messageOf, StorageError } from "../lib/errors.js";
+
+/** The daemon's own folder: scratch copies, process id, disks added by hand. Nothing in it is needed to get at the data. */
+export class StateDirectory {
+  readonly scratch: string;
+  readonly knownDisks: string;
+  readonly #pid: string;
+
+  private constructor(
+    readonly path: string,
+    private readonly lock: number,
+  ) {
+    this.scratch = StateDirectory.#inside(path, "scratch");
+    this.knownDisks = StateDirectory.#inside(path, "known-disks.json");
+    this.#pid = StateDirectory.#inside(path, "stripeward.pid");
+    mkdirSync(this.scratch, { recursive: true });
+    writeFileSync(this.#pid, `${process.pid}\n`);
+  }
+
+  static #inside(folder: string, name: string): string {
+    return path.join(folder, name);
+  }
+
+  /** @throws StorageError EBUSY naming the daemon that works there; EACCES when it cannot be made */
+  static claim(folder: string): StateDirectory {
+    let lock: number;
+    try {
+      mkdirSync(folder, { recursive: true });
+      lock = openSync(path.join(folder, "lock"), "a", 0o600);
+    } catch (error) {
+      throw new StorageError("EACCES", `the state directory cannot be used: ${messageOf(error)}`);
+    }
+    try {
+      flockSync(lock, "exnb");
+    } catch {
+      closeSync(lock);
+      throw new StorageError("EBUSY", `another daemon${holder(folder)} works in the state directory ${folder}`);
+    }
+    return new StateDirectory(folder, lock);
+  }
+
+  release(): void {
+    rmSync(this.#pid, { force: true });
+    closeSync(this.lock);
+  }
+}
+
+function holder(folder: string): string {
+  try {
+    return ` (process ${readFileSync(path.join(folder, "stripeward.pid"), "utf8").trim()})`;
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,35 @@
+import type { Config } from "../config/schema.js";
+import type { GroupState } from "../raid/contract.js";
+import type { Cabinet } from "./cabinet.js";
+import type { ServiceRow, StatusReport } from "./types.js";
+
+export interface StatusSources {
+  readonly cabinet: Cabinet;
+  readonly config: Config;
+  readonly version: string;
+  readonly service: ServiceRow;
+  readonly upSeconds: number;
+}
+
+/** Everything about the node in one document. */
+export function statusReport({ cabinet, config, version, service, upSeconds }: StatusSources): StatusReport {
+  return {
+    ...{ node: config.node, role: "active", pid: process.pid, version, upSeconds: Math.round(upSeconds * 10) / 10 },
+    residentBytes: process.memoryUsage.rss(),
+    state: worstState(cabinet),
+    warnings: cabinet.warnings(),
+    socket: config.management.socket,
+    service,
+    disks: cabinet.disks(),
+    groups: cabinet.groups(),
+    lus: cabinet.lus(),
+    fileSystems: cabinet.fileSystems.rows(),
+    exports: cabinet.fileSystems.exports.rows(),
+  };
+}
+
+function worstState(cabinet: Cabinet): GroupState {
+  const states = cabinet.groups().map(({ state }) => state);
+  if (states.includes("failed") || cabinet.fileSystems.rows().some(({ state }) => state === "failed")) return "failed";
+  return states.includes("degraded") ? "degraded" : "clean";
+}

@@ -1,0 +1,144 @@
+import type { GroupCounters, GroupState } from "../raid/contract.js";
+
+/** What the management API says: plain JSON, the same for the command line, the rig and scripts. */
+
+/** unlabelled: found where the configuration says, never added. The others as in raid/contract.ts. */
+export type DiskRowState = "unlabelled" | "unused" | "online" | "missing" | "stale" | "failed";
+
+/** A row of the physical-disk table. */
+export interface DiskRow {
+  /** Shown as #001; null while the disk is unlabelled. */
+  readonly number: number | null;
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** RAID levels of the LUs on it, ascending; empty when there are none. */
+  readonly levels: readonly (1 | 5)[];
+  readonly state: DiskRowState;
+  readonly group: string | null;
+  /** Why it is not online, for people. */
+  readonly reason: string | null;
+}
+
+export interface GroupRow {
+  readonly name: string;
+  readonly uuid: string;
+  readonly state: GroupState;
+  /** Disk numbers. */
+  readonly disks: readonly number[];
+  readonly missingDisks: readonly number[];
+  readonly chunkBytes: number;
+  /** Raw space of all rows over all members. */
+  readonly rawBytes: number;
+  readonly rawFreeBytes: number;
+  readonly generation: number;
+  readonly nodes: readonly string[];
+  readonly counters: GroupCounters | null;
+}
+
+export interface LuRow {
+  readonly number: number;
+  readonly name: string;
+  readonly group: string;
+  readonly disks: readonly number[];
+  readonly sizeBytes: number;
+  readonly level: 1 | 5;
+}
+
+/** mounted: served. failed: why is in `reason`. */
+export interface FileSystemRow {
+  readonly name: string;
+  readonly group: string;
+  readonly state: "mounted" | "failed";
+  readonly level: 1 | 5;
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  readonly totalFiles: number;
+  readonly freeFiles: number;
+  readonly reason: string | null;
+}
+
+export type Squash = "none" | "root" | "all";
+
+/** One rule of an export: who may do what below a path. */
+export interface ExportRow {
+  /** `/data`: the file system of that name. Clients may mount directories in it, too. */
+  readonly path: string;
+  /** CIDR or address. */
+  readonly client: string;
+  readonly readOnly: boolean;
+  readonly squash: Squash;
+  readonly anonymousUid: number;
+  readonly anonymousGid: number;
+  /** Only requests from ports below 1024. */
+  readonly privilegedPort: boolean;
+}
+
+export interface FileRow {
+  readonly name: string;
+  /** First block of the file's data on the LU, in bytes; null when it has none. */
+  readonly headAddress: number | null;
+  readonly sizeBytes: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** RFC 3339, UTC. */
+  readonly updated: string;
+}
+
+export interface FilesPage {
+  readonly files: readonly FileRow[];
+  /** Where the next page begins; null after the last. */
+  readonly next: string | null;
+}
+
+export interface CheckReport {
+  readonly name: string;
+  readonly clean: boolean;
+  readonly problems: readonly string[];
+  /** What was looked at: files, blocks and so on. */
+  readonly counts: Readonly<Record<string, number>>;
+}
+
+export type Severity = "info" | "warning" | "error";
+
+export interface EventRow {
+  /** Rises by one; a gap means that older events were dropped. */
+  readonly number: number;
+  /** RFC 3339, UTC. */
+  readonly time: string;
+  readonly severity: Severity;
+  readonly kind: string;
+  readonly what: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+export interface ServiceRow {
+  readonly host: string;
+  readonly nfsPort: number | null;
+  readonly nbdPort: number | null;
+  readonly httpPort: number | null;
+}
+
+export interface StatusReport {
+  readonly node: string;
+  readonly role: "active";
+  readonly pid: number;
+  readonly version: string;
+  readonly upSeconds: number;
+  readonly residentBytes: number;
+  /** clean: nothing to do. degraded: served, redundancy lost. failed: something is not served. */
+  readonly state: GroupState;
+  /** What an administrator should know, one sentence each. */
+  readonly warnings: readonly string[];
+  readonly socket: string;
+  readonly service: ServiceRow;
+  readonly disks: readonly DiskRow[];
+  readonly groups: readonly GroupRow[];
+  readonly lus: readonly LuRow[];
+  readonly fileSystems: readonly FileSystemRow[];
+  readonly exports: readonly ExportRow[];
+}
+
+/** The one shape of an error. */
+export interface ErrorBody {
+  readonly error: { readonly code: string; readonly message: string };
+}

@@ -1,0 +1,59 @@
+import { assert } from "./lib/assert.js";
+import { GIB, KIB, MIB } from "./lib/units.js";
+
+/** Every maximum of the daemon as a whole, with its reason. What belongs to one layer stands in that layer. */
+export const LIMITS = {
+  /** sun_path of sockaddr_un is 108 bytes with the closing NUL (unix(7)). */
+  socketPathBytesMax: 107,
+
+  /** Data cache of one file system. Below the minimum a 1 MiB read and its write-back no longer fit at the same time. */
+  dataCacheBytesMin: 16 * MIB,
+  /** Leaves room for the other owners in the arena, whose addresses are 32 bits. */
+  dataCacheBytesMax: 2 * GIB,
+  dataCacheBytesDefault: 128 * MIB,
+  /** SQLite's page cache of one file system. */
+  metadataCacheBytesMin: 4 * MIB,
+  metadataCacheBytesMax: 1 * GIB,
+  metadataCacheBytesDefault: 64 * MIB,
+  /** Buffers of a group: chunks, stripe cache, journal records. */
+  groupBufferBytesMax: 256 * MIB,
+  /** Addresses for so many data caches are set aside in a group's arena; memory is used only as they fill. */
+  fileSystemsPerGroupMax: 8,
+  /** What a daemon with default settings and one file system may hold resident; the process tests measure it. */
+  residentBytesMax: 512 * MIB,
+
+  /** libuv's threads: 8 members with two requests each in flight, so that one slow disk cannot hold up the others. */
+  ioThreads: 16,
+
+  /** Events kept in memory for `events`; some 300 bytes each. */
+  eventsMax: 4096,
+  /** A follower that does not read is dropped before it holds this many events of ours. */
+  eventsUnsentMax: 1024,
+
+  /** A management request is a few names and numbers. */
+  requestBytesMax: 64 * KIB,
+  /** Files in one page of `fs files`: some 100 KiB of JSON, so that a million files never stand in memory at once. */
+  filesPageMax: 1000,
+
+  /** Disk numbers are shown as #001. */
+  diskNumberMax: 999,
+
+  /** Clean shutdown: replies that are still under way may take this long. */
+  drainMs: 5_000,
+  /** `rig down` and systemd wait this long for a clean stop before they kill. */
+  stopMs: 60_000,
+  /** `rig up` waits this long for the daemon's first answer (journal replay of a large file system included). */
+  startMs: 120_000,
+} as const;
+
+assert(LIMITS.dataCacheBytesMin < LIMITS.dataCacheBytesDefault, "the default data cache is above its minimum");
+assert(
+  LIMITS.dataCacheBytesDefault + LIMITS.metadataCacheBytesDefault < LIMITS.residentBytesMax / 2,
+  "default caches leave half of the resident limit to the process itself",
+);
+assert(
+  LIMITS.groupBufferBytesMax + LIMITS.dataCacheBytesMax < 4 * GIB - MIB,
+  "the largest data cache and a group's buffers fit into one arena of 32-bit addresses",
+);
+assert(LIMITS.eventsUnsentMax < LIMITS.eventsMax, "a follower is dropped before the ring has gone round");
+assert(LIMITS.drainMs < LIMITS.stopMs, "draining ends before the daemon would be killed");

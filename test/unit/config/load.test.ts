@@ -1,0 +1,102 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { expandPattern } from "../../../src/config/glob.js";
+import { ConfigError, loadConfig, parseConfig } from "../../../src/config/load.js";
+import { suggest } from "../../../src/config/suggest.js";
+
+function mistakes(text: string): readonly string[] {
+  try {
+    parseConfig(text, "/etc/s.yaml");
+  } catch (error) {
+    assert.ok(error instanceof ConfigError);
+    return error.lines;
+  }
+  return [];
+}
+
+test("config: defaults stand behind everything but disks", () => {
+  const config = parseConfig("disks: [a.img, /srv/*.img]\n", "/etc/stripeward/s.yaml");
+  assert.deepEqual(config.disks, ["/etc/stripeward/a.img", "/srv/*.img"]);
+  assert.equal(config.node, "chn1");
+  assert.equal(config.nfs.port, 2049);
+  assert.equal(config.management.mode, 0o600);
+  assert.equal(config.logLevel, "info");
+});
+
+test("config: every mistake is one line with its place", () => {
+  const text = [
+    "node: chn9",
+    "disks: /dev/sda",
+    "nfs:",
+    "  prot: 2049",
+    "  port: 70000",
+    "memory:",
+    "  data-cache: much",
+    "  metadata-cache: 1K",
+    "log-level: loud",
+    "colour: red",
+    "",
+  ].join("\n");
+  assert.deepEqual(mistakes(text), [
+    "/etc/s.yaml:1:7: node: wants a node name, chn1 to chn8",
+    "/etc/s.yaml:2:8: disks: wants a list of paths",
+    "/etc/s.yaml:4:3: nfs.prot: unknown key; did you mean port?",
+    "/etc/s.yaml:5:9: nfs.port: wants a port number, 0 to 65535 (0: any free one)",
+    '/etc/s.yaml:7:15: memory.data-cache: not a size: "much" (examples: 4096, 64K, 1.5G, 2T)',
+    "/etc/s.yaml:8:19: memory.metadata-cache: wants 4 MiB to 1 GiB, not 1 KiB",
+    "/etc/s.yaml:9:12: log-level: wants one of error, warn, info, debug",
+    "/etc/s.yaml:10:1: colour: unknown key; known here: node, state-directory, disks, management, nfs, memory, direct-io, log-level",
+  ]);
+});
+
+test("config: a syntax error is one line too", () => {
+  const lines = mistakes("disks: [a, b\nnfs: {}\n");
+  assert.ok(lines.length >= 1);
+  for (const line of lines) assert.match(line, /^\/etc\/s\.yaml:\d+:\d+: syntax: [^\n]+$/);
+});
+
+test("config: an empty file says what is missing", () => {
+  assert.deepEqual(mistakes(""), ["/etc/s.yaml:1:1: disks: is missing: where to look for disks"]);
+});
+
+test("config: a list where keys are wanted", () => {
+  assert.deepEqual(mistakes("- a\n"), ["/etc/s.yaml:1:1: wants keys and values"]);
+  assert.deepEqual(mistakes("disks: []\nnfs: 3\n"), ["/etc/s.yaml:2:6: nfs: wants keys and values"]);
+});
+
+test("config: a duplicated key and a bare octal mode are refused", () => {
+  assert.match(mistakes("disks: []\ndisks: []\n")[0]!, /^\/etc\/s\.yaml:2:1: syntax: /);
+  assert.match(
+    mistakes("disks: []\nmanagement: {mode: 0600}\n")[0]!,
+    /management\.mode: wants an octal mode in quotes/,
+  );
+});
+
+test("config: a socket path that the kernel would cut is refused", () => {
+  const lines = mistakes(`disks: []\nmanagement:\n  socket: /${"x".repeat(120)}\n`);
+  assert.deepEqual(lines, ["/etc/s.yaml:3:11: management.socket: the path has 121 bytes; the kernel allows 107"]);
+});
+
+test("config: a file that cannot be read names it", () => {
+  assert.throws(() => loadConfig("/nonexistent/s.yaml"), /^ConfigError: \/nonexistent\/s\.yaml: cannot be read: /);
+});
+
+test("suggest: near words only", () => {
+  assert.equal(suggest("log-lvl", ["log-level", "node"]), "log-level");
+  assert.equal(suggest("zzzzzz", ["log-level", "node"]), undefined);
+});
+
+test("glob: patterns in any part, hidden names only when asked for", (t) => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-glob-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  for (const name of ["a1", "a2", "b1"]) mkdirSync(path.join(folder, name));
+  for (const name of ["a1/d.img", "a2/d.img", "a2/.h.img", "b1/d.img"]) writeFileSync(path.join(folder, name), "");
+  const names = (pattern: string) => expandPattern(path.join(folder, pattern)).map((p) => path.relative(folder, p));
+  assert.deepEqual(names("a?/*.img"), ["a1/d.img", "a2/d.img"]);
+  assert.deepEqual(names("a2/.*"), ["a2/.h.img"]);
+  assert.deepEqual(names("none/d.img"), ["none/d.img"]);
+  assert.deepEqual(names("none/*.img"), []);
+});

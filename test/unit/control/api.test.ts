@@ -1,0 +1,163 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { type TestContext, test } from "node:test";
+import { ApiClient } from "../../../src/cli/client.js";
+import { ManagementApi } from "../../../src/control/api.js";
+import { Cabinet } from "../../../src/control/cabinet.js";
+import { EventLog } from "../../../src/control/event-log.js";
+import { renderMetrics, samplesOf } from "../../../src/control/metrics.js";
+import type { DiskRow, EventRow, StatusReport } from "../../../src/control/types.js";
+import { SystemClock } from "../../../src/lib/clock.js";
+import { SILENT } from "../../../src/lib/log.js";
+import { FakeWorld, fakeLayers } from "./fake-layers.js";
+
+async function serve(t: TestContext) {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-api-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const world = new FakeWorld(3);
+  const events = new EventLog(new SystemClock(), SILENT, 50);
+  const cabinet = new Cabinet({
+    ...{ node: "chn1", layers: fakeLayers(world), events, exports: world.exports },
+    ...{ diskPatterns: [...world.present], knownDisksFile: path.join(folder, "known.json") },
+  });
+  await cabinet.open();
+  const status = () => ({ node: "chn1" }) as StatusReport;
+  const metrics = () => renderMetrics(samplesOf("process", { residentBytes: 5 }));
+  const make = () => new ManagementApi({ cabinet, events, log: SILENT, status, metrics });
+  const api = make();
+  const socket = path.join(folder, "s.sock");
+  await api.listen(socket, 0o600);
+  t.after(() => api.close());
+  return { folder, socket, events, make, client: new ApiClient(socket) };
+}
+
+/** The raw answer: status and body. */
+function ask(socket: string, method: string, target: string, body?: string): Promise<{ code: number; text: string }> {
+  return new Promise((resolve, reject) => {
+    const headers = body === undefined ? {} : { "content-type": "application/json" };
+    const request = http.request({ socketPath: socket, method, path: target, headers }, async (response) => {
+      let text = "";
+      for await (const piece of response.setEncoding("utf8")) text += piece;
+      resolve({ code: response.statusCode ?? 0, text });
+    });
+    request.once("error", reject);
+    request.end(body);
+  });
+}
+
+test("api: the socket is closed to others, and a second daemon on it is refused", async (t) => {
+  const { socket, make } = await serve(t);
+  assert.equal(statSync(socket).mode & 0o777, 0o600);
+  await assert.rejects(make().listen(socket, 0o600), /another daemon is serving the management socket/);
+});
+
+test("api: a stale socket is taken over, another kind of file is not", async (t) => {
+  const { folder, make } = await serve(t);
+  const stale = path.join(folder, "stale.sock");
+  const server = net.createServer().listen(stale);
+  await new Promise((resolve) => server.once("listening", resolve));
+  // A killed process leaves its socket file; closing the descriptor behind Node's back plays that.
+  const handle = (server as unknown as { _handle: { fd: number } })._handle;
+  assert.ok(handle.fd > 0);
+  const { linkSync } = await import("node:fs");
+  linkSync(stale, `${stale}.kept`);
+  await new Promise((resolve) => server.close(resolve));
+  const second = make();
+  await second.listen(`${stale}.kept`, 0o600);
+  await second.close();
+  const plain = path.join(folder, "plain");
+  writeFileSync(plain, "");
+  await assert.rejects(make().listen(plain, 0o600), /is in the way: it is not a socket/);
+});
+
+test("api: from disks to a file system over the socket, as the command line does", async (t) => {
+  const { client } = await serve(t);
+  for (const number of [1, 2, 3]) {
+    const disk = await client.post<DiskRow>("/v1/disks", { path: `/disks/d${number}` });
+    assert.equal(disk.number, number);
+  }
+  await client.post("/v1/groups", { name: "g", disks: [1, 2, 3] });
+  await client.post("/v1/lus", { name: "raw", level: 1, sizeBytes: 1 });
+  await client.delete("/v1/lus/raw");
+  await client.post("/v1/file-systems", { name: "data" });
+  const report = await client.post<{ clean: boolean }>("/v1/file-systems/data/check", {});
+  assert.equal(report.clean, true);
+  await client.post("/v1/exports", { path: "/data", client: "127.0.0.1" });
+  assert.equal((await client.get<unknown[]>("/v1/exports")).length, 1);
+  await client.delete("/v1/exports", { path: "/data" });
+  const page = await client.get<{ next: string }>("/v1/file-systems/data/files");
+  assert.equal(page.next, "b");
+});
+
+test("api: every mistake has the one shape of an error", async (t) => {
+  const { socket } = await serve(t);
+  const cases: [string, string, string | undefined, number, RegExp][] = [
+    ["GET", "/v1/nothing", undefined, 404, /no such call: GET \/v1\/nothing/],
+    ["POST", "/v1/disks", "{", 400, /JSON/],
+    ["POST", "/v1/disks", '{"path":"d1"}', 400, /path: wants an absolute path/],
+    ["POST", "/v1/disks", '{"path":"/disks/d1","colour":1}', 400, /colour/],
+    ["POST", "/v1/disks", '{"path":"/nowhere"}', 404, /\/nowhere is not there/],
+    ["POST", "/v1/groups", '{"name":"a b","disks":[1,2]}', 400, /name: wants a name of letters/],
+    ["POST", "/v1/groups", '{"name":"g","disks":[1]}', 400, /disks: wants at least two disks/],
+    ["POST", "/v1/file-systems", '{"name":"x"}', 404, /there is no group yet/],
+    ["POST", "/v1/file-systems/x/check", "{}", 404, /there is no file system x/],
+    ["POST", "/v1/exports", '{"path":"/x","client":"300.1.1.1"}', 400, /client: wants an address or a network/],
+    ["POST", "/v1/exports", '{"path":"/x/y","client":"10.0.0.1"}', 400, /path: wants \/ and the name/],
+    ["DELETE", "/v1/exports?path=/x", undefined, 404, /there is no file system x/],
+    ["POST", "/v1/disks", `{"path":"/${"x".repeat(70_000)}"}`, 413, /large/i],
+  ];
+  for (const [method, target, body, code, message] of cases) {
+    const answer = await ask(socket, method, target, body);
+    assert.equal(answer.code, code, `${method} ${target}: ${answer.text}`);
+    const { error } = JSON.parse(answer.text) as { error: { code: string; message: string } };
+    assert.match(error.code, /^E[A-Z]+$/);
+    assert.match(error.message, message);
+  }
+});
+
+test("api: events are a bounded ring and can be followed", async (t) => {
+  const { client, events } = await serve(t);
+  for (let i = 0; i < 60; i++) events.add({ severity: "info", kind: "test", what: `event ${i}` });
+  const rows = await client.get<EventRow[]>("/v1/events");
+  assert.equal(rows.length, 50);
+  assert.equal(rows.at(-1)?.what, "event 59");
+  const seen: string[] = [];
+  const followed = new Promise<void>((resolve) => {
+    const onLine = (line: string) => {
+      seen.push((JSON.parse(line) as EventRow).what);
+      if (seen.length === 1) events.add({ severity: "warning", kind: "test", what: "later" });
+      if (seen.length === 2) resolve();
+    };
+    client.follow("/v1/events/follow", { last: 1 }, onLine).catch(() => {});
+  });
+  await followed;
+  assert.deepEqual(seen, ["event 59", "later"]);
+});
+
+test("api: metrics are Prometheus text", async (t) => {
+  const { socket } = await serve(t);
+  const { text } = await ask(socket, "GET", "/metrics");
+  assert.equal(text, "# TYPE stripeward_process_resident_bytes gauge\nstripeward_process_resident_bytes 5\n");
+});
+
+test("metrics: counters, labels and their escapes", () => {
+  const text = renderMetrics([
+    { name: "reads_total", value: 1, labels: { group: 'a"b\\' } },
+    { name: "reads_total", value: 2, labels: { group: "c" } },
+  ]);
+  assert.equal(
+    text,
+    '# TYPE stripeward_reads_total counter\nstripeward_reads_total{group="a\\"b\\\\"} 1\nstripeward_reads_total{group="c"} 2\n',
+  );
+});
+
+test("client: no daemon is one clear sentence", async () => {
+  await assert.rejects(
+    new ApiClient("/nonexistent/x.sock").get("/v1/status"),
+    /no daemon answers at \/nonexistent\/x\.sock/,
+  );
+});

@@ -1,0 +1,189 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { type TestContext, test } from "node:test";
+import { Cabinet } from "../../../src/control/cabinet.js";
+import { EventLog } from "../../../src/control/event-log.js";
+import { metadataBytesFor } from "../../../src/control/file-system-keeper.js";
+import { SystemClock } from "../../../src/lib/clock.js";
+import { SILENT } from "../../../src/lib/log.js";
+import { GIB, MIB } from "../../../src/lib/units.js";
+import { FakeWorld, fakeLayers } from "./fake-layers.js";
+
+const ROOT = { mode: 0o755, uid: 0, gid: 0 };
+
+function setUp(t: TestContext, world: FakeWorld, patterns?: readonly string[]) {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-cabinet-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const start = async () => {
+    const events = new EventLog(new SystemClock(), SILENT);
+    const cabinet = new Cabinet({
+      ...{ node: "chn1", layers: fakeLayers(world), events, exports: world.exports },
+      diskPatterns: patterns ?? [...world.present],
+      knownDisksFile: path.join(folder, "known-disks.json"),
+    });
+    await cabinet.open();
+    return { cabinet, events };
+  };
+  return start;
+}
+
+async function furnish(cabinet: Cabinet, paths: Iterable<string>): Promise<void> {
+  const numbers: number[] = [];
+  for (const place of paths) numbers.push((await cabinet.addDisk(place, false)).number!);
+  await cabinet.createGroup({ name: "g", disks: numbers });
+  await cabinet.fileSystems.create({ name: "data", level: 5, sizeBytes: "max", root: ROOT });
+}
+
+const RULE = {
+  ...{ path: "/data", client: "10.0.0.0/8", readOnly: false, squash: "root" as const },
+  ...{ anonymousUid: 65534, anonymousGid: 65534, privilegedPort: true },
+};
+
+test("cabinet: from new disks to an export, and all of it again after a restart", async (t) => {
+  const world = new FakeWorld(3);
+  const start = setUp(t, world);
+  const first = await start();
+  assert.deepEqual(new Set(first.cabinet.disks().map(({ state }) => state)), new Set(["unlabelled"]));
+  await furnish(first.cabinet, world.present);
+  await first.cabinet.fileSystems.exports.add(RULE);
+  const before = [first.cabinet.disks(), first.cabinet.groups(), first.cabinet.lus(), first.cabinet.fileSystems.rows()];
+  await first.cabinet.close();
+  await first.cabinet.close();
+  assert.deepEqual(world.trace, ["close file system data", "close group g"]);
+  assert.equal(world.open.size, 0);
+  assert.equal(world.published.size, 0);
+
+  const { cabinet } = await start();
+  assert.deepEqual([cabinet.disks(), cabinet.groups(), cabinet.lus(), cabinet.fileSystems.rows()], before);
+  assert.deepEqual(world.published.get("data"), [RULE]);
+  assert.deepEqual(cabinet.warnings(), []);
+  await cabinet.close();
+});
+
+test("cabinet: a missing disk is degraded, named in warnings and events; two missing do not stop the daemon", async (t) => {
+  const world = new FakeWorld(3);
+  const start = setUp(t, world, [...world.present]);
+  const first = await start();
+  await furnish(first.cabinet, world.present);
+  await first.cabinet.close();
+
+  world.present.delete("/disks/d2");
+  const degraded = await start();
+  assert.equal(degraded.cabinet.groups()[0]?.state, "degraded");
+  assert.equal(degraded.cabinet.fileSystems.rows()[0]?.state, "mounted");
+  assert.match(degraded.cabinet.warnings().join("\n"), /group g has lost its redundancy: disk #002 is missing/);
+  assert.ok(degraded.events.last(10).some(({ kind }) => kind === "group-degraded"));
+  await degraded.cabinet.close();
+
+  world.present.delete("/disks/d3");
+  const { cabinet } = await start();
+  assert.equal(cabinet.groups()[0]?.state, "failed");
+  assert.equal(cabinet.fileSystems.rows()[0]?.reason, "its group has failed");
+
+  world.present.add("/disks/d2").add("/disks/d3");
+  await cabinet.open();
+  assert.equal(cabinet.groups()[0]?.state, "clean");
+  assert.equal(cabinet.fileSystems.rows()[0]?.state, "mounted");
+  await cabinet.close();
+});
+
+test("cabinet: a disk of ours that another process holds is refused by name of the holder; a stranger's is passed over", async (t) => {
+  const world = new FakeWorld(3);
+  const start = setUp(t, world);
+  const first = await start();
+  await furnish(first.cabinet, ["/disks/d1", "/disks/d2"]);
+  await first.cabinet.close();
+  world.heldBy.set("/disks/d3", 77);
+  const second = await start();
+  assert.match(second.cabinet.warnings().join(), /d3: .*in use by process 77|d3: nothing is there/);
+  await second.cabinet.close();
+  world.heldBy.set("/disks/d1", 4711);
+  await assert.rejects(start(), /\/disks\/d1 is in use by process 4711/);
+});
+
+test("cabinet: disks are refused with a reason: twice, foreign, used", async (t) => {
+  const world = new FakeWorld(3);
+  const { cabinet } = await setUp(t, world)();
+  world.foreign.set("/disks/d1", "an ext4 file system");
+  await assert.rejects(cabinet.addDisk("/disks/d1", false), /\/disks\/d1 carries an ext4 file system; --force/);
+  await cabinet.addDisk("/disks/d1", true);
+  await assert.rejects(cabinet.addDisk("/disks/d1", false), /already disk #001/);
+  await cabinet.addDisk("/disks/d2", false);
+  await cabinet.createGroup({ name: "g", disks: [1, 2] });
+  await assert.rejects(cabinet.createGroup({ name: "h", disks: [1, 2] }), /disk #001 is in group g/);
+  await assert.rejects(cabinet.createGroup({ name: "h", disks: [9, 8] }), /there is no disk #009/);
+  await assert.rejects(cabinet.addDisk("/disks/d2", false), /already a disk of ours/);
+  await cabinet.close();
+});
+
+test("cabinet: a disk added from elsewhere is remembered", async (t) => {
+  const world = new FakeWorld(2);
+  const start = setUp(t, world, []);
+  const first = await start();
+  await first.cabinet.addDisk("/disks/d1", false);
+  await first.cabinet.close();
+  const { cabinet } = await start();
+  assert.deepEqual(
+    cabinet.disks().map(({ number, state }) => [number, state]),
+    [[1, "unused"]],
+  );
+  await cabinet.close();
+});
+
+test("cabinet: a file system that cannot be made leaves no LU behind, and an LU in use is not deleted", async (t) => {
+  const world = new FakeWorld(3);
+  const { cabinet } = await setUp(t, world)();
+  for (const place of world.present) await cabinet.addDisk(place, false);
+  await cabinet.createGroup({ name: "g", disks: [1, 2, 3] });
+  const wanted = { name: "data", level: 5 as const, sizeBytes: "max" as const, root: ROOT };
+  world.failNextFormat = true;
+  await assert.rejects(cabinet.fileSystems.create(wanted), /made to fail/);
+  assert.deepEqual(cabinet.lus(), []);
+  world.failNextFormat = false;
+  await cabinet.fileSystems.create(wanted);
+  await assert.rejects(cabinet.fileSystems.create(wanted), /exists already/);
+  await assert.rejects(cabinet.deleteLu(undefined, "data.meta"), /carries file system data/);
+  await assert.rejects(cabinet.deleteLu(undefined, "7"), /there is no LU 7/);
+  await cabinet.close();
+});
+
+test("cabinet: when a commit fails the exports go at once", async (t) => {
+  const world = new FakeWorld(3);
+  const { cabinet } = await setUp(t, world)();
+  await furnish(cabinet, world.present);
+  await cabinet.fileSystems.exports.add(RULE);
+  world.raise({ kind: "failed", detail: {} });
+  assert.equal(world.published.has("data"), false);
+  assert.equal(cabinet.fileSystems.rows()[0]?.state, "failed");
+  assert.match(cabinet.warnings().join(), /data is not served: a commit could not be written/);
+  await cabinet.close();
+});
+
+test("cabinet: a rule replaces the one for the same path and client; removing what is not there is an error", async (t) => {
+  const world = new FakeWorld(3);
+  const { cabinet } = await setUp(t, world)();
+  await furnish(cabinet, world.present);
+  const { exports } = cabinet.fileSystems;
+  await exports.add(RULE);
+  await exports.add({ ...RULE, readOnly: true });
+  await exports.add({ ...RULE, client: "192.168.1.1" });
+  assert.deepEqual(
+    exports.rows().map(({ client, readOnly }) => [client, readOnly]),
+    [
+      ["10.0.0.0/8", true],
+      ["192.168.1.1", false],
+    ],
+  );
+  await assert.rejects(exports.add({ ...RULE, path: "/none" }), /there is no file system none/);
+  assert.equal((await exports.remove("/data", "10.0.0.0/8")).length, 1);
+  await assert.rejects(exports.remove("/data", "10.0.0.0/8"), /\/data is not exported to 10/);
+  await cabinet.close();
+});
+
+test("metadata LU: 6 % of the raw space, within 64 MiB and 32 GiB", () => {
+  assert.equal(metadataBytesFor(100 * MIB), 64 * MIB);
+  assert.equal(metadataBytesFor(100 * GIB), 6 * GIB);
+  assert.equal(metadataBytesFor(10_000 * GIB), 32 * GIB);
+});
