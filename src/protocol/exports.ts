@@ -1,0 +1,149 @@
+import type { Credentials, FileSystem } from "../fs/vfs.js";
+import { crc32c } from "../lib/crc32c.js";
+import { StorageError } from "../lib/errors.js";
+import { type ClientMatcher, parseClients } from "./cidr.js";
+import type { Auth } from "./rpc/auth.js";
+import { AuthFlavor } from "./rpc/message.js";
+import type { Peer } from "./rpc/peer.js";
+
+/** Who may do what with an export. The first rule whose `clients` match is the one that counts. */
+export interface ExportRule {
+  /** `*`, an address or a CIDR network, IPv4 or IPv6. */
+  readonly clients: string;
+  readonly access: "ro" | "rw";
+  /** root: uid and gid 0 become anonymous; all: everybody does; none: nobody does. A caller without AUTH_SYS is always anonymous. */
+  readonly squash: "root" | "all" | "none";
+  readonly anonUid: number;
+  readonly anonGid: number;
+  /** The client must call from a privileged port (below 1024). */
+  readonly secure: boolean;
+}
+
+export interface Export {
+  /** Absolute, without a slash at its end ("/" alone is allowed). */
+  readonly path: string;
+  readonly fileSystem: FileSystem;
+  readonly rules: readonly ExportRule[];
+}
+
+interface CompiledRule {
+  readonly matches: ClientMatcher;
+  readonly rule: ExportRule;
+}
+
+/** An export in service. A changed export is another entry with the same id, so that handles go on. */
+export class ExportEntry implements Export {
+  readonly path: string;
+  readonly fileSystem: FileSystem;
+  readonly rules: readonly ExportRule[];
+  /** Part of every file handle: made of the path, so it is the same after a restart and on the partner. */
+  readonly id: number;
+  readonly #compiled: readonly CompiledRule[];
+
+  constructor(source: Export) {
+    this.path = source.path;
+    this.fileSystem = source.fileSystem;
+    this.rules = source.rules;
+    this.id = crc32c(Buffer.from(source.path, "utf8"));
+    this.#compiled = source.rules.map((rule) => ({ matches: parseClients(rule.clients), rule }));
+  }
+
+  /** @returns null when the client may not use this export */
+  ruleFor(peer: Pick<Peer, "address" | "family" | "port">): ExportRule | null {
+    const found = this.#compiled.find(({ matches }) => matches(peer));
+    if (found === undefined) return null;
+    return found.rule.secure && peer.port >= 1024 ? null : found.rule;
+  }
+}
+
+/** What a caller may do with an export, worked out once per credential of a connection and kept on it. */
+export class Admission {
+  constructor(
+    readonly entry: ExportEntry,
+    /** null: the caller is not allowed at all. */
+    readonly credentials: Credentials | null,
+    readonly readOnly: boolean,
+  ) {}
+}
+
+/**
+ * The exports in service; they change at run time. An entry is looked up anew for every call, so a removed export stops answering at once
+ * and changed rules count from the next call on.
+ */
+export class ExportTable {
+  readonly #byId = new Map<number, ExportEntry>();
+
+  /**
+   * Add an export, or replace the one with the same path.
+   * @throws StorageError EINVAL for a path or client list that is none, EEXIST when the id collides with another path's
+   */
+  add(source: Export): ExportEntry {
+    if (!isExportPath(source.path)) throw new StorageError("EINVAL", `not an export path: "${source.path}"`);
+    const entry = new ExportEntry(source);
+    const same = this.#byId.get(entry.id);
+    if (same !== undefined && same.path !== entry.path) {
+      throw new StorageError(
+        "EEXIST",
+        `export "${entry.path}" has the same identifier as "${same.path}": choose another path`,
+      );
+    }
+    this.#byId.set(entry.id, entry);
+    return entry;
+  }
+
+  /** @returns false when there was none */
+  remove(path: string): boolean {
+    const entry = this.list().find((candidate) => candidate.path === path);
+    return entry !== undefined && this.#byId.delete(entry.id);
+  }
+
+  list(): ExportEntry[] {
+    return [...this.#byId.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
+  }
+
+  findById(id: number): ExportEntry | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** The export with the longest path that is `path` or above it, and the components below it. */
+  findByPath(path: string): { entry: ExportEntry; below: string[] } | null {
+    const wanted = components(path);
+    let best: { entry: ExportEntry; below: string[] } | null = null;
+    for (const entry of this.#byId.values()) {
+      const own = components(entry.path);
+      if (own.length > wanted.length || !own.every((part, i) => part === wanted[i])) continue;
+      const below = wanted.slice(own.length);
+      if (best === null || below.length < best.below.length) best = { entry, below };
+    }
+    return best;
+  }
+
+  /** The caller's rights on an export. The last answer is kept on the credential; another export or a changed rule makes a new one. */
+  admit(entry: ExportEntry, peer: Peer, auth: Auth): Admission {
+    const kept = auth.memo;
+    if (kept instanceof Admission && kept.entry === entry) return kept;
+    const rule = entry.ruleFor(peer);
+    const credentials = rule === null ? null : squash(rule, auth);
+    const admission = new Admission(entry, credentials, rule?.access !== "rw");
+    auth.memo = admission;
+    return admission;
+  }
+}
+
+/** Map what the client says to what the file system sees. */
+export function squash(rule: ExportRule, auth: Auth): Credentials {
+  const { anonUid, anonGid } = rule;
+  if (auth.flavor === AuthFlavor.none || rule.squash === "all") return { uid: anonUid, gid: anonGid, groups: [] };
+  if (rule.squash === "none") return { uid: auth.uid, gid: auth.gid, groups: auth.groups };
+  const group = (gid: number) => (gid === 0 ? anonGid : gid);
+  return { uid: auth.uid === 0 ? anonUid : auth.uid, gid: group(auth.gid), groups: auth.groups.map(group) };
+}
+
+function components(path: string): string[] {
+  return path.split("/").filter((part) => part !== "" && part !== ".");
+}
+
+function isExportPath(path: string): boolean {
+  if (!path.startsWith("/") || path.includes("\0") || Buffer.byteLength(path) > 1024) return false;
+  return path === "/" || path === `/${components(path).join("/")}`;
+}

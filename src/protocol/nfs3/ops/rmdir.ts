@@ -1,0 +1,20 @@
+import type { Operation } from "../call.js";
+import { readKeptName, WCC_DATA_BYTES, writeChange } from "../codec.js";
+import { failChange } from "../failure.js";
+import { NFS3_OK } from "../status.js";
+
+/** NFSv3 RMDIR, RFC 1813 section 3.3.13. Errors: as REMOVE, and EXIST or NOTEMPTY. */
+export const rmdir: Operation = {
+  name: "RMDIR",
+  nonIdempotent: true,
+  async run(call, args) {
+    const directory = call.target(args);
+    const name = readKeptName(args);
+    directory.mustBeWritable();
+    const change = await directory.fileSystem.rmdir(directory.credentials, directory, name);
+    const w = call.begin(NFS3_OK, WCC_DATA_BYTES);
+    writeChange(w, directory.fileSystem.id, change);
+    call.end();
+  },
+  fail: failChange,
+};

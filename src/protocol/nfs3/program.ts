@@ -1,0 +1,77 @@
+import { messageOf, StorageError } from "../../lib/errors.js";
+import type { RpcCall } from "../rpc/call.js";
+import type { RpcProgram } from "../rpc/program.js";
+import { XdrError, type XdrReader } from "../xdr/reader.js";
+import { Nfs3Call, type Nfs3Services, type Operation } from "./call.js";
+import { access } from "./ops/access.js";
+import { commit } from "./ops/commit.js";
+import { create } from "./ops/create.js";
+import { fsinfo } from "./ops/fsinfo.js";
+import { fsstat } from "./ops/fsstat.js";
+import { getattr } from "./ops/getattr.js";
+import { link } from "./ops/link.js";
+import { lookup } from "./ops/lookup.js";
+import { mkdir } from "./ops/mkdir.js";
+import { mknod } from "./ops/mknod.js";
+import { nullOperation } from "./ops/null.js";
+import { pathconf } from "./ops/pathconf.js";
+import { read } from "./ops/read.js";
+import { readdir } from "./ops/readdir.js";
+import { readdirplus } from "./ops/readdirplus.js";
+import { readlink } from "./ops/readlink.js";
+import { remove } from "./ops/remove.js";
+import { rename } from "./ops/rename.js";
+import { rmdir } from "./ops/rmdir.js";
+import { setattr } from "./ops/setattr.js";
+import { symlink } from "./ops/symlink.js";
+import { write } from "./ops/write.js";
+import { statusOf } from "./status.js";
+
+/** By procedure number, RFC 1813 section 3.3. */
+const OPERATIONS: readonly Operation[] = [
+  ...[nullOperation, getattr, setattr, lookup, access, readlink, read, write, create, mkdir, symlink],
+  ...[mknod, remove, rmdir, rename, link, readdir, readdirplus, fsstat, fsinfo, pathconf, commit],
+];
+
+/** NFS version 3, RFC 1813. */
+export class Nfs3Program implements RpcProgram {
+  readonly name = "nfs";
+  readonly number = 100003;
+  readonly versionLow = 3;
+  readonly versionHigh = 3;
+
+  constructor(private readonly services: Nfs3Services) {}
+
+  procedures(): readonly Operation[] {
+    return OPERATIONS;
+  }
+
+  invoke(rpc: RpcCall, args: XdrReader): void | Promise<void> {
+    const operation = OPERATIONS[rpc.procedure]!;
+    const call = new Nfs3Call(this.services, rpc);
+    try {
+      const pending = operation.run(call, args);
+      if (pending !== undefined) return this.#guard(operation, call, pending);
+    } catch (error) {
+      this.#fail(operation, call, error);
+    }
+  }
+
+  async #guard(operation: Operation, call: Nfs3Call, pending: Promise<void>): Promise<void> {
+    try {
+      await pending;
+    } catch (error) {
+      this.#fail(operation, call, error);
+    }
+  }
+
+  /** Answer an error with the procedure's failure; what does not decode goes on to RPC. */
+  #fail(operation: Operation, call: Nfs3Call, error: unknown): void {
+    if (error instanceof XdrError) throw error;
+    if (!(error instanceof StorageError)) {
+      this.services.log.error({ operation: operation.name, error: messageOf(error) }, "nfs3: unexpected error");
+      this.services.onUnexpected(error);
+    }
+    if (!call.rpc.answered) operation.fail(call, statusOf(error));
+  }
+}

@@ -1,0 +1,137 @@
+import type { RpcCall } from "../rpc/call.js";
+import type { RpcProcedure, RpcProgram } from "../rpc/program.js";
+import type { XdrReader } from "../xdr/reader.js";
+
+/** A program and version that the port answers. */
+export interface Service {
+  readonly program: number;
+  readonly version: number;
+  readonly name: string;
+}
+
+/** What the port answers, asked at the time of the call: the port number is known only after listening. */
+export interface ServiceDirectory {
+  services(): readonly Service[];
+  port(): number;
+}
+
+type Run = (directory: ServiceDirectory, call: RpcCall, args: XdrReader) => void;
+interface Procedure extends RpcProcedure {
+  readonly run: Run;
+}
+
+export const PORTMAP_PROGRAM = 100000;
+export const IPPROTO_TCP = 6;
+/** A universal address or network name is short; RFC 1833 sets no limit. */
+const TEXT_BYTES_MAX = 256;
+
+/** Port mapper version 2 and rpcbind versions 3 and 4 (RFC 1833), for our own programs only: nobody else can register. */
+export class PortmapProgram implements RpcProgram {
+  readonly name = "portmap";
+  readonly number = PORTMAP_PROGRAM;
+  readonly versionLow = 2;
+  readonly versionHigh = 4;
+
+  constructor(private readonly directory: ServiceDirectory) {}
+
+  procedures(version: number): readonly (Procedure | undefined)[] {
+    if (version === 2) return VERSION_2;
+    return version === 3 ? VERSION_3 : VERSION_4;
+  }
+
+  invoke(call: RpcCall, args: XdrReader): void {
+    this.procedures(call.version)[call.procedure]?.run(this.directory, call, args);
+  }
+}
+
+function nothing(_directory: ServiceDirectory, call: RpcCall): void {
+  call.begin(0);
+  call.finish();
+}
+
+/** SET and UNSET: false. */
+function refuse(_directory: ServiceDirectory, call: RpcCall): void {
+  call.begin(4).u32(0);
+  call.finish();
+}
+
+function serves(directory: ServiceDirectory, program: number, version: number): boolean {
+  return directory.services().some((service) => service.program === program && service.version === version);
+}
+
+/** PMAPPROC_GETPORT, RFC 1833 section 3.2; 0: not registered. */
+function getPort(directory: ServiceDirectory, call: RpcCall, args: XdrReader): void {
+  const program = args.u32();
+  const version = args.u32();
+  const protocol = args.u32();
+  args.u32(); // port: not used
+  const known = protocol === IPPROTO_TCP && serves(directory, program, version);
+  call.begin(4).u32(known ? directory.port() : 0);
+  call.finish();
+}
+
+/** PMAPPROC_DUMP */
+function dump(directory: ServiceDirectory, call: RpcCall): void {
+  const w = call.begin(4);
+  for (const { program, version } of directory.services()) {
+    for (const value of [1, program, version, IPPROTO_TCP, directory.port()]) w.u32(value);
+  }
+  w.u32(0);
+  call.finish();
+}
+
+/** RPCBPROC_GETADDR, RFC 1833 section 2.2.1: our own address as the client reached it; empty: not registered. */
+function getAddress(directory: ServiceDirectory, call: RpcCall, args: XdrReader): void {
+  const program = args.u32();
+  const version = args.u32();
+  const network = args.opaque(TEXT_BYTES_MAX).toString("latin1");
+  args.opaque(TEXT_BYTES_MAX); // address
+  args.opaque(TEXT_BYTES_MAX); // owner
+  const known = (network === "tcp" || network === "tcp6" || network === "") && serves(directory, program, version);
+  call.begin(4).text(known ? universalAddress(call.connection.peer.localAddress, directory.port()) : "");
+  call.finish();
+}
+
+/** RPCBPROC_DUMP */
+function dumpAddresses(directory: ServiceDirectory, call: RpcCall): void {
+  const host = call.connection.peer.localAddress;
+  const w = call.begin(4);
+  for (const { program, version } of directory.services()) {
+    w.u32(1);
+    w.u32(program);
+    w.u32(version);
+    w.text(host.includes(":") ? "tcp6" : "tcp");
+    w.text(universalAddress(host, directory.port()));
+    w.text("stripeward");
+  }
+  w.u32(0);
+  call.finish();
+}
+
+/** RFC 5665 section 5.2.3: the port as two more numbers. */
+function universalAddress(host: string, port: number): string {
+  return `${host}.${port >> 8}.${port & 255}`;
+}
+
+const VERSION_2: readonly Procedure[] = [
+  { name: "NULL", run: nothing },
+  { name: "SET", run: refuse },
+  { name: "UNSET", run: refuse },
+  { name: "GETPORT", run: getPort },
+  { name: "DUMP", run: dump },
+];
+
+const VERSION_3: readonly Procedure[] = [
+  { name: "NULL", run: nothing },
+  { name: "SET", run: refuse },
+  { name: "UNSET", run: refuse },
+  { name: "GETADDR", run: getAddress },
+  { name: "DUMP", run: dumpAddresses },
+];
+
+/** By number: 5 to 8 are calls and conversions that we do not have, 9 is GETVERSADDR. */
+const VERSION_4: readonly (Procedure | undefined)[] = [
+  ...VERSION_3,
+  ...[undefined, undefined, undefined, undefined],
+  { name: "GETVERSADDR", run: getAddress },
+];

@@ -1,0 +1,63 @@
+import type { Auth } from "./auth.js";
+import type { Connection } from "./connection.js";
+import { AcceptStatus } from "./message.js";
+import type { VersionTable } from "./program-table.js";
+import type { ReleaseBuffer, ReplyQueue } from "./reply-queue.js";
+
+/** One request. It lives until its reply is queued. */
+export class RpcCall {
+  /** Set when the reply must be remembered by the duplicate-request cache. */
+  cacheKey: string | null = null;
+  /** A reply has been queued. */
+  answered = false;
+  /** For the statistics: the reply says something else than success. */
+  failed = false;
+  /** Answered later: counted in the connection's in-flight limits. */
+  asynchronous = false;
+  /** Bytes counted against the connection's in-flight limit: those of the request, and what `charge` added. */
+  chargedBytes: number;
+
+  constructor(
+    readonly connection: Connection,
+    readonly xid: number,
+    readonly table: VersionTable,
+    readonly procedure: number,
+    readonly auth: Auth,
+    requestBytes: number,
+    /** The pooled buffer that the arguments lie in, if any. */
+    readonly lease: Buffer | null,
+    readonly startedMs: number,
+  ) {
+    this.chargedBytes = requestBytes;
+  }
+
+  get version(): number {
+    return this.table.version;
+  }
+
+  get name(): string {
+    return `${this.table.program.name} ${this.table.procedures[this.procedure]?.name ?? this.procedure}`;
+  }
+
+  /** Begin a successful reply with room for `bodyBytes`; the body is written into what is returned, then `finish` ends it. */
+  begin(bodyBytes: number): ReplyQueue {
+    const replies = this.connection.replies;
+    replies.beginAccepted(this.xid, AcceptStatus.success, bodyBytes);
+    return replies;
+  }
+
+  finish(): void {
+    this.connection.finishReply(this);
+  }
+
+  /** End the reply with `byteCount` bytes of `data` by reference. */
+  finishWithData(data: Buffer, byteCount: number, release: ReleaseBuffer): void {
+    this.connection.finishReplyWithData(this, data, byteCount, release);
+  }
+
+  /** Count reply bytes that the call will hold while it is in flight. */
+  charge(byteCount: number): void {
+    this.chargedBytes += byteCount;
+    if (this.asynchronous) this.connection.inFlightBytes += byteCount;
+  }
+}

@@ -1,0 +1,373 @@
+import type { Socket } from "node:net";
+import type { Clock } from "../../lib/clock.js";
+import { messageOf } from "../../lib/errors.js";
+import type { Logger } from "../../lib/log.js";
+import type { ProtocolLimits } from "../limits.js";
+import { XdrError, type XdrReader } from "../xdr/reader.js";
+import { type Auth, AuthParser } from "./auth.js";
+import type { BufferPool } from "./buffer-pool.js";
+import { RpcCall } from "./call.js";
+import { AcceptStatus, MessageType, RejectStatus, RPC_VERSION } from "./message.js";
+import type { Peer } from "./peer.js";
+import type { ProgramTable, VersionTable } from "./program-table.js";
+import { RecordError, RecordReader, type RecordSink } from "./record.js";
+import type { ReplyCache } from "./reply-cache.js";
+import { replyKey } from "./reply-key.js";
+import { type ReleaseBuffer, ReplyQueue } from "./reply-queue.js";
+
+/** What all connections of a server share. */
+export interface ConnectionServices {
+  readonly limits: ProtocolLimits;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly pool: BufferPool;
+  /** Used only between two awaits: every handler takes what it needs from it before its first await. */
+  readonly reader: XdrReader;
+  readonly programs: ProgramTable;
+  readonly replyCache: ReplyCache;
+  /** Call `connection.flush()` when the running callbacks and microtasks are done. */
+  scheduleFlush(connection: Connection): void;
+  onUnexpected(error: unknown): void;
+  onClosed(connection: Connection): void;
+}
+
+export interface ConnectionState {
+  readonly address: string;
+  readonly port: number;
+  readonly requests: number;
+  readonly inFlight: number;
+  readonly queuedBytes: number;
+  readonly openMs: number;
+}
+
+/**
+ * One TCP connection: records in, replies out, in whatever order they finish. Requests that are answered synchronously cost no Promise; their
+ * replies leave in one write per chunk that came in.
+ *
+ * It stops reading (`stalled`) while too much is in flight or too much output waits, and goes on where it stopped: the rest of the last
+ * chunk is kept, the socket is paused, so TCP holds the client back.
+ */
+export class Connection implements RecordSink {
+  readonly replies: ReplyQueue;
+  inFlightCount = 0;
+  inFlightBytes = 0;
+  requestCount = 0;
+  readonly #records: RecordReader;
+  readonly #auth = new AuthParser();
+  #rest: Buffer | null = null;
+  #restAt = 0;
+  #feeding = false;
+  #ended = false;
+  #closing = false;
+  #closed = false;
+  #flushScheduled = false;
+  readonly #openedMs: number;
+  /** When the client last sent something, and when the kernel last took output or had none to take. */
+  #heardMs: number;
+  #sentMs: number;
+  #writtenAtSweep = 0;
+  #startedMs = 0;
+
+  constructor(
+    private readonly services: ConnectionServices,
+    private readonly socket: Socket,
+    readonly peer: Peer,
+  ) {
+    const { limits, pool } = services;
+    this.replies = new ReplyQueue(pool, () => this.#progress());
+    this.#records = new RecordReader(this, pool, limits.recordBytesMax, limits.fragmentsMax);
+    this.#openedMs = services.clock.monotonicMs();
+    this.#heardMs = this.#openedMs;
+    this.#sentMs = this.#openedMs;
+    socket.on("data", (chunk: Buffer) => this.#onData(chunk));
+    socket.on("end", () => this.#onEnd());
+    socket.on("error", (error) => services.log.debug({ peer: peer.address, error: messageOf(error) }, "connection"));
+    socket.on("close", () => this.#onClose());
+  }
+
+  get stalled(): boolean {
+    const { limits } = this.services;
+    return (
+      this.inFlightCount >= limits.inFlightMax ||
+      this.inFlightBytes >= limits.inFlightBytesMax ||
+      this.replies.queuedBytes >= limits.outputBytesMax ||
+      this.#closing
+    );
+  }
+
+  get state(): ConnectionState {
+    return {
+      address: this.peer.address,
+      port: this.peer.port,
+      requests: this.requestCount,
+      inFlight: this.inFlightCount,
+      queuedBytes: this.replies.queuedBytes,
+      openMs: this.services.clock.monotonicMs() - this.#openedMs,
+    };
+  }
+
+  /** Read nothing more, finish what is in flight, send it, close. */
+  drain(): void {
+    this.#closing = true;
+    this.socket.pause();
+    this.#endWhenQuiet();
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  flush(): void {
+    this.#flushScheduled = false;
+    if (this.#closed) this.replies.close();
+    else this.replies.flush(this.socket);
+  }
+
+  /** Called now and then: close what is idle, stuck or half-open. */
+  sweep(nowMs: number): void {
+    const { limits } = this.services;
+    const { queuedBytes, writtenBytes } = this.replies;
+    if (queuedBytes === 0 || writtenBytes !== this.#writtenAtSweep) this.#sentMs = nowMs;
+    this.#writtenAtSweep = writtenBytes;
+    const quietMs = nowMs - this.#heardMs;
+    const busy = this.inFlightCount > 0 || queuedBytes > 0;
+    const stuck =
+      nowMs - this.#sentMs > limits.stuckMsMax || (!busy && this.#records.partial && quietMs > limits.stuckMsMax);
+    if (stuck || (!busy && quietMs > limits.idleMsMax)) this.#closeFor(stuck ? "stuck" : "idle");
+  }
+
+  /** A record of one request: see RecordSink. */
+  onRecord(buffer: Buffer, start: number, end: number, lease: Buffer | null): void {
+    const { reader } = this.services;
+    reader.reset(buffer, start, end);
+    if (end - start < 8) throw new RecordError("record too short for a call");
+    const xid = reader.u32();
+    if (reader.u32() !== MessageType.call) throw new RecordError("not a call");
+    this.requestCount++;
+    let call: RpcCall | null = null;
+    try {
+      call = this.#header(reader, xid, end - start, lease);
+    } catch (error) {
+      if (!(error instanceof XdrError)) throw error;
+      this.#refuse(xid, AcceptStatus.garbageArguments);
+    }
+    if (call !== null) this.#dispatch(call, reader);
+    else if (lease !== null) this.services.pool.release(lease);
+  }
+
+  /** The reply that `call` began is complete. */
+  finishReply(call: RpcCall): void {
+    const key = call.cacheKey;
+    const kept = key === null ? null : this.replies.copyReply();
+    this.replies.finish();
+    this.#answered(call);
+    call.cacheKey = null;
+    // Behind `finish`: one who waits for the same reply may stand on this very connection.
+    if (key !== null && kept !== null) this.services.replyCache.complete(key, kept);
+  }
+
+  finishReplyWithData(call: RpcCall, data: Buffer, byteCount: number, release: ReleaseBuffer): void {
+    this.replies.finishWithData(data, byteCount, release);
+    this.#answered(call);
+  }
+
+  /** Decode the call header, RFC 5531 section 9. @returns null when it was refused and answered */
+  #header(reader: XdrReader, xid: number, requestBytes: number, lease: Buffer | null): RpcCall | null {
+    if (reader.u32() !== RPC_VERSION) return this.#deny(xid, RejectStatus.rpcMismatch, 0);
+    const program = reader.u32();
+    const version = reader.u32();
+    const procedure = reader.u32();
+    const auth = this.#auth.parse(reader);
+    if (typeof auth === "number") return this.#deny(xid, RejectStatus.authError, auth);
+    const entry = this.services.programs.find(program);
+    if (entry === undefined) return this.#refuse(xid, AcceptStatus.programUnavailable);
+    const table = entry.versions[version - entry.program.versionLow];
+    if (table === undefined) return this.#mismatch(xid, entry.program.versionLow, entry.program.versionHigh);
+    if (table.procedures[procedure] === undefined) return this.#refuse(xid, AcceptStatus.procedureUnavailable);
+    return this.#newCall(table, xid, procedure, auth, requestBytes, lease);
+  }
+
+  #newCall(table: VersionTable, xid: number, procedure: number, auth: Auth, bytes: number, lease: Buffer | null) {
+    return new RpcCall(this, xid, table, procedure, auth, bytes, lease, this.#startedMs);
+  }
+
+  #dispatch(call: RpcCall, reader: XdrReader): void {
+    if (call.table.procedures[call.procedure]?.nonIdempotent === true && !this.#firstTime(call, reader)) {
+      this.#settled(call);
+      return;
+    }
+    try {
+      const pending = call.table.program.invoke(call, reader);
+      if (pending !== undefined) {
+        this.#goAsynchronous(call, pending);
+        return;
+      }
+    } catch (error) {
+      this.#failed(call, error);
+    }
+    this.#settled(call);
+  }
+
+  #goAsynchronous(call: RpcCall, pending: Promise<void>): void {
+    call.asynchronous = true;
+    this.inFlightCount++;
+    this.inFlightBytes += call.chargedBytes;
+    pending.then(
+      () => this.#settled(call),
+      (error) => {
+        this.#failed(call, error);
+        this.#settled(call);
+      },
+    );
+  }
+
+  /** The handler is done with the call's memory. */
+  #settled(call: RpcCall): void {
+    if (call.lease !== null) this.services.pool.release(call.lease);
+    if (call.cacheKey !== null) this.services.replyCache.abandon(call.cacheKey);
+    if (!call.asynchronous) return;
+    this.inFlightCount--;
+    this.inFlightBytes -= call.chargedBytes;
+    this.#progress();
+  }
+
+  #failed(call: RpcCall, error: unknown): void {
+    const garbage = error instanceof XdrError;
+    if (!garbage) {
+      this.services.log.error({ procedure: call.name, error: messageOf(error) }, "rpc: call failed unexpectedly");
+      this.services.onUnexpected(error);
+    }
+    if (call.answered) return;
+    call.failed = true;
+    this.replies.beginAccepted(call.xid, garbage ? AcceptStatus.garbageArguments : AcceptStatus.systemError, 0);
+    this.replies.finish();
+    this.#answered(call);
+  }
+
+  /** @returns false when the call is a repetition: it has been, or will be, answered from the cache */
+  #firstTime(call: RpcCall, reader: XdrReader): boolean {
+    const key = replyKey(this.peer.address, call, reader);
+    const known = this.services.replyCache.begin(key, (reply) => this.#repeat(reply));
+    if (known === "new") call.cacheKey = key;
+    else if (known !== "waiting") this.#repeat(known);
+    return known === "new";
+  }
+
+  #repeat(reply: Buffer): void {
+    this.replies.repeat(reply);
+    if (!this.#feeding) this.#scheduleFlush();
+  }
+
+  #answered(call: RpcCall): void {
+    call.answered = true;
+    const counter = call.table.counters[call.procedure];
+    if (counter !== undefined) {
+      counter.record(this.services.clock.monotonicMs() - call.startedMs);
+      if (call.failed) counter.errors++;
+    }
+    if (!this.#feeding) this.#scheduleFlush();
+  }
+
+  #refuse(xid: number, acceptStatus: number): null {
+    this.replies.beginAccepted(xid, acceptStatus, 0);
+    this.replies.finish();
+    return null;
+  }
+
+  #mismatch(xid: number, low: number, high: number): null {
+    this.replies.beginAccepted(xid, AcceptStatus.programMismatch, 8);
+    this.replies.u32(low);
+    this.replies.u32(high);
+    this.replies.finish();
+    return null;
+  }
+
+  #deny(xid: number, reject: number, authStatus: number): null {
+    this.replies.denied(xid, reject, authStatus);
+    return null;
+  }
+
+  #onData(chunk: Buffer): void {
+    this.#heardMs = this.services.clock.monotonicMs();
+    // A paused socket may still hand over what it had read: it waits behind the rest.
+    const rest = this.#rest;
+    if (rest === null) this.#feed(chunk, 0);
+    else {
+      this.#rest = Buffer.concat([rest.subarray(this.#restAt), chunk]);
+      this.#restAt = 0;
+    }
+  }
+
+  #feed(chunk: Buffer, at: number): void {
+    this.#rest = null;
+    this.#feeding = true;
+    this.#startedMs = this.services.clock.monotonicMs();
+    let next = chunk.length;
+    try {
+      next = this.#records.feed(chunk, at);
+    } catch (error) {
+      this.#framingLost(error);
+    } finally {
+      this.#feeding = false;
+    }
+    if (this.replies.unsent) this.flush();
+    if (next === chunk.length && !this.stalled) return;
+    this.#rest = next < chunk.length && !this.#closing ? chunk : null;
+    this.#restAt = next;
+    this.socket.pause();
+  }
+
+  /** Something finished or left: go on reading where it stopped. */
+  #progress(): void {
+    if (this.#closing || this.#ended) this.#endWhenQuiet();
+    if (this.#feeding || this.stalled || this.#closed || !this.socket.isPaused()) return;
+    if (this.#rest !== null) this.#feed(this.#rest, this.#restAt);
+    if (this.#rest === null && !this.stalled) this.socket.resume();
+  }
+
+  #framingLost(error: unknown): void {
+    this.#closing = true;
+    const expected = error instanceof RecordError;
+    const fields = { peer: this.peer.address, error: messageOf(error) };
+    if (expected) this.services.log.debug(fields, "rpc: framing lost, closing");
+    else {
+      this.services.log.error(fields, "rpc: unexpected, closing");
+      this.services.onUnexpected(error);
+    }
+    if (this.replies.unsent) this.flush();
+    this.socket.destroySoon();
+  }
+
+  #scheduleFlush(): void {
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    this.services.scheduleFlush(this);
+  }
+
+  /** The client sends no more but may still read (TCP half-close). */
+  #onEnd(): void {
+    this.#ended = true;
+    this.#endWhenQuiet();
+  }
+
+  #endWhenQuiet(): void {
+    if (this.#closed || this.inFlightCount > 0 || this.replies.queuedBytes > 0) return;
+    this.socket.end();
+    // Whoever drains does not wait for the client to close its side.
+    if (this.#closing) this.socket.destroySoon();
+  }
+
+  #closeFor(reason: "stuck" | "idle"): void {
+    this.services.log.info({ peer: this.peer.address, port: this.peer.port, reason }, "connection closed");
+    this.socket.destroy();
+  }
+
+  #onClose(): void {
+    this.#closed = true;
+    this.#closing = true;
+    this.#rest = null;
+    this.#records.close();
+    this.replies.close();
+    this.services.onClosed(this);
+  }
+}

@@ -1,0 +1,23 @@
+import type { XdrReader } from "../xdr/reader.js";
+import type { RpcCall } from "./call.js";
+
+export interface RpcProcedure {
+  readonly name: string;
+  /** Repeating it may answer otherwise: it goes through the duplicate-request cache. */
+  readonly nonIdempotent?: boolean;
+}
+
+/** One program on the server's port. */
+export interface RpcProgram {
+  readonly name: string;
+  readonly number: number;
+  readonly versionLow: number;
+  readonly versionHigh: number;
+  /** By procedure number; a gap is PROC_UNAVAIL. */
+  procedures(version: number): readonly (RpcProcedure | undefined)[];
+  /**
+   * Answer the call: decode the arguments (before the first await: the reader is shared), then write one reply through `call`, now or
+   * later. XdrError means GARBAGE_ARGS, any other error SYSTEM_ERR.
+   */
+  invoke(call: RpcCall, args: XdrReader): void | Promise<void>;
+}

@@ -1,0 +1,87 @@
+import type { Clock } from "../../lib/clock.js";
+
+/** Called with the reply (from its xid on) to a request that was repeated while it was in progress. */
+export type ReplyWaiter = (reply: Buffer) => void;
+
+/**
+ * The duplicate-request cache (RFC 1813 section 4.5): a non-idempotent call that is sent again is answered as the first time, not
+ * done again. The key is made of client address, xid, program, procedure and a checksum of the arguments.
+ */
+export interface ReplyCache {
+  /**
+   * A call arrives.
+   * @returns "new": do it and call `complete` or `abandon`; "waiting": it is in progress, `waiter` will be called; or the reply to repeat
+   */
+  begin(key: string, waiter: ReplyWaiter): "new" | "waiting" | Buffer;
+  /** The call was answered with `reply`, which the cache keeps: a copy. */
+  complete(key: string, reply: Buffer): void;
+  /** The call ended without an answer worth keeping: it would be done again. */
+  abandon(key: string): void;
+}
+
+interface Entry {
+  reply: Buffer | null;
+  waiters: ReplyWaiter[] | null;
+  readonly sinceMs: number;
+}
+
+const WAITERS_MAX = 8;
+const EXPIRE_STEPS = 8;
+
+/** In memory, bounded in entries, bytes and age. The oldest leave first; those in progress are bounded by the connections' limits. */
+export class MemoryReplyCache implements ReplyCache {
+  /** In order of arrival: a Map iterates so. */
+  readonly #entries = new Map<string, Entry>();
+  #bytes = 0;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly bounds: { entriesMax: number; bytesMax: number; ageMsMax: number },
+  ) {}
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  begin(key: string, waiter: ReplyWaiter): "new" | "waiting" | Buffer {
+    const nowMs = this.clock.monotonicMs();
+    this.#expire(nowMs);
+    const entry = this.#entries.get(key);
+    if (entry === undefined) {
+      this.#entries.set(key, { reply: null, waiters: null, sinceMs: nowMs });
+      return "new";
+    }
+    if (entry.reply !== null) return entry.reply;
+    entry.waiters ??= [];
+    if (entry.waiters.length < WAITERS_MAX) entry.waiters.push(waiter);
+    return "waiting";
+  }
+
+  complete(key: string, reply: Buffer): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    entry.reply = reply;
+    this.#bytes += reply.length;
+    const waiters = entry.waiters;
+    entry.waiters = null;
+    if (waiters !== null) for (const waiter of waiters) waiter(reply);
+  }
+
+  abandon(key: string): void {
+    const entry = this.#entries.get(key);
+    if (entry !== undefined && entry.reply === null) this.#entries.delete(key);
+  }
+
+  /** Look at a few of the oldest; more leave than arrive, so the bounds hold. One that is still in progress moves to the young end. */
+  #expire(nowMs: number): void {
+    let steps = EXPIRE_STEPS;
+    for (const [key, entry] of this.#entries) {
+      const old = nowMs - entry.sinceMs > this.bounds.ageMsMax;
+      if (!old && this.#entries.size < this.bounds.entriesMax && this.#bytes <= this.bounds.bytesMax) return;
+      this.#entries.delete(key);
+      if (entry.reply === null) this.#entries.set(key, entry);
+      else this.#bytes -= entry.reply.length;
+      if (--steps === 0) return;
+    }
+  }
+}

@@ -1,0 +1,129 @@
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import type { Clock } from "../../lib/clock.js";
+import type { Logger } from "../../lib/log.js";
+import { KIB, MIB } from "../../lib/units.js";
+import type { ProtocolLimits } from "../limits.js";
+import { XdrReader } from "../xdr/reader.js";
+import { BufferPool, OUTPUT_CHUNK_BYTES } from "./buffer-pool.js";
+import { Connection, type ConnectionServices, type ConnectionState } from "./connection.js";
+import { peerOf } from "./peer.js";
+import type { RpcProgram } from "./program.js";
+import { ProgramTable } from "./program-table.js";
+import type { ReplyCache } from "./reply-cache.js";
+import type { ProcedureStatistics } from "./statistics.js";
+
+/** Small record, output chunk, the first step of a large record, the largest record. */
+const POOL_CLASSES = [4 * KIB, OUTPUT_CHUNK_BYTES, 320 * KIB, 1 * MIB + 64 * KIB];
+const POOL_FREE_BYTES_MAX = 16 * MIB;
+
+export interface RpcServerOptions {
+  readonly programs: readonly RpcProgram[];
+  readonly limits: ProtocolLimits;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly replyCache: ReplyCache;
+  /** An error that is neither bad input nor a StorageError; it has been logged and answered. */
+  readonly onUnexpected?: (error: unknown) => void;
+}
+
+/** Serves RPC programs over TCP, all on one port. */
+export class RpcServer {
+  readonly #connections = new Set<Connection>();
+  readonly #services: ConnectionServices;
+  readonly #dirty: Connection[] = [];
+  #server: Server | null = null;
+  #cancelSweep: () => void = () => {};
+  #refusedConnections = 0;
+
+  constructor(private readonly options: RpcServerOptions) {
+    const { limits, clock, log, replyCache } = options;
+    this.#services = {
+      limits,
+      clock,
+      log,
+      replyCache,
+      pool: new BufferPool(POOL_CLASSES, POOL_FREE_BYTES_MAX),
+      reader: new XdrReader(),
+      programs: new ProgramTable(options.programs),
+      scheduleFlush: (connection) => this.#scheduleFlush(connection),
+      onUnexpected: options.onUnexpected ?? (() => {}),
+      onClosed: (connection) => this.#connections.delete(connection),
+    };
+  }
+
+  get programs(): ProgramTable {
+    return this.#services.programs;
+  }
+
+  /** @throws the socket's error (address in use, no permission) */
+  listen(place: { host: string; port: number }): Promise<{ host: string; port: number }> {
+    const server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => this.#accept(socket));
+    this.#server = server;
+    this.#sweepLater();
+    return new Promise((resolve, reject) => {
+      server.once("error", reject);
+      server.listen({ host: place.host, port: place.port, backlog: 512 }, () => {
+        server.off("error", reject);
+        server.on("error", (error) => this.options.log.error({ error: error.message }, "rpc: listener"));
+        const { address, port } = server.address() as AddressInfo;
+        resolve({ host: address, port });
+      });
+    });
+  }
+
+  /** Stop accepting, let requests in flight finish for at most `drainMs`, then close every connection. */
+  async close({ drainMs }: { drainMs: number }): Promise<void> {
+    this.#cancelSweep();
+    const server = this.#server;
+    this.#server = null;
+    if (server === null) return;
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const connection of this.#connections) connection.drain();
+    const cancel = this.options.clock.after(drainMs, () => {
+      for (const connection of this.#connections) connection.destroy();
+    });
+    await closed;
+    cancel();
+  }
+
+  connections(): ConnectionState[] {
+    return [...this.#connections].map((connection) => connection.state);
+  }
+
+  statistics(): { procedures: ProcedureStatistics[]; connections: number; refusedConnections: number } {
+    return {
+      procedures: this.#services.programs.statistics(),
+      connections: this.#connections.size,
+      refusedConnections: this.#refusedConnections,
+    };
+  }
+
+  #accept(socket: Socket): void {
+    if (this.#connections.size >= this.options.limits.connectionsMax || this.#server === null) {
+      this.#refusedConnections++;
+      socket.on("error", () => {});
+      socket.destroy();
+      return;
+    }
+    socket.setKeepAlive(true, this.options.limits.keepAliveMs);
+    this.#connections.add(new Connection(this.#services, socket, peerOf(socket)));
+  }
+
+  /** A tick runs behind all pending microtasks: the replies of a group commit leave together. */
+  #scheduleFlush(connection: Connection): void {
+    if (this.#dirty.push(connection) === 1) process.nextTick(this.#flushDirty);
+  }
+
+  readonly #flushDirty = (): void => {
+    for (const connection of this.#dirty.splice(0)) connection.flush();
+  };
+
+  #sweepLater(): void {
+    const { clock, limits } = this.options;
+    this.#cancelSweep = clock.after(limits.sweepMs, () => {
+      const nowMs = clock.monotonicMs();
+      for (const connection of this.#connections) connection.sweep(nowMs);
+      this.#sweepLater();
+    });
+  }
+}
