@@ -1,0 +1,98 @@
+import fs from "node:fs/promises";
+import { crc32c } from "../lib/crc32c.js";
+import { StorageError } from "../lib/errors.js";
+import { BLOCK_BYTES, type LuByte, MIB } from "../lib/units.js";
+import type { LogicalUnit } from "../lu/lu.js";
+import { type ChecksumTable, markOf } from "./checksum-table.js";
+import { type ImageMap, loadImages } from "./images.js";
+import { type Geometry, homeOf } from "./layout.js";
+import type { LogArea } from "./log.js";
+import { inParallel } from "./parallel.js";
+import { type HealCounters, prove } from "./prove.js";
+
+const PIECE_PAGES = MIB / BLOCK_BYTES;
+
+export interface LoadParts {
+  readonly lu: LogicalUnit;
+  readonly geometry: Geometry;
+  readonly log: LogArea;
+  readonly table: ChecksumTable;
+  readonly images: ImageMap;
+  /** Pages in the page area, and in the database once the log is applied. */
+  readonly homePageCount: number;
+  readonly pageCount: number;
+  /** Some MiB. */
+  readonly buffer: Buffer;
+  readonly counters: HealCounters;
+}
+
+/**
+ * Write the database into a new file (mode 0600): the page area, then the images from the log over it.
+ * @throws StorageError EIO when a page that the log does not hold is bad in every copy
+ */
+export async function loadScratch(parts: LoadParts, file: string): Promise<void> {
+  const handle = await fs.open(file, "wx", 0o600);
+  try {
+    await loadHome(parts, handle);
+    await loadLog(parts, handle);
+    await handle.truncate(parts.pageCount * BLOCK_BYTES);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function loadHome(parts: LoadParts, handle: fs.FileHandle): Promise<void> {
+  const count = Math.min(parts.homePageCount, parts.pageCount);
+  const lanes = Math.max(1, Math.floor(parts.buffer.length / MIB));
+  const pieces = Array.from({ length: Math.ceil(count / PIECE_PAGES) }, (_, i) => 1 + i * PIECE_PAGES).values();
+  await inParallel([...Array(lanes).keys()], lanes, async (lane) => {
+    const buffer = parts.buffer.subarray(lane * MIB, (lane + 1) * MIB);
+    for (const firstPage of pieces) await loadPiece(parts, handle, buffer, firstPage, count);
+  });
+}
+
+async function loadPiece(
+  parts: LoadParts,
+  handle: fs.FileHandle,
+  buffer: Buffer,
+  firstPage: number,
+  lastPage: number,
+): Promise<void> {
+  const pages = Math.min(PIECE_PAGES, lastPage - firstPage + 1);
+  const piece = buffer.subarray(0, pages * BLOCK_BYTES);
+  await parts.lu.read(piece, homeOf(parts.geometry, firstPage) as LuByte);
+  for (let i = 0; i < pages; i++) {
+    const page = firstPage + i;
+    // Perhaps half written home when the last owner died; the log has it.
+    if (parts.images.has(page)) continue;
+    await provePage(parts, piece.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES), page);
+  }
+  await writeAll(handle, piece, (firstPage - 1) * BLOCK_BYTES);
+}
+
+async function provePage(parts: LoadParts, content: Buffer, page: number): Promise<void> {
+  const mark = parts.table.mark(page);
+  if (mark === 0) {
+    // Never written home: SQLite put it on its free list before it held anything.
+    content.fill(0);
+    return;
+  }
+  if (markOf(crc32c(content)) === mark) return;
+  const at = homeOf(parts.geometry, page);
+  if (await prove(parts.lu, content, at, (block) => markOf(crc32c(block)) === mark, parts.counters)) return;
+  throw new StorageError("EIO", "a page of the database does not match its checksum in any copy", { page });
+}
+
+async function loadLog(parts: LoadParts, handle: fs.FileHandle): Promise<void> {
+  const images = [...parts.images.values()].filter((image) => image.page <= parts.pageCount);
+  await loadImages(parts.lu, parts.log, images, parts.buffer, parts.counters, async (pages) => {
+    for (const { page, content } of pages) await writeAll(handle, content, (page - 1) * BLOCK_BYTES);
+  });
+}
+
+async function writeAll(handle: fs.FileHandle, source: Buffer, at: number): Promise<void> {
+  for (let done = 0; done < source.length; ) {
+    const { bytesWritten } = await handle.write(source, done, source.length - done, at + done);
+    done += bytesWritten;
+  }
+}

@@ -1,0 +1,115 @@
+import type { Clock } from "../lib/clock.js";
+import { StorageError } from "../lib/errors.js";
+import type { Logger } from "../lib/log.js";
+import { MIB } from "../lib/units.js";
+import type { LogicalUnit } from "../lu/lu.js";
+import { type BufferSource, ORDINARY_MEMORY, takeBuffers } from "./buffers.js";
+import { ChecksumTable } from "./checksum-table.js";
+import { uuidText } from "./format.js";
+import type { ImageMap } from "./images.js";
+import { loadScratch } from "./load.js";
+import { LogArea } from "./log.js";
+import { Replay } from "./replay.js";
+import { removeScratch, Scratch, scratchPath } from "./scratch.js";
+import { newStatistics } from "./statistics.js";
+import { LogPageStore } from "./store.js";
+import { readNewestSuperblock, type Superblock } from "./superblock.js";
+
+const CACHE_BYTES_DEFAULT = 48 * MIB;
+
+export interface OpenOptions {
+  readonly lu: LogicalUnit;
+  /** Where SQLite's copy goes while the store is open. Space for the whole database; no durability wanted, so a tmpfs is fine. */
+  readonly scratchDir: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** The owner epoch of this node; goes into every record. Default: 0. */
+  readonly epoch?: () => number;
+  /** SQLite's page cache. Default: 48 MiB. */
+  readonly cacheBytes?: number;
+  /** Each sidecar from the log's tail on, in order, before this function resolves. The buffer belongs to the callee. */
+  readonly onReplay?: (seq: number, sidecar: Buffer) => void;
+  /** Default: ordinary memory. PAGE_STORE_BUFFER_BYTES are taken. */
+  readonly arena?: BufferSource;
+  /** Run SQLite's quick_check. Default: false (pages and records are proven by their checksums anyway). */
+  readonly quickCheck?: boolean;
+}
+
+/**
+ * Read the page area and replay the log into a scratch copy, and open SQLite on it.
+ * @throws StorageError ENXIO (no page store here), ESTALE (a newer owner has written it), EIO (damaged in every copy)
+ */
+export async function openPageStore(options: OpenOptions): Promise<LogPageStore> {
+  const { lu, clock, log: logger } = options;
+  const statistics = newStatistics();
+  const epoch = options.epoch ?? (() => 0);
+  const startedMs = clock.monotonicMs();
+  const superblock = await findSuperblock(lu, epoch(), statistics);
+  const buffers = takeBuffers(options.arena ?? ORDINARY_MEMORY);
+  const log = new LogArea(lu, superblock.geometry, {
+    position: superblock.tailPosition,
+    seq: superblock.tailSeq,
+    chain: superblock.tailChain,
+  });
+  const images: ImageMap = new Map();
+  const replayed = await new Replay(lu, log, superblock.uuid, buffers.record, statistics).run(
+    superblock,
+    epoch(),
+    images,
+    (seq, sidecar) => {
+      if (sidecar.length > 0) options.onReplay?.(seq, sidecar);
+    },
+  );
+  if (log.nextSeq <= superblock.checkpointSeq) {
+    const detail = { lastSeq: log.nextSeq - 1, checkpointSeq: superblock.checkpointSeq };
+    throw new StorageError("EIO", "records that were durable are missing from the log", detail);
+  }
+  // What was just read may still be in a volatile cache, from an owner that died before its flush; new records will stand on it.
+  await lu.flush();
+  const table = new ChecksumTable(lu, superblock.geometry, superblock.uuid);
+  await table.load(superblock.tableBlocksUsed, superblock.generation, statistics);
+  const { pageCount } = replayed;
+  const file = scratchPath({ directory: options.scratchDir, uuid: uuidText(superblock.uuid) });
+  removeScratch(file);
+  const load = { lu, geometry: superblock.geometry, log, table, images, pageCount, counters: statistics };
+  try {
+    await loadScratch({ ...load, homePageCount: superblock.pageCount, buffer: buffers.checkpoint }, file);
+    const scratch = openScratch(options, superblock);
+    const ms = clock.monotonicMs() - startedMs;
+    logger.info({ pageStore: superblock.name, pageCount, records: replayed.records, ms }, "page store opened");
+    return new LogPageStore({
+      ...{ lu, log, table, scratch, buffers, superblock, images, pageCount },
+      ...{ epoch, lastEpoch: replayed.epoch, clock, logger, statistics },
+    });
+  } catch (error) {
+    removeScratch(file);
+    throw error;
+  }
+}
+
+async function findSuperblock(lu: LogicalUnit, epoch: number, counters: { healedBlocks: number }): Promise<Superblock> {
+  const superblock = await readNewestSuperblock(lu, counters);
+  if (superblock === null) throw new StorageError("ENXIO", "the LU carries no page store", { lu: lu.description.name });
+  if (superblock.geometry.luBytes > lu.sizeBytes) {
+    const detail = { luBytes: lu.sizeBytes, expectedBytes: superblock.geometry.luBytes };
+    throw new StorageError("EIO", "the LU is smaller than its page store", detail);
+  }
+  if (superblock.epoch > epoch) {
+    throw new StorageError("ESTALE", "the page store has a newer owner", { epoch, ownerEpoch: superblock.epoch });
+  }
+  return superblock;
+}
+
+function openScratch(options: OpenOptions, superblock: Superblock): Scratch {
+  const scratch = new Scratch({
+    directory: options.scratchDir,
+    uuid: uuidText(superblock.uuid),
+    cacheBytes: options.cacheBytes ?? CACHE_BYTES_DEFAULT,
+    pageCapacity: superblock.geometry.pageCapacity,
+  });
+  if (options.quickCheck !== true) return scratch;
+  const verdict = scratch.db.pragma("quick_check(1)", { simple: true });
+  if (verdict === "ok") return scratch;
+  scratch.close();
+  throw new StorageError("EIO", "the database is inconsistent", { verdict });
+}

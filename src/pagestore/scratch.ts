@@ -1,0 +1,161 @@
+import fs from "node:fs";
+import path from "node:path";
+import Database from "better-sqlite3";
+import { assert } from "../lib/assert.js";
+import { StorageError } from "../lib/errors.js";
+import { BLOCK_BYTES, MIB } from "../lib/units.js";
+
+/** SQLite file format, section 4.1: a WAL begins with 32 bytes; each frame is 24 bytes and a page; integers are big-endian. */
+const WAL_HEADER_BYTES = 32;
+const FRAME = { page: 0, pageCountAfter: 4, content: 24, end: 24 + BLOCK_BYTES } as const;
+const FRAMES_READ_AT_ONCE = 128;
+/** Folding copies this much inside one turn of the event loop, some 3 ms. */
+const WAL_BYTES_MAX = 4 * MIB;
+
+export interface ScratchOptions {
+  readonly directory: string;
+  /** Names the file. */
+  readonly uuid: string;
+  readonly cacheBytes: number;
+  readonly pageCapacity: number;
+}
+
+/** The new frames of one commit, still in the WAL file. */
+export interface Frames {
+  readonly count: number;
+  /** Of the database after the commit. */
+  pageCount: number;
+}
+
+/** The file that SQLite will open; it exists only while the store is open, and nothing is lost with it. */
+export function scratchPath(options: Pick<ScratchOptions, "directory" | "uuid">): string {
+  return path.join(options.directory, `pagestore-${options.uuid}.db`);
+}
+
+export function removeScratch(file: string): void {
+  for (const suffix of ["", "-wal", "-shm", "-journal"]) fs.rmSync(file + suffix, { force: true });
+}
+
+/** SQLite on the scratch copy, and the frames that its commits leave in the WAL file. A transaction is always open. */
+export class Scratch {
+  readonly db: Database.Database;
+  readonly #file: string;
+  readonly #commit: Database.Statement;
+  readonly #begin: Database.Statement;
+  readonly #pageCount: Database.Statement;
+  readonly #freelistCount: Database.Statement;
+  readonly #frameBuffer = Buffer.allocUnsafeSlow(FRAMES_READ_AT_ONCE * FRAME.end);
+  #walFd: number | null = null;
+  /** Frames before this byte of the WAL are in the log, or are being put there. */
+  #walOffset = 0;
+
+  constructor(options: ScratchOptions) {
+    this.#file = scratchPath(options);
+    this.db = new Database(this.#file, { fileMustExist: true });
+    try {
+      setPragmas(this.db, options);
+      this.#commit = this.db.prepare("COMMIT");
+      this.#begin = this.db.prepare("BEGIN IMMEDIATE");
+      this.#pageCount = this.db.prepare("PRAGMA page_count").pluck();
+      this.#freelistCount = this.db.prepare("PRAGMA freelist_count").pluck();
+      this.#begin.run();
+    } catch (error) {
+      this.db.close();
+      throw error;
+    }
+  }
+
+  /** COMMIT. The frames must be read before `begin`. */
+  commit(): Frames {
+    this.#commit.run();
+    return { count: this.#newFrames(), pageCount: 0 };
+  }
+
+  /** Fold the WAL into the database file when it has grown, and open the next transaction. */
+  begin(): void {
+    if (this.#walOffset > WAL_BYTES_MAX) this.#fold();
+    this.#begin.run();
+  }
+
+  #newFrames(): number {
+    if (this.#walFd === null) {
+      if (!fs.existsSync(`${this.#file}-wal`)) return 0;
+      this.#walFd = fs.openSync(`${this.#file}-wal`, "r");
+    }
+    const size = fs.fstatSync(this.#walFd).size;
+    if (size <= this.#walOffset) return 0;
+    if (this.#walOffset === 0) this.#walOffset = WAL_HEADER_BYTES;
+    const count = (size - this.#walOffset) / FRAME.end;
+    assert(Number.isInteger(count), "the WAL holds whole frames");
+    return count;
+  }
+
+  /**
+   * Copy the pages of a commit out of the WAL.
+   * @param target  4096 bytes for each frame
+   * @param pages   receives the page numbers
+   */
+  readFrames(frames: Frames, target: Buffer, pages: Uint32Array): void {
+    for (let done = 0; done < frames.count; ) {
+      const count = Math.min(frames.count - done, FRAMES_READ_AT_ONCE);
+      this.#readExactly(this.#frameBuffer.subarray(0, count * FRAME.end));
+      for (let i = 0; i < count; i++) {
+        const at = i * FRAME.end;
+        pages[done + i] = this.#frameBuffer.readUInt32BE(at + FRAME.page);
+        frames.pageCount = this.#frameBuffer.readUInt32BE(at + FRAME.pageCountAfter);
+        this.#frameBuffer.copy(target, (done + i) * BLOCK_BYTES, at + FRAME.content, at + FRAME.end);
+      }
+      done += count;
+    }
+    assert(frames.count === 0 || frames.pageCount > 0, "the last frame of a commit says how large the database is");
+  }
+
+  #readExactly(target: Buffer): void {
+    assert(this.#walFd !== null, "the WAL is open");
+    for (let done = 0; done < target.length; ) {
+      const count = fs.readSync(this.#walFd, target, done, target.length - done, this.#walOffset + done);
+      if (count === 0) throw new StorageError("EIO", "the scratch database's WAL is shorter than it was");
+      done += count;
+    }
+    this.#walOffset += target.length;
+  }
+
+  /** After TRUNCATE the WAL is empty and SQLite starts again at its beginning. */
+  #fold(): void {
+    const rows = this.db.pragma("wal_checkpoint(TRUNCATE)") as readonly { busy: number }[];
+    if (rows[0]?.busy !== 0)
+      throw new StorageError("EBUSY", "a statement was still running when the transaction ended");
+    this.#walOffset = 0;
+  }
+
+  /** Pages of the database as the open transaction sees it, less those on its free list. */
+  pagesInUse(): number {
+    return Number(this.#pageCount.get()) - Number(this.#freelistCount.get());
+  }
+
+  /** Close SQLite (an open transaction is rolled back) and remove the file. */
+  close(): void {
+    if (this.#walFd !== null) fs.closeSync(this.#walFd);
+    this.#walFd = null;
+    this.db.close();
+    removeScratch(this.#file);
+  }
+}
+
+function setPragmas(db: Database.Database, options: ScratchOptions): void {
+  db.pragma(`page_size = ${BLOCK_BYTES}`);
+  // One process, one connection: the WAL index stays in this process's memory, no -shm file.
+  db.pragma("locking_mode = EXCLUSIVE");
+  const mode = db.pragma("journal_mode = WAL", { simple: true });
+  assert(mode === "wal", "SQLite works in WAL mode");
+  // Durability comes from the log on the LU, never from this file: SQLite must not sync it.
+  db.pragma("synchronous = OFF");
+  // The frames of a commit must stay where they are until they are in the log: folding is ours.
+  db.pragma("wal_autocheckpoint = 0");
+  // Frames of a transaction that has not ended must never reach the WAL.
+  db.pragma("cache_spill = OFF");
+  db.pragma("temp_store = MEMORY");
+  // Negative: KiB instead of pages.
+  db.pragma(`cache_size = -${Math.ceil(options.cacheBytes / 1024)}`);
+  db.pragma(`max_page_count = ${options.pageCapacity}`);
+}

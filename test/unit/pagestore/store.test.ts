@@ -1,0 +1,332 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { SeededRandom } from "../../../src/lib/prng.js";
+import { BLOCK_BYTES, KIB, MIB } from "../../../src/lib/units.js";
+import type { CommitParticipant } from "../../../src/pagestore/contract.js";
+import { NO_PARTICIPANT } from "../../../src/pagestore/contract.js";
+import { formatPageStore, probePageStore } from "../../../src/pagestore/format.js";
+import { MemoryLu } from "../../support/memory-lu.js";
+import { createTable, formattedLu, open, put, rows, scratchDir } from "./rig.js";
+
+const filesOf = (uuid: string): string[] => fs.readdirSync(scratchDir).filter((name) => name.includes(uuid));
+
+test("store: what was durable is there after a crash, what was not is gone", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu);
+  createTable(store);
+  put(store, 1, "one");
+  await store.durable();
+  put(store, 2, "two");
+  const after = lu.crash({ keep: "none" });
+  const again = await open(after);
+  assert.deepEqual(rows(again), [{ k: 1, v: "one" }]);
+  await again.close();
+});
+
+test("store: close leaves everything in the page area and no scratch copy", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu);
+  createTable(store);
+  for (let k = 0; k < 500; k++) put(store, k, "x".repeat(100));
+  assert.ok(filesOf(store.uuid).length > 0);
+  assert.equal(fs.statSync(path.join(scratchDir, `pagestore-${store.uuid}.db`)).mode & 0o777, 0o600);
+  await store.close();
+  assert.deepEqual(filesOf(store.uuid), []);
+  assert.equal(store.logUsedBytes, 0);
+  const seqs: number[] = [];
+  const again = await open(lu, { onReplay: (seq) => seqs.push(seq), quickCheck: true });
+  assert.equal(rows(again).length, 500);
+  assert.deepEqual(seqs, []);
+  await again.close();
+});
+
+test("store: a stale scratch copy is thrown away", async () => {
+  const lu = await formattedLu();
+  const uuid = (await probePageStore(lu))?.uuid;
+  fs.writeFileSync(path.join(scratchDir, `pagestore-${uuid}.db`), "rubbish");
+  fs.writeFileSync(path.join(scratchDir, `pagestore-${uuid}.db-wal`), "rubbish");
+  const store = await open(lu);
+  createTable(store);
+  await store.close();
+});
+
+test("store: waiters of one turn share a commit, and those that come meanwhile share the next", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu);
+  createTable(store);
+  await store.durable();
+  const before = store.statistics().commits;
+  const waits: Promise<void>[] = [];
+  for (let k = 0; k < 64; k++) {
+    put(store, k, "v");
+    waits.push(store.durable());
+  }
+  lu.beforeOperation = () => {
+    for (let k = 100; k < 110; k++) waits.push(store.durable());
+    lu.beforeOperation = null;
+    return undefined;
+  };
+  await waits[0];
+  await Promise.all(waits);
+  assert.equal(store.statistics().commits - before, 2);
+  assert.equal(store.statistics().waiters, 1 + 64 + 10);
+  await store.close();
+});
+
+test("store: a commit without changes writes no record, and its participant settles all the same", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu);
+  const calls: string[] = [];
+  const participant: CommitParticipant = {
+    ...NO_PARTICIPANT,
+    prepare: async () => void calls.push("prepare"),
+    seal: () => {
+      calls.push("seal");
+      return [];
+    },
+    settle: async () => void calls.push("settle"),
+    durable: (seq) => void calls.push(`durable ${seq}`),
+  };
+  store.join(participant);
+  createTable(store);
+  await store.durable();
+  const { writes } = lu.counters;
+  await store.durable();
+  assert.equal(lu.counters.writes, writes);
+  assert.deepEqual(calls, ["prepare", "seal", "settle", "durable 1", "prepare", "seal", "settle", "durable 1"]);
+  await store.close();
+});
+
+test("store: sidecars come back in order from the tail on, and hold the tail", async () => {
+  const lu = await formattedLu({ logBytes: 512 * KIB });
+  const store = await open(lu);
+  const state = { oldest: Number.POSITIVE_INFINITY, parts: [] as Buffer[] };
+  store.join({ ...NO_PARTICIPANT, seal: () => state.parts.splice(0), oldestSidecar: () => state.oldest });
+  createTable(store);
+  await store.durable();
+  for (let i = 2; i <= 6; i++) {
+    put(store, i, "v");
+    state.parts = [Buffer.alloc(i * 1000, i), Buffer.from("end")];
+    await store.durable();
+  }
+  state.oldest = 4;
+  await store.checkpoint();
+  const seen: [number, Buffer][] = [];
+  const again = await open(lu.crash({ keep: "none" }), { onReplay: (seq, sidecar) => seen.push([seq, sidecar]) });
+  const expected = [4, 5, 6].map((i) => [i, Buffer.concat([Buffer.alloc(i * 1000, i), Buffer.from("end")])]);
+  assert.deepEqual(seen, expected);
+  assert.equal(rows(again).length, 5);
+  await again.close();
+});
+
+test("store: the log wraps many times, and the checkpoint keeps up", async () => {
+  const lu = await formattedLu({ logBytes: 512 * KIB, sizeBytes: 8 * MIB });
+  let store = await open(lu);
+  createTable(store);
+  for (let k = 0; k < 1500; k++) {
+    put(store, (k * 37) % 700, `${k}${"y".repeat(300)}`);
+    if (k % 3 === 0) await store.durable();
+  }
+  await store.durable();
+  assert.ok(store.statistics().bytesLogged > 10 * 512 * KIB);
+  assert.ok(store.statistics().checkpoints > 5);
+  const expected = rows(store);
+  store = await open(lu.crash({ keep: "none" }));
+  assert.deepEqual(rows(store), expected);
+  assert.equal(store.db.pragma("integrity_check", { simple: true }), "ok");
+  await store.close();
+});
+
+test("store: a record larger than its buffer takes several writes and several list blocks", async () => {
+  const lu = await formattedLu({ logBytes: 16 * MIB, sizeBytes: 64 * MIB });
+  const store = await open(lu);
+  createTable(store);
+  for (let k = 0; k < 2000; k++) put(store, k, "z".repeat(3500));
+  await store.durable();
+  assert.equal(store.statistics().records, 1);
+  assert.ok(lu.counters.writes >= 3);
+  for (let k = 0; k < 2000; k += 2) put(store, k, "a".repeat(3400));
+  await store.durable();
+  const expected = rows(store);
+  const again = await open(lu.crash({ keep: "none" }));
+  assert.deepEqual(rows(again), expected);
+  await again.close();
+});
+
+test("store: a transaction that the log could never hold fails the store with a clear error", async () => {
+  const lu = await formattedLu({ logBytes: 256 * KIB });
+  const store = await open(lu);
+  createTable(store);
+  for (let k = 0; k < 100; k++) put(store, k, "z".repeat(3500));
+  await assert.rejects(store.durable(), { code: "EIO" });
+  assert.ok(store.failed);
+  assert.match(String(store.failure?.message), /larger than the log/);
+  await store.close();
+});
+
+test("store: a write error fails the store for ever, and nothing more is written", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu);
+  createTable(store);
+  put(store, 1, "kept");
+  await store.durable();
+  lu.failWrites = true;
+  put(store, 2, "lost");
+  await assert.rejects(Promise.all([store.durable(), store.durable()]), { code: "EIO" });
+  lu.failWrites = false;
+  const { writes, flushes } = lu.counters;
+  await assert.rejects(store.durable(), { code: "EIO" });
+  await assert.rejects(store.checkpoint(), { code: "EIO" });
+  await store.close();
+  assert.deepEqual([lu.counters.writes, lu.counters.flushes], [writes, flushes]);
+  assert.deepEqual(filesOf(store.uuid), []);
+  const again = await open(lu);
+  assert.deepEqual(rows(again), [{ k: 1, v: "kept" }]);
+  await again.close();
+});
+
+test("store: an error of the participant rejects the waiters of that commit", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu);
+  store.join({ ...NO_PARTICIPANT, settle: () => Promise.reject(new Error("data LU is gone")) });
+  createTable(store);
+  await assert.rejects(store.durable(), { code: "EIO" });
+  assert.equal(store.failure?.message, "data LU is gone");
+  await store.close();
+});
+
+test("store: freePages runs out before SQLite does", async () => {
+  const lu = await formattedLu({ sizeBytes: 2 * MIB, logBytes: 512 * KIB });
+  const store = await open(lu);
+  createTable(store);
+  let k = 0;
+  while (store.freePages() > 0) {
+    put(store, k++, "f".repeat(3000));
+    if (k % 20 === 0) await store.durable();
+  }
+  assert.ok(k > 100);
+  for (let extra = 0; extra < 20; extra++) put(store, k++, "f".repeat(3000));
+  await store.durable();
+  const free = store.freePages();
+  for (let gone = 0; gone < 100; gone++) {
+    store.db.prepare("DELETE FROM t WHERE k = ?").run(gone);
+    if (gone % 20 === 0) await store.durable();
+  }
+  assert.ok(store.freePages() > free + 50);
+  await store.close();
+  const again = await open(lu);
+  assert.equal(rows(again).length, k - 100);
+  await again.close();
+});
+
+test("store: past the page area SQLite refuses, and the LU stays as it was", async () => {
+  const lu = await formattedLu({ sizeBytes: 2 * MIB, logBytes: 768 * KIB });
+  const store = await open(lu);
+  createTable(store);
+  put(store, 1, "kept");
+  await store.durable();
+  assert.throws(
+    () => {
+      for (let k = 2; k < 1000; k++) put(store, k, "f".repeat(3000));
+    },
+    { code: "SQLITE_FULL" },
+  );
+  await store.durable().catch(() => {});
+  await store.close();
+  const again = await open(lu);
+  assert.equal(again.db.pragma("integrity_check", { simple: true }), "ok");
+  await again.close();
+});
+
+test("store: releaseSidecars commits into the reserve while other commits wait", { timeout: 20_000 }, async () => {
+  const lu = await formattedLu({ logBytes: 512 * KIB, sizeBytes: 8 * MIB });
+  const store = await open(lu);
+  const live: number[] = [];
+  let releases = 0;
+  const parts: Buffer[] = [];
+  store.join({
+    ...NO_PARTICIPANT,
+    seal: () => {
+      // Every commit leaves a sidecar, as small stable writes do.
+      if (parts.length > 0) live.push(store.durableSeq + 1);
+      return parts.splice(0);
+    },
+    oldestSidecar: () => live[0] ?? Number.POSITIVE_INFINITY,
+    releaseSidecars: async (seq) => {
+      releases++;
+      // Three commits, one after the other, before the sidecars may go.
+      for (let i = 0; i < 3; i++) {
+        put(store, 10_000 + i, `release ${releases}`);
+        await store.durable();
+      }
+      while ((live[0] ?? Number.POSITIVE_INFINITY) <= seq) live.shift();
+    },
+  });
+  createTable(store);
+  await store.durable();
+  const client = async (id: number): Promise<void> => {
+    for (let k = 0; k < 40; k++) {
+      put(store, id * 1000 + k, "w");
+      parts.push(Buffer.alloc(BLOCK_BYTES, id));
+      await store.durable();
+    }
+  };
+  await Promise.all([1, 2, 3, 4, 5, 6].map(client));
+  assert.ok(releases > 2);
+  assert.equal(store.failed, false);
+  await store.close();
+});
+
+test("store: sidecars that are never released fill the log and fail the store, not hang it", {
+  timeout: 20_000,
+}, async () => {
+  const lu = await formattedLu({ logBytes: 256 * KIB });
+  const store = await open(lu);
+  store.join({ ...NO_PARTICIPANT, seal: () => [Buffer.alloc(8 * KIB)], oldestSidecar: () => 1 });
+  const fill = async (): Promise<void> => {
+    for (let i = 0; i < 100; i++) await store.durable();
+  };
+  await assert.rejects(fill(), { code: "EIO" });
+  assert.match(String(store.failure?.message), /sidecars/);
+  await store.close();
+});
+
+test("store: a lower epoch than the last owner's is refused", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu, { epoch: () => 5 });
+  createTable(store);
+  await store.durable();
+  const after = lu.crash({ keep: "none" });
+  await assert.rejects(open(after, { epoch: () => 4 }), { code: "ESTALE" });
+  const newer = await open(after, { epoch: () => 6 });
+  await newer.close();
+  await assert.rejects(open(after, { epoch: () => 5 }), { code: "ESTALE" });
+});
+
+test("format: probe names the store; an empty, too small or foreign LU has none", async () => {
+  const lu = new MemoryLu({ sizeBytes: 4 * MIB });
+  assert.equal(await probePageStore(lu), null);
+  await assert.rejects(open(lu), { code: "ENXIO" });
+  const options = { kind: "fs", name: "däta", random: new SeededRandom(1) };
+  await formatPageStore({ lu, ...options });
+  const found = await probePageStore(lu);
+  assert.deepEqual([found?.kind, found?.name], ["fs", "däta"]);
+  assert.match(found?.uuid ?? "", /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  assert.ok((found?.createdSeconds ?? 0) > 1_700_000_000);
+  const small = new MemoryLu({ sizeBytes: 64 * KIB });
+  await assert.rejects(formatPageStore({ lu: small, ...options }), { code: "EINVAL" });
+  await assert.rejects(formatPageStore({ lu, ...options, name: "n".repeat(65) }), { code: "EINVAL" });
+});
+
+test("format: formatting anew leaves nothing of the store before", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu);
+  createTable(store);
+  await store.close();
+  await formatPageStore({ lu, kind: "fs", name: "new", random: new SeededRandom(99) });
+  const again = await open(lu);
+  assert.throws(() => rows(again), /no such table/);
+  await again.close();
+});
