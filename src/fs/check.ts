@@ -3,6 +3,7 @@ import { must } from "../lib/assert.js";
 import { StorageError } from "../lib/errors.js";
 import type { ContentsFault } from "./contents-contract.js";
 import type { Core } from "./core.js";
+import { reading } from "./database-error.js";
 import type { DirentWatcher } from "./dirent-table.js";
 import type { Inode } from "./inode.js";
 import { dotName } from "./names.js";
@@ -68,6 +69,7 @@ interface Statements {
   readonly entries: Database.Statement<[number, number, number], EntryRow>;
   readonly nodes: Database.Statement<[number, number, number], NodeRow>;
   readonly parentRow: Database.Statement<[number], readonly [parent: number, kind: number, nextCookie: number]>;
+  readonly firstFrom: Database.Statement<[number], number>;
   readonly lastCookie: Database.Statement<[number], number | null>;
 }
 
@@ -89,6 +91,7 @@ function prepare(db: Database.Database): Statements {
     parentRow: db
       .prepare<[number], readonly [number, number, number]>("SELECT parent, kind, next_cookie FROM inode WHERE ino = ?")
       .raw(),
+    firstFrom: db.prepare<[number], number>("SELECT ino FROM inode WHERE ino >= ? ORDER BY ino LIMIT 1").pluck(),
     lastCookie: db.prepare<[number], number | null>("SELECT max(cookie) FROM dirent WHERE parent = ?").pluck(),
   };
 }
@@ -165,6 +168,8 @@ export class NamespaceCheck implements DirentWatcher {
     } finally {
       this.#core.dirents.watcher = null;
     }
+    const beyond = reading(() => this.#statements.firstFrom.get(this.#core.inodes.nextIno));
+    if (beyond !== undefined) this.#fault(beyond, "an inode number that was never given out");
     if (this.#quiet && this.#inodes !== this.#core.inodes.inodeCount) {
       this.#fault(0, `inodes are ${this.#inodes}, counted were ${this.#core.inodes.inodeCount}`);
     }
@@ -192,12 +197,14 @@ export class NamespaceCheck implements DirentWatcher {
     }
   }
 
+  /** `piece` says whether there is more. */
   async #inPieces(piece: () => boolean): Promise<void> {
     for (;;) {
       this.#core.requireAlive();
-      this.#core.inodes.flushDirty();
-      if (!piece()) return;
+      this.#core.apply(() => this.#core.inodes.flushDirty());
+      const more = reading(piece);
       this.#options.onProgress?.(this.#rowsDone);
+      if (!more) return;
       await new Promise((resolve) => setImmediate(resolve));
     }
   }
@@ -205,15 +212,14 @@ export class NamespaceCheck implements DirentWatcher {
   #entriesPiece(): boolean {
     const rows = this.#statements.entries.all(this.#atParent, this.#atCookie, ROWS_PER_PIECE);
     for (const row of rows) this.#entry(row);
-    const last = rows.at(-1);
-    if (last === undefined) {
-      this.#atParent = Number.POSITIVE_INFINITY;
-      return false;
-    }
-    this.#atParent = last[0];
-    this.#atCookie = last[1];
     this.#rowsDone += rows.length;
-    return true;
+    const last = rows.at(-1);
+    this.#atParent = last?.[0] ?? this.#atParent;
+    this.#atCookie = last?.[1] ?? this.#atCookie;
+    if (rows.length === ROWS_PER_PIECE) return true;
+    // The end, in this very piece: what comes from now on is counted by `changed`, and a pass never runs after a writer.
+    this.#atParent = Number.POSITIVE_INFINITY;
+    return false;
   }
 
   #entry(row: EntryRow): void {
@@ -250,7 +256,7 @@ export class NamespaceCheck implements DirentWatcher {
     for (const row of rows) this.#node(row);
     this.#rowsDone += rows.length;
     this.#atIno = rows.at(-1)?.[0] ?? this.#atIno;
-    return rows.length > 0;
+    return rows.length === ROWS_PER_PIECE;
   }
 
   #node(row: NodeRow): void {
@@ -261,7 +267,6 @@ export class NamespaceCheck implements DirentWatcher {
     if (kind === FileKind.file) this.#files++;
     if (kind < FileKind.file || kind > FileKind.fifo || mode > MODE_MASK)
       this.#fault(ino, `kind ${kind}, mode ${mode}`);
-    if (ino >= this.#core.inodes.nextIno) this.#fault(ino, "an inode number that was never given out");
     if (kind === FileKind.directory) this.#directory(row, references);
     else if (references === 0) this.#fault(ino, "no entry names this inode");
     else if (references !== nlink) this.#fault(ino, `nlink is ${nlink}, entries are ${references}`);

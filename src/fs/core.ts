@@ -11,6 +11,12 @@ import type { Inode } from "./inode.js";
 import type { InodeTable } from "./inode-table.js";
 import { type FileId, FileKind } from "./vfs.js";
 
+/**
+ * Inodes that wait for a commit which nobody asked for (reads moved their times). So many make one due: each may lie on a page of its
+ * own, and the pages of one commit must fit into the log.
+ */
+const DIRTY_INODES_MAX = 1024;
+
 /** Pages held back from operations that grow the metadata, so that removing and truncating go on when the LU is full. */
 export const METADATA_RESERVE_PAGES = 64;
 /** Rows of new inodes wait in memory until the seal; so many fit a page at least. */
@@ -44,6 +50,7 @@ export class Core {
   failed: StorageError | null = null;
   readonly #onFailed: (error: StorageError) => void;
   #operationsUntilCount = 0;
+  #lazyCommit: Promise<void> | null = null;
 
   constructor(parts: CoreParts) {
     this.store = parts.store;
@@ -132,6 +139,22 @@ export class Core {
     } catch (error) {
       throw this.fail(error);
     }
+  }
+
+  /** A row has changed for which nobody waits. */
+  markDirtyLazily(inode: Inode): void {
+    this.inodes.markDirty(inode);
+    if (this.inodes.dirtyCount >= DIRTY_INODES_MAX) this.commitLazily();
+  }
+
+  /** Commit what waits, when something does. Never rejects: a failure stops the file system and is told there. */
+  commitLazily(): void {
+    if (this.failed !== null || this.inodes.dirtyCount === 0 || this.#lazyCommit !== null) return;
+    this.#lazyCommit = this.durable()
+      .catch((error: unknown) => this.log.debug({ error: messageOf(error) }, "lazy commit failed"))
+      .finally(() => {
+        this.#lazyCommit = null;
+      });
   }
 
   /** Stop serving. @returns the error to answer with */

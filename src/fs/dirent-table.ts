@@ -1,5 +1,6 @@
 import type Database from "better-sqlite3";
 import { assert } from "../lib/assert.js";
+import { reading } from "./database-error.js";
 import type { Inode } from "./inode.js";
 import { ABSENT, type Dentry, NameCache } from "./name-cache.js";
 
@@ -58,7 +59,7 @@ export class DirentTable {
     const key = name.toString("latin1");
     const cached = this.names.get(parent, key);
     if (cached !== undefined) return cached;
-    const row = this.#statements.find.get(parent, name);
+    const row = reading(() => this.#statements.find.get(parent, name));
     const dentry = row === undefined ? ABSENT : { cookie: row[0], ino: row[1] };
     this.names.set(parent, key, dentry);
     return dentry;
@@ -90,16 +91,16 @@ export class DirentTable {
   }
 
   isEmpty(parent: number): boolean {
-    return this.#statements.any.get(parent) === undefined;
+    return reading(() => this.#statements.any.get(parent)) === undefined;
   }
 
   /** At most `limit` entries whose cookie is above `after`, in the order of their cookies. */
   page(parent: number, after: number, limit: number): DirentRow[] {
-    return this.#statements.page.all(parent, after, limit);
+    return reading(() => this.#statements.page.all(parent, after, limit));
   }
 
   /** The name at a cookie; undefined when there is none. */
   nameAt(parent: number, cookie: number): Buffer | undefined {
-    return this.#statements.name.get(parent, cookie);
+    return reading(() => this.#statements.name.get(parent, cookie));
   }
 }

@@ -2,6 +2,7 @@ import type Database from "better-sqlite3";
 import { assert, must } from "../lib/assert.js";
 import { StorageError } from "../lib/errors.js";
 import type { Random } from "../lib/prng.js";
+import { reading } from "./database-error.js";
 import { Inode, type InodeMarks } from "./inode.js";
 import { type InodeStatements, inodeFromRow, prepareInodeStatements, putInode } from "./inode-row.js";
 import { MetaKey, type MetaTable } from "./meta.js";
@@ -132,7 +133,7 @@ export class InodeTable implements InodeMarks {
 
   #fetch(ino: number): Inode | null {
     this.#misses++;
-    const row = this.#statements.select.get(ino);
+    const row = reading(() => this.#statements.select.get(ino));
     if (row === undefined) return null;
     const inode = inodeFromRow(row);
     this.#insert(inode);

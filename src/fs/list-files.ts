@@ -2,6 +2,7 @@ import type Database from "better-sqlite3";
 import type { Time } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Core } from "./core.js";
+import { reading } from "./database-error.js";
 import type { Inode } from "./inode.js";
 import { FileKind } from "./vfs.js";
 
@@ -54,9 +55,9 @@ export class FileLister {
   /** @throws StorageError EINVAL for a position that no row had, EIO */
   list(options: ListFilesOptions): FileRow[] {
     this.core.requireAlive();
-    this.core.inodes.flushDirty();
+    this.core.apply(() => this.core.inodes.flushDirty());
     const [parent, cookie] = parsePosition(options.after);
-    const rows = this.#page.all(parent, cookie, FileKind.file, options.limit);
+    const rows = reading(() => this.#page.all(parent, cookie, FileKind.file, options.limit));
     const paths = new Map<number, Buffer>();
     return rows.map((row) => this.#row(row, paths));
   }

@@ -1,10 +1,11 @@
 import type { CancelTimer, Clock, Time } from "../lib/clock.js";
-import { messageOf, StorageError } from "../lib/errors.js";
+import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { CommitParticipant, PageStore } from "../pagestore/contract.js";
 import { type CheckOptions, type CheckReport, NamespaceCheck } from "./check.js";
+import type { ContentsEvent } from "./contents/events.js";
 import type { Contents, ContentsFault } from "./contents-contract.js";
 import { Core, METADATA_RESERVE_PAGES } from "./core.js";
 import type { DirentTable } from "./dirent-table.js";
@@ -45,7 +46,7 @@ export interface ContentsLayer extends Contents, CommitParticipant {
 }
 
 /** What the owner of a file system should hear of. */
-export type FileSystemEvent = { readonly kind: "failed"; readonly error: StorageError };
+export type FileSystemEvent = { readonly kind: "failed"; readonly error: StorageError } | ContentsEvent;
 
 export interface FileSystemStatistics {
   readonly inodes: number;
@@ -291,9 +292,6 @@ export class Namespace implements MountedFileSystem {
   #lazyCommit(): void {
     if (this.#closed || this.#core.failed !== null) return;
     this.#scheduleLazyCommit();
-    if (this.#core.inodes.dirtyCount === 0) return;
-    this.#core
-      .durable()
-      .catch((error: unknown) => this.#core.log.debug({ error: messageOf(error) }, "lazy commit failed"));
+    this.#core.commitLazily();
   }
 }

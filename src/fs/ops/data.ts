@@ -23,7 +23,7 @@ export function touchAccessed(core: Core, inode: Inode): void {
   const now = atimeIsDue(inode, core.clock);
   if (now === null) return;
   setAtime(inode, now);
-  core.inodes.markDirty(inode);
+  core.markDirtyLazily(inode);
 }
 
 /**
@@ -62,7 +62,7 @@ function requireWritable(core: Core, cred: Credentials, inode: Inode, offset: nu
 function applyWrite(core: Core, cred: Credentials, inode: Inode): void {
   if (!isRoot(cred)) inode.mode = withoutSetIds(inode.mode);
   touchModified(inode, core.now());
-  core.inodes.markDirty(inode);
+  core.markDirtyLazily(inode);
 }
 
 /**

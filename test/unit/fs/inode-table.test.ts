@@ -1,0 +1,78 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { NameCache } from "../../../src/fs/name-cache.js";
+import { FileKind } from "../../../src/fs/vfs.js";
+import { ALICE, bytes, makeFile, openNamespace, ROOT } from "../../support/namespace-fixture.js";
+
+test("inode table: stays within its bound and finds what left it again", async () => {
+  const { fs, inodes } = openNamespace({ inodesCachedMax: 10, namesMax: 10 });
+  const ids = [];
+  for (let i = 0; i < 200; i++) ids.push(await makeFile(fs, ALICE, fs.root, `f${i}`, i));
+  assert.ok(inodes.cachedCount <= 12, `cached: ${inodes.cachedCount}`);
+  for (const [i, id] of ids.entries()) {
+    assert.equal(fs.getattr(id).mode, i);
+    assert.equal(fs.lookup(ALICE, fs.root, bytes(`f${i}`)).ino, id.ino);
+  }
+});
+
+test("inode table: what is dirty or has contents stays, and the table shrinks again", async () => {
+  const { inodes } = openNamespace({ inodesCachedMax: 10 });
+  const held = Array.from({ length: 50 }, () => inodes.create(FileKind.file));
+  assert.ok(inodes.cachedCount >= 50);
+  for (const inode of held) assert.equal(inodes.load(inode.ino), inode);
+  inodes.flushDirty();
+  const kept = held[7];
+  assert.ok(kept !== undefined);
+  kept.contents = {};
+  for (let round = 0; round < 200; round++) {
+    inodes.create(FileKind.fifo);
+    inodes.flushDirty();
+  }
+  assert.ok(inodes.cachedCount <= 12, `cached: ${inodes.cachedCount}`);
+  assert.equal(inodes.load(kept.ino), kept);
+});
+
+test("inode table: the row says the durable size of a file", async () => {
+  const { inodes, store } = openNamespace();
+  const inode = inodes.create(FileKind.file);
+  inode.sizeBytes = 9000;
+  inode.durableSizeBytes = 4096;
+  inodes.flushDirty();
+  assert.equal(store.db.prepare("SELECT size FROM inode WHERE ino = ?").pluck().get(inode.ino), 4096);
+});
+
+test("inode table: every field survives its row", async () => {
+  const { fs, store } = openNamespace();
+  const made = await fs.mknod(
+    ROOT,
+    fs.root,
+    bytes("dev"),
+    FileKind.character,
+    { major: 0xffffffff, minor: 3 },
+    {
+      mode: 0o7777,
+      uid: 0xffff_fffe,
+      gid: 0x8000_0000,
+      atime: { seconds: -5, nanoseconds: 999_999_999 },
+      mtime: { seconds: 2 ** 33, nanoseconds: 1 },
+    },
+  );
+  const again = openNamespace({ store });
+  assert.deepEqual(again.fs.lookup(ROOT, again.fs.root, bytes("dev")), made.attributes);
+  assert.deepEqual(again.fs.getattr(made.attributes), made.attributes);
+});
+
+test("name cache: bounded, keeps what is asked for, and the newest answer wins", () => {
+  const cache = new NameCache(100);
+  for (let i = 0; i < 1000; i++) {
+    cache.set(i % 7, `n${i}`, { ino: i, cookie: i });
+    cache.set(1, "hot", cache.get(1, "hot") ?? { ino: 5, cookie: 5 });
+  }
+  assert.equal(cache.get(1, "hot")?.ino, 5);
+  assert.equal(cache.get(0, "n0"), undefined);
+  assert.equal(cache.get(999 % 7, "n999")?.ino, 999);
+  cache.set(1, "hot", { ino: 6, cookie: 5 });
+  assert.equal(cache.get(1, "hot")?.ino, 6);
+  cache.forgetDirectory(1);
+  assert.equal(cache.get(1, "hot"), undefined);
+});
