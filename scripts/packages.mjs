@@ -183,7 +183,7 @@ function main() {
     check: args.includes("--check"),
     say: (text) => console.error(`packages: ${text}`),
   });
-  if (args.includes("--json")) console.log(JSON.stringify({ missing }));
+  if (args.includes("--json")) console.log(JSON.stringify({ missing, complaint: complain(missing) }));
   else process.stdout.write(complain(missing) || "packages: everything is there\n");
   process.exit(missing.length === 0 ? 0 : 1);
 }

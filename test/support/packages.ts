@@ -20,15 +20,25 @@ export interface MissingPackage {
   readonly why: string;
 }
 
-let missing: readonly MissingPackage[] | undefined;
+export interface PackageReport {
+  readonly missing: readonly MissingPackage[];
+  /** For people; empty when nothing is missing. */
+  readonly complaint: string;
+}
+
+/** What `scripts/packages.mjs` finds missing, after it has installed what it can (`install`) or as it is (`check`). */
+export function packages(use: "test" | "bench", how: "install" | "check"): PackageReport {
+  const args = [path.join(REPOSITORY, "scripts/packages.mjs"), use, "--json", ...(how === "check" ? ["--check"] : [])];
+  const { stdout } = spawnSync(process.execPath, args, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+  return JSON.parse(stdout) as PackageReport;
+}
+
+let found: readonly MissingPackage[] | undefined;
 
 /** Looks only; `scripts/test.mjs` has installed by then what could be installed. */
 export function missingPackages(): readonly MissingPackage[] {
-  if (missing !== undefined) return missing;
-  const script = path.join(REPOSITORY, "scripts/packages.mjs");
-  const { stdout } = spawnSync(process.execPath, [script, "test", "--check", "--json"], { encoding: "utf8" });
-  missing = (JSON.parse(stdout) as { missing: MissingPackage[] }).missing;
-  return missing;
+  found ??= packages("test", "check").missing;
+  return found;
 }
 
 /** A reason to skip a test that needs these packages, for the `skip` option of node's test runner; false when all are there. */

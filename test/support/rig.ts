@@ -22,6 +22,8 @@ export interface RigOptions {
   readonly disks?: number;
   readonly diskSize?: string;
   readonly raid?: 1 | 5;
+  /** Where its folder is made. */
+  readonly parent?: string;
   /** Further arguments of `rig up`. */
   readonly more?: readonly string[];
 }
@@ -81,7 +83,9 @@ export class Rig {
   }
 
   static async up(options: RigOptions = {}): Promise<Rig> {
-    const dir = mkdtempSync(path.join(process.env.STRIPEWARD_TEST_DIR ?? os.tmpdir(), "stripeward-rig-"));
+    const dir = mkdtempSync(
+      path.join(options.parent ?? process.env.STRIPEWARD_TEST_DIR ?? os.tmpdir(), "stripeward-rig-"),
+    );
     const rig = new Rig(dir, await freePort(), options);
     process.once("exit", rig.#abandoned);
     try {
