@@ -11,6 +11,11 @@ import type Database from "better-sqlite3";
  *   5. `durable(seq)`      then every waiter is answered
  *
  * Only one commit is between 1 and 5 at a time; changes meanwhile go into the next.
+ *
+ * The sidecar's buffers are copied before `seal`'s caller gives way to anything else: views of memory that changes later are fine.
+ * 3 and 5 also run when the commit changed nothing and wrote no record; `durable` then names the last record there is.
+ * An error thrown by any of them fails the store. No statement may be iterating while a commit may run (that is: across an `await`).
+ * A commit stays well below a quarter of the log (16 MiB by default), pages and sidecar together.
  */
 export interface CommitParticipant {
   prepare(): Promise<void>;
