@@ -89,6 +89,8 @@ export class XdrReader {
   opaque(maxBytes: number): Buffer {
     const byteCount = this.u32();
     if (byteCount > maxBytes) throw new XdrError("opaque too long", this.at - 4);
+    // Before rounding up: a bitwise operator truncates what a hostile length of 2^31 and more becomes.
+    if (byteCount > this.#end - this.at) throw new XdrError("truncated", this.at);
     const start = this.take((byteCount + 3) & ~3);
     return this.#buffer.subarray(start, start + byteCount);
   }

@@ -1,0 +1,250 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../../../src/lib/clock.js";
+import { SystemClock } from "../../../src/lib/clock.js";
+import { encode, encodeCall, frame, NfsClient, Proc, writeSattr } from "../../support/nfs-client.js";
+import { gate, openRig, pattern } from "./fixture.js";
+
+const MIB = 1024 * 1024;
+
+function getattrCall(xid: number, handle: Buffer): Buffer {
+  return frame(
+    encodeCall(
+      xid,
+      Proc.getattr,
+      encode((w) => w.opaque(handle)),
+    ),
+  );
+}
+
+function readCall(xid: number, handle: Buffer, count: number): Buffer {
+  const args = encode((w) => {
+    w.opaque(handle);
+    w.u64(0);
+    w.u32(count);
+  });
+  return frame(encodeCall(xid, Proc.read, args));
+}
+
+function createArgs(directory: Buffer, name: string): Buffer {
+  return encode((w) => {
+    w.opaque(directory);
+    w.text(name);
+    w.u32(1);
+    writeSattr(w, {});
+  });
+}
+
+test("pipelining: requests that finish later are overtaken", async (t) => {
+  const { client, root, fs } = await openRig(t);
+  const { handle } = await client.create(root, "f");
+  await client.write(handle, 0, pattern(100));
+  const slow = gate();
+  fs.hold = (operation) => (operation === "read" ? slow.opened : undefined);
+  const before = client.replyOrder.length;
+  const held = client.reply(1001);
+  const quick = [client.reply(1002), client.reply(1003)];
+  client.send(Buffer.concat([readCall(1001, handle, 50), getattrCall(1002, handle), getattrCall(1003, handle)]));
+  await Promise.all(quick);
+  slow.open();
+  await held;
+  assert.deepEqual(client.replyOrder.slice(before), [1002, 1003, 1001]);
+});
+
+test("in-flight limit: the socket is paused, later goes on, and nothing is lost", async (t) => {
+  const { client, root, fs, server } = await openRig(t, { limits: { inFlightMax: 4 } });
+  const { handle } = await client.create(root, "f");
+  await client.write(handle, 0, pattern(100));
+  const slow = gate();
+  let waiting = 0;
+  fs.hold = () => {
+    waiting++;
+    return slow.opened;
+  };
+  const xids = Array.from({ length: 40 }, (_, i) => 2000 + i);
+  const answers = xids.map((xid) => client.reply(xid));
+  client.send(Buffer.concat(xids.map((xid) => readCall(xid, handle, 10))));
+  await sleep(50);
+  assert.equal(waiting, 4);
+  assert.equal(server.connections()[0]?.inFlight, 4);
+  slow.open();
+  for (const { status } of await Promise.all(answers)) assert.equal(status, 0);
+  assert.equal(waiting, 40);
+});
+
+test("a slow reader: no more requests are read while its output waits, memory stays bounded", async (t) => {
+  const { client, root, connect, server } = await openRig(t, { limits: { outputBytesMax: MIB } });
+  const { handle } = await client.create(root, "f");
+  await client.write(handle, 0, pattern(MIB));
+  const slow = await connect();
+  slow.socket.pause();
+  const xids = Array.from({ length: 100 }, (_, i) => 1 + i);
+  const answers = xids.map((xid) => slow.reply(xid, 20000));
+  slow.send(Buffer.concat(xids.map((xid) => readCall(xid, handle, MIB))));
+  await sleep(200);
+  const state = server.connections().at(-1);
+  assert.ok(state && state.queuedBytes < 3 * MIB, `${state?.queuedBytes} bytes wait`);
+  assert.ok(state.requests < 50, `${state.requests} requests read`);
+  assert.equal((await client.getattr(handle)).status, 0);
+  slow.socket.resume();
+  for (const { status } of await Promise.all(answers)) assert.equal(status, 0);
+  assert.equal(server.connections().at(-1)?.queuedBytes, 0);
+});
+
+test("read buffers: a client that goes away in the middle gives them all back", async (t) => {
+  const lent = new Set<Buffer>();
+  const readBuffers = {
+    acquireReadBuffer(byteCount: number) {
+      const buffer = Buffer.alloc(byteCount);
+      lent.add(buffer);
+      return buffer;
+    },
+    releaseReadBuffer: (buffer: Buffer) => assert.ok(lent.delete(buffer), "lent and given back once"),
+  };
+  const { client, root, connect, fs } = await openRig(t, { readBuffers });
+  const { handle } = await client.create(root, "f");
+  await client.write(handle, 0, pattern(MIB));
+  for (const held of [false, true]) {
+    const slow = gate();
+    fs.hold = held ? () => slow.opened : null;
+    const other = await connect();
+    other.socket.pause();
+    other.send(Buffer.concat(Array.from({ length: 30 }, (_, i) => readCall(i, handle, MIB))));
+    await sleep(50);
+    assert.ok(lent.size > 0);
+    await other.close();
+    slow.open();
+    await sleep(50);
+    assert.equal(lent.size, 0);
+  }
+});
+
+test("read buffers: callers wait for one when the pool is empty", async (t) => {
+  const { client, root } = await openRig(t, { limits: { readBufferBytesMax: MIB } });
+  const { handle } = await client.create(root, "f");
+  await client.write(handle, 0, pattern(MIB));
+  const answers = await Promise.all(Array.from({ length: 12 }, (_, i) => client.read(handle, 0, i % 2 ? MIB : 20000)));
+  answers.forEach(({ data }, i) => {
+    assert.ok(data.equals(pattern(MIB).subarray(0, i % 2 ? MIB : 20000)));
+  });
+});
+
+test("duplicate requests: a repeated CREATE is answered as the first time and done once", async (t) => {
+  const { client, root, fs, connect } = await openRig(t);
+  const args = createArgs(root, "once");
+  const first = await client.call(Proc.create, args, { xid: 500 });
+  const again = await client.call(Proc.create, args, { xid: 500 });
+  assert.deepEqual([first.body.u32(), again.body.u32()], [0, 0]);
+  const other = await connect();
+  assert.equal((await other.call(Proc.create, args, { xid: 500 })).body.u32(), 0);
+  assert.equal(fs.applied.get("create"), 1);
+  assert.equal((await client.call(Proc.create, args, { xid: 501 })).body.u32(), 17);
+  assert.equal((await client.call(Proc.create, createArgs(root, "other"), { xid: 500 })).body.u32(), 0);
+});
+
+test("duplicate requests: one that is in progress is joined, also from a new connection", async (t) => {
+  const { client, root, fs, connect } = await openRig(t);
+  const slow = gate();
+  fs.hold = () => slow.opened;
+  const other = await connect();
+  const args = createArgs(root, "once");
+  const answers = [client.call(Proc.create, args, { xid: 7 }), other.call(Proc.create, args, { xid: 7 })];
+  await sleep(30);
+  assert.equal(fs.applied.get("create"), 1);
+  slow.open();
+  for (const reply of await Promise.all(answers)) assert.equal(reply.body.u32(), 0);
+  assert.equal(fs.applied.get("create"), 1);
+});
+
+test("duplicate requests: the first connection dies, the repetition is answered", async (t) => {
+  const { client, root, fs, connect } = await openRig(t);
+  const slow = gate();
+  fs.hold = () => slow.opened;
+  const first = await connect();
+  first.send(frame(encodeCall(7, Proc.create, createArgs(root, "once"))));
+  await sleep(30);
+  await first.close();
+  slow.open();
+  await sleep(10);
+  assert.equal((await client.call(Proc.create, createArgs(root, "once"), { xid: 7 })).body.u32(), 0);
+  assert.equal(fs.applied.get("create"), 1);
+});
+
+test("close: requests in flight are answered, new connections refused, everything ends", async (t) => {
+  const { client, root, fs, server, port } = await openRig(t);
+  const { handle } = await client.create(root, "f");
+  const slow = gate();
+  fs.hold = () => slow.opened;
+  const pending = client.commit(handle);
+  await sleep(20);
+  const closed = server.close({ drainMs: 2000 });
+  await assert.rejects(NfsClient.connect(port));
+  slow.open();
+  assert.equal((await pending).status, 0);
+  await closed;
+  await client.closed;
+  assert.deepEqual(server.connections(), []);
+});
+
+test("close: a request that never finishes is cut off after drainMs", async (t) => {
+  const { client, root, fs, server } = await openRig(t);
+  const { handle } = await client.create(root, "f");
+  fs.hold = () => new Promise(() => {});
+  const pending = client.commit(handle);
+  await sleep(20);
+  const closed = server.close({ drainMs: 50 });
+  await assert.rejects(pending, /closed/);
+  await closed;
+});
+
+test("half-close: a client that has sent its last request still gets its answers", async (t) => {
+  const { client, root, fs, connect } = await openRig(t);
+  const { handle } = await client.create(root, "f");
+  fs.hold = () => sleep(30);
+  const other = await connect();
+  const answer = other.commit(handle);
+  other.socket.end();
+  assert.equal((await answer).status, 0);
+  await other.closed;
+});
+
+test("connection limit: one more is refused, and a place becomes free again", async (t) => {
+  const { connect, server, port, client, root } = await openRig(t, { limits: { connectionsMax: 3 } });
+  const second = await connect();
+  await connect();
+  const refused = await NfsClient.connect(port);
+  await refused.closed;
+  assert.equal(server.statistics().refusedConnections, 1);
+  await second.close();
+  await sleep(20);
+  const again = await connect();
+  assert.equal((await again.getattr(root)).status, 0);
+  assert.equal((await client.getattr(root)).status, 0);
+});
+
+test("sweep: a partial record and an idle connection are closed in the end, a waiting request is not", async (t) => {
+  const real = new SystemClock();
+  let skippedMs = 0;
+  const clock: Clock = {
+    monotonicMs: () => real.monotonicMs() + skippedMs,
+    wallTime: () => real.wallTime(),
+    after: (delayMs, action) => real.after(delayMs, action),
+  };
+  const limits = { sweepMs: 10, stuckMsMax: 1000, idleMsMax: 100_000 };
+  const { client, root, connect, fs } = await openRig(t, { clock, limits });
+  const { handle } = await client.create(root, "f");
+  const slow = gate();
+  fs.hold = () => slow.opened;
+  const pending = client.commit(handle);
+  const partial = await connect();
+  partial.send(Buffer.from([0x80, 0, 0, 100, 1, 2, 3]));
+  const idle = await connect();
+  await sleep(50);
+  skippedMs = 5000;
+  await partial.closed;
+  skippedMs = 200_000;
+  await idle.closed;
+  slow.open();
+  assert.equal((await pending).status, 0);
+});

@@ -1,0 +1,77 @@
+import type { TestContext } from "node:test";
+import { SystemClock } from "../../../src/lib/clock.js";
+import type { Logger } from "../../../src/lib/log.js";
+import { type ExportRule, ExportTable } from "../../../src/protocol/exports.js";
+import { NfsServer, type NfsServerOptions } from "../../../src/protocol/server.js";
+import { MemoryFileSystem } from "../../support/memory-fs.js";
+import { NfsClient } from "../../support/nfs-client.js";
+
+export const RW: ExportRule = {
+  clients: "*",
+  access: "rw",
+  squash: "none",
+  anonUid: 65534,
+  anonGid: 65534,
+  secure: false,
+};
+
+/** Keeps what the server says, so that a test can see that it said nothing. */
+export class LogRecorder implements Logger {
+  readonly errors: object[] = [];
+  error(fields: object, what: string): void {
+    this.errors.push({ ...fields, what });
+  }
+  warn(): void {}
+  info(): void {}
+  debug(): void {}
+}
+
+export interface Rig {
+  readonly fs: MemoryFileSystem;
+  readonly exports: ExportTable;
+  readonly server: NfsServer;
+  readonly log: LogRecorder;
+  readonly port: number;
+  readonly client: NfsClient;
+  /** Handle of the root of /data. */
+  readonly root: Buffer;
+  connect(): Promise<NfsClient>;
+}
+
+/** A server with the export /data over a file system in memory, and a client as root. All of it ends with the test. */
+export async function openRig(t: TestContext, options: Partial<NfsServerOptions> = {}): Promise<Rig> {
+  const fs = new MemoryFileSystem();
+  const exports = new ExportTable();
+  exports.add({ path: "/data", fileSystem: fs, rules: [RW] });
+  const log = new LogRecorder();
+  const server = new NfsServer({ exports, clock: new SystemClock(), log, ...options });
+  const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
+  const clients: NfsClient[] = [];
+  t.after(async () => {
+    for (const client of clients) await client.close();
+    await server.close({ drainMs: 200 });
+  });
+  const connect = async () => {
+    const client = await NfsClient.connect(port);
+    clients.push(client);
+    return client;
+  };
+  const client = await connect();
+  const { handle: root } = await client.mount("/data");
+  return { fs, exports, server, log, port, client, root, connect };
+}
+
+/** A promise and the way to settle it. */
+export function gate(): { opened: Promise<void>; open: () => void } {
+  let open = () => {};
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { opened, open };
+}
+
+export function pattern(byteCount: number, seed = 1): Buffer {
+  const bytes = Buffer.alloc(byteCount);
+  for (let i = 0; i < byteCount; i++) bytes[i] = (i * 31 + (i >> 8) * 7 + seed) & 0xff;
+  return bytes;
+}
