@@ -1,0 +1,195 @@
+import type Database from "better-sqlite3";
+import { assert } from "../../lib/assert.js";
+import { BLOCK_BYTES } from "../../lib/units.js";
+import type { PageStore } from "../../pagestore/contract.js";
+import type { InodeMarks } from "../inode.js";
+import { CommitWork, LogRecord } from "./commit-work.js";
+import type { DataWriter } from "./data-writer.js";
+import { BlockFlag, type FileGroup, type FileState } from "./file-state.js";
+import type { FrameCache } from "./frame-cache.js";
+import type { GroupTable } from "./group-table.js";
+import { GROUP_BLOCKS, INTENT_BLOCKS_PER_COMMIT, INTENT_BLOCKS_PER_INODE, INTENT_BLOCKS_PER_WAITER } from "./limits.js";
+import type { ReadEpochs } from "./read-epochs.js";
+import { encodeIntent, encodeTouches, INTENT_BYTES_MAX } from "./sidecar.js";
+import type { WriteBack } from "./write-back.js";
+
+export interface CommitterParts {
+  readonly db: Database.Database;
+  readonly table: GroupTable;
+  readonly frames: FrameCache;
+  readonly epochs: ReadEpochs;
+  readonly writer: DataWriter;
+  readonly writeBack: WriteBack;
+  readonly inodes: InodeMarks;
+  readonly store: PageStore;
+}
+
+/**
+ * The contents layer's part in a group commit (pagestore/contract.ts has the steps), and who waits for it.
+ *
+ * A file is stable up to a serial when everything up to it is published or in a record, and that commit is durable. Small dirty sets
+ * go into the record itself; a large one is written back first, by its own caller and not in `prepare`, so that the other
+ * files' commits do not wait for it.
+ */
+export class Committer {
+  readonly #parts: CommitterParts;
+  readonly #wanted = new Set<FileState>();
+  readonly #records: LogRecord[] = [];
+  #sealed: CommitWork | null = null;
+  /** Reused: one commit at a time is between seal and durable. */
+  readonly #intentBytes = Buffer.alloc(INTENT_BLOCKS_PER_COMMIT * INTENT_BYTES_MAX);
+  readonly #putUnsettled: Database.Statement<[number, number]>;
+  readonly #deleteUnsettled: Database.Statement<[number]>;
+  intentCount = 0;
+  commitCount = 0;
+
+  constructor(parts: CommitterParts) {
+    this.#parts = parts;
+    this.#putUnsettled = parts.db.prepare(
+      "INSERT INTO unsettled VALUES (?, ?) ON CONFLICT DO UPDATE SET blocks = excluded.blocks",
+    );
+    this.#deleteUnsettled = parts.db.prepare("DELETE FROM unsettled WHERE ino = ?");
+  }
+
+  /** @throws StorageError EIO when the data LU or the store failed; the data stays dirty */
+  async stabilize(state: FileState): Promise<void> {
+    const target = state.serial;
+    state.waiterCount++;
+    try {
+      do {
+        if (state.publishedSerial < target && state.unsavedCount > intentLimit(state)) {
+          await this.#parts.writeBack.writeBack(state);
+        }
+        if (state.unsavedCount > 0) this.#wanted.add(state);
+        await this.#parts.store.durable();
+      } while (state.durableSerial < target && !state.dead);
+    } finally {
+      state.waiterCount--;
+      this.#parts.table.forgetIdle(state);
+    }
+  }
+
+  /** Synchronous: every changed row, and the record's sidecar. */
+  seal(): readonly Buffer[] {
+    assert(this.#sealed === null, "one commit is sealed at a time");
+    const { table } = this.#parts;
+    const { work } = table;
+    const intents = this.#sealIntents(work.record);
+    for (const state of work.changed) this.#sealState(work, state);
+    table.writeRows();
+    this.#sealed = work;
+    table.work = new CommitWork();
+    if (work.record.liveCount > 0) this.#records.push(work.record);
+    this.commitCount++;
+    if (work.touches.length === 0 && intents.count === 0) return [];
+    const head = encodeTouches(work.touches, intents.count);
+    return intents.count === 0 ? [head] : [head, this.#intentBytes.subarray(0, intents.byteCount)];
+  }
+
+  durable(seq: number): void {
+    const work = this.#sealed;
+    assert(work !== null, "a durable commit was sealed");
+    this.#sealed = null;
+    work.record.seq = seq;
+    for (const record of work.releases) record.liveCount--;
+    for (const { state, serial } of work.sealed) state.durableSerial = Math.max(state.durableSerial, serial);
+    this.#parts.epochs.retire(work.freed);
+    this.#trimRecords();
+  }
+
+  /** Everything in records up to `seq` is written home, in a commit. @throws StorageError EIO */
+  async releaseSidecars(seq: number): Promise<void> {
+    while (this.oldestSidecar() <= seq) {
+      await this.#parts.writeBack.writeBackStates(this.#statesLoggedUpTo(seq));
+      await this.#parts.store.durable();
+    }
+  }
+
+  oldestSidecar(): number {
+    const oldest = this.#records[0];
+    if (oldest === undefined) return Number.POSITIVE_INFINITY;
+    return oldest.seq ?? this.#parts.store.durableSeq + 1;
+  }
+
+  /** A record that recovery found, in rising order of `seq`. */
+  adoptRecord(seq: number): LogRecord {
+    const known = this.#records.find((record) => record.seq === seq);
+    if (known !== undefined) return known;
+    const record = new LogRecord();
+    record.seq = seq;
+    this.#records.push(record);
+    this.#records.sort((a, b) => (a.seq ?? 0) - (b.seq ?? 0));
+    return record;
+  }
+
+  /** Blocks that the commits in progress will free. */
+  get freeingBlocks(): number {
+    return this.#parts.table.work.freed.blockCount + (this.#sealed?.freed.blockCount ?? 0);
+  }
+
+  #sealIntents(record: LogRecord): { count: number; byteCount: number } {
+    let count = 0;
+    let byteCount = 0;
+    for (const state of this.#wanted) {
+      if (count + state.unsavedCount > INTENT_BLOCKS_PER_COMMIT) continue;
+      this.#wanted.delete(state);
+      if (state.dead || state.unsavedCount === 0 || state.unsavedCount > intentLimit(state)) continue;
+      count += state.unsavedCount;
+      for (const group of state.unsavedGroups) byteCount = this.#sealGroup(group, record, byteCount);
+      assert(state.unsavedCount === 0, "an inode goes into the record whole");
+      this.#parts.table.work.changed.add(state);
+    }
+    this.intentCount += count;
+    return { count, byteCount };
+  }
+
+  #sealGroup(group: FileGroup, record: LogRecord, start: number): number {
+    const { table, frames } = this.#parts;
+    const { inode } = group.state;
+    let at = start;
+    for (let slot = 0; slot < GROUP_BLOCKS; slot++) {
+      if ((group.flags[slot]! & BlockFlag.unsaved) === 0) continue;
+      const block = group.index * GROUP_BLOCKS + slot;
+      const byteCount = Math.min(BLOCK_BYTES, inode.sizeBytes - block * BLOCK_BYTES);
+      const frame = frames.view(group.frames[slot]!);
+      at = encodeIntent(this.#intentBytes, at, inode.ino, block, frame.subarray(0, byteCount));
+      table.saveInRecord(group, slot, record);
+    }
+    return at;
+  }
+
+  #sealState(work: CommitWork, state: FileState): void {
+    const { inode } = state;
+    if (!state.dead && state.unsavedCount === 0 && inode.durableSizeBytes !== inode.sizeBytes) {
+      inode.durableSizeBytes = inode.sizeBytes;
+      this.#parts.inodes.markDirty(inode);
+    }
+    work.sealed.push({ state, serial: state.unsavedCount === 0 ? state.serial : state.publishedSerial });
+    if (state.unsettledCount === state.unsettledInRow) return;
+    state.unsettledInRow = state.unsettledCount;
+    if (state.unsettledCount === 0) this.#deleteUnsettled.run(inode.ino);
+    else this.#putUnsettled.run(inode.ino, state.unsettledCount);
+  }
+
+  #trimRecords(): void {
+    while (this.#records.length > 0 && this.#records[0]!.liveCount === 0 && this.#records[0]!.seq !== null) {
+      this.#records.shift();
+    }
+  }
+
+  #statesLoggedUpTo(seq: number): FileState[] {
+    return [...this.#parts.table.loggedStates].filter((state) => {
+      for (const group of state.groups.values()) {
+        for (const record of group.logged)
+          if (record !== null && (record.seq ?? Number.POSITIVE_INFINITY) <= seq) return true;
+      }
+      return false;
+    });
+  }
+}
+
+/** Blocks of one inode that go into a record rather than to the data LU. */
+function intentLimit(state: FileState): number {
+  const shared = state.waiterCount * INTENT_BLOCKS_PER_WAITER;
+  return Math.min(INTENT_BLOCKS_PER_COMMIT, Math.max(INTENT_BLOCKS_PER_INODE, shared));
+}

@@ -1,0 +1,106 @@
+import { assert } from "../../lib/assert.js";
+import { crc32c } from "../../lib/crc32c.js";
+import { BLOCK_BYTES, type LuByte } from "../../lib/units.js";
+import type { LogicalUnit } from "../../lu/lu.js";
+import type { FrameCache } from "./frame-cache.js";
+import { CHUNKS_IN_FLIGHT, FLUSH_BEHIND_BYTES, WRITE_CHUNK_BLOCKS } from "./limits.js";
+
+/** Frames and the places where they go, in file order. `crcs` is filled as the frames are written. */
+export interface BlockWrites {
+  readonly frames: Int32Array;
+  /** Block on the data LU for each frame. */
+  readonly addresses: Float64Array;
+  readonly crcs: Uint32Array;
+}
+
+/**
+ * Writes frames to the data LU, adjacent ones together, and knows what still has to be flushed. A chunk ends at the border of a
+ * stripe where it can, so that RAID-5 sees whole stripes.
+ */
+export class DataWriter {
+  readonly #lu: LogicalUnit;
+  readonly #frames: FrameCache;
+  readonly #stripeBlocks: number;
+  readonly #chunkBlocks: number;
+  #inFlight = 0;
+  readonly #waiting: Array<() => void> = [];
+  #writtenBytes = 0;
+  /** Of `writtenBytes`: where the last flush that began had begun, and where the last one that ended had begun. */
+  #flushBegunAt = 0;
+  #flushedTo = 0;
+
+  constructor(lu: LogicalUnit, frames: FrameCache) {
+    this.#lu = lu;
+    this.#frames = frames;
+    this.#stripeBlocks = Math.max(1, Math.floor(lu.stripeBytes / BLOCK_BYTES));
+    this.#chunkBlocks = Math.max(1, Math.floor(WRITE_CHUNK_BLOCKS / this.#stripeBlocks)) * this.#stripeBlocks;
+  }
+
+  get writtenBytes(): number {
+    return this.#writtenBytes;
+  }
+
+  /** Write everything. When it rejects, nothing of it is in flight any more. */
+  async write(writes: BlockWrites): Promise<void> {
+    const pending: Promise<void>[] = [];
+    let failure: { readonly error: unknown } | null = null;
+    let start = 0;
+    while (start < writes.addresses.length && failure === null) {
+      const end = this.#chunkEnd(writes.addresses, start);
+      while (this.#inFlight >= CHUNKS_IN_FLIGHT) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      pending.push(
+        this.#writeChunk(writes, start, end).catch((error: unknown) => {
+          failure ??= { error };
+        }),
+      );
+      start = end;
+    }
+    await Promise.all(pending);
+    const failed = failure as { readonly error: unknown } | null;
+    if (failed !== null) throw failed.error;
+  }
+
+  /** Everything that was written before the call is durable when it resolves. Free when nothing was. */
+  async settle(): Promise<void> {
+    const target = this.#writtenBytes;
+    if (this.#flushedTo >= target) return;
+    this.#flushBegunAt = target;
+    await this.#lu.flush();
+    this.#flushedTo = Math.max(this.#flushedTo, target);
+  }
+
+  /** @returns index after the last frame that goes into the chunk that begins at `start` */
+  #chunkEnd(addresses: Float64Array, start: number): number {
+    const first = addresses[start]!;
+    let end = start + 1;
+    while (end < addresses.length && end - start < this.#chunkBlocks && addresses[end] === first + (end - start)) end++;
+    if (end === addresses.length || addresses[end] !== first + (end - start)) return end;
+    const overhang = (first + (end - start)) % this.#stripeBlocks;
+    return overhang < end - start ? end - overhang : end;
+  }
+
+  async #writeChunk(writes: BlockWrites, start: number, end: number): Promise<void> {
+    const views: Buffer[] = [];
+    this.#inFlight++;
+    try {
+      for (let i = start; i < end; i++) {
+        const view = this.#frames.view(writes.frames[i]!);
+        writes.crcs[i] = crc32c(view);
+        views.push(view);
+      }
+      await this.#lu.writev(views, (writes.addresses[start]! * BLOCK_BYTES) as LuByte);
+      this.#written((end - start) * BLOCK_BYTES);
+    } finally {
+      this.#inFlight--;
+      assert(this.#inFlight >= 0, "every chunk ends once");
+      this.#waiting.shift()?.();
+    }
+  }
+
+  #written(byteCount: number): void {
+    this.#writtenBytes += byteCount;
+    if (this.#writtenBytes - this.#flushBegunAt < FLUSH_BEHIND_BYTES) return;
+    // Its failure shows again at the next flush, which somebody awaits.
+    this.settle().catch(() => {});
+  }
+}

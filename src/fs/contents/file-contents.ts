@@ -1,0 +1,298 @@
+import { assert } from "../../lib/assert.js";
+import type { Clock } from "../../lib/clock.js";
+import { StorageError } from "../../lib/errors.js";
+import type { Logger } from "../../lib/log.js";
+import type { Random } from "../../lib/prng.js";
+import { BLOCK_BYTES } from "../../lib/units.js";
+import type { LogicalUnit } from "../../lu/lu.js";
+import type { CommitParticipant, PageStore } from "../../pagestore/contract.js";
+import type { ApplyObserver, Contents, ContentsFault, SpaceCount } from "../contents-contract.js";
+import type { Inode, InodeMarks } from "../inode.js";
+import { type CheckOptions, ContentsCheck } from "./check.js";
+import { Committer } from "./committer.js";
+import { DataWriter } from "./data-writer.js";
+import { DatabaseRoom } from "./database-room.js";
+import { Discarder } from "./discarder.js";
+import type { ContentsEvent } from "./events.js";
+import { decodeExtentMap, newBlockMap } from "./extent-map.js";
+import { FileWriter } from "./file-writer.js";
+import { FrameCache } from "./frame-cache.js";
+import { GroupTable } from "./group-table.js";
+import {
+  CACHE_BYTES_DEFAULT,
+  CACHE_BYTES_MIN,
+  GROUPS_MAX,
+  GROUPS_MIN,
+  INTENT_BLOCKS_PER_COMMIT,
+  RECORD_BYTES_DEFAULT,
+  ROWS_PER_COMMIT_MAX,
+  ROWS_PER_COMMIT_MIN,
+  SEGMENT_ROWS_PER_PAGE,
+} from "./limits.js";
+import { ReadEpochs } from "./read-epochs.js";
+import { Reader } from "./reader.js";
+import { loadIntents, type RecoveryParts, settleUsedBlocks } from "./recovery.js";
+import { type ContentsGeometry, createContentsTables, loadSpaceGeometry } from "./schema.js";
+import { SidecarRecovery } from "./sidecar-recovery.js";
+import { SpaceMap } from "./space-map.js";
+import { Truncation } from "./truncation.js";
+import { WriteBack } from "./write-back.js";
+
+/** Where the cache gets its memory; parity/arena.ts fits. */
+export interface BufferSource {
+  take(byteCount: number, owner: string): Buffer;
+}
+
+export interface FileContentsOptions {
+  readonly dataLu: LogicalUnit;
+  readonly arena: BufferSource;
+  /** With `recordBytesMax` (the largest record, in bytes) a commit never grows past it. */
+  readonly store: PageStore & { readonly recordBytesMax?: number };
+  readonly inodes: InodeMarks;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly random: Random;
+  /** Of the data cache, taken from the arena; at least 4 MiB, default 128 MiB. Half of it may be dirty. */
+  readonly cacheBytes?: number;
+  readonly onEvent?: (event: ContentsEvent) => void;
+}
+
+/** Counts since the start, and sizes now. */
+export interface ContentsStatistics {
+  readonly cachedBlocks: number;
+  readonly dirtyBlocks: number;
+  readonly groups: number;
+  readonly freeBlocks: number;
+  readonly promisedBlocks: number;
+  readonly writtenBytes: number;
+  readonly loggedIntents: number;
+  readonly commits: number;
+  readonly loadedBlocks: number;
+  readonly directBlocks: number;
+  readonly healedBlocks: number;
+  readonly unreadableBlocks: number;
+  readonly failedWriteBacks: number;
+}
+
+/**
+ * What files contain: block maps, space, the data cache and its write-back, and the part that these have in a group commit.
+ * docs/decisions/0008-file-contents.md explains the design, docs/format/contents.md the tables and the sidecar.
+ *
+ * The file system joins the page store with a participant that calls `prepare`, `seal` (before it writes its own dirty rows: sealing
+ * changes sizes), `settle` and `durable` of this object, and calls `start` before the first request.
+ */
+export class FileContents implements Contents, CommitParticipant {
+  readonly #store: PageStore;
+  readonly #frames: FrameCache;
+  readonly #space: SpaceMap;
+  readonly #table: GroupTable;
+  readonly #epochs: ReadEpochs;
+  readonly #writer: DataWriter;
+  readonly #writeBack: WriteBack;
+  readonly #committer: Committer;
+  readonly #reader: Reader;
+  readonly #truncation: Truncation;
+  readonly #discarder: Discarder;
+  readonly #databaseRoom: DatabaseRoom;
+  readonly #fileWriter: FileWriter;
+  readonly #inodes: InodeMarks;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  #relief: Promise<void> | null = null;
+
+  constructor(options: FileContentsOptions) {
+    const { dataLu: lu, store, inodes, clock, log } = options;
+    const { db } = store;
+    const onEvent = options.onEvent ?? (() => {});
+    const cacheBytes = options.cacheBytes ?? CACHE_BYTES_DEFAULT;
+    assert(cacheBytes >= CACHE_BYTES_MIN, "the cache holds a large write and its write-back");
+    this.#store = store;
+    this.#inodes = inodes;
+    this.#clock = clock;
+    this.#log = log;
+    const frames = new FrameCache(options.arena.take(cacheBytes, "data cache"));
+    const space = new SpaceMap(db, loadSpaceGeometry(db, lu));
+    const groupsMax = Math.max(GROUPS_MIN, Math.min(GROUPS_MAX, frames.views.length));
+    const rowsMax = rowsPerCommit(store.recordBytesMax ?? RECORD_BYTES_DEFAULT, space.segmentCount);
+    const table = new GroupTable({ db, frames, space, inodes, groupsMax, rowsMax });
+    const epochs = new ReadEpochs((freed) => space.releaseAll(freed));
+    const writer = new DataWriter(lu, frames);
+    this.#frames = frames;
+    this.#space = space;
+    this.#table = table;
+    this.#epochs = epochs;
+    this.#writer = writer;
+    this.#writeBack = new WriteBack({ table, frames, space, writer, inodes, store, clock, log, onEvent });
+    const writeBack = this.#writeBack;
+    this.#committer = new Committer({ db, table, frames, epochs, writer, writeBack, inodes, store });
+    this.#reader = new Reader({ lu, table, frames, epochs, log, onEvent });
+    this.#truncation = new Truncation({ db, table, frames, inodes, clock });
+    const truncation = this.#truncation;
+    this.#discarder = new Discarder({ db, table, truncation, store, log });
+    this.#databaseRoom = new DatabaseRoom(store, table);
+    const [databaseRoom, reader] = [this.#databaseRoom, this.#reader];
+    const reclaim = (attempt: number) => this.#reclaim(attempt);
+    const relieve = () => this.#relieve();
+    this.#fileWriter = new FileWriter({
+      ...{ table, frames, space, databaseRoom, reader, writeBack, truncation, inodes, clock, reclaim, relieve },
+    });
+  }
+
+  /** Make the tables of a new file system on this data LU. */
+  static createTables(db: PageStore["db"], geometry: ContentsGeometry): void {
+    createContentsTables(db, geometry);
+  }
+
+  /**
+   * Take over what the page store's replay has collected, and go on with what was interrupted. Once, after `store.join`.
+   * @throws StorageError EIO
+   */
+  async start(recovery: SidecarRecovery = new SidecarRecovery()): Promise<void> {
+    const parts: RecoveryParts = {
+      ...{ db: this.#store.db, table: this.#table, frames: this.#frames, committer: this.#committer },
+      ...{ writeBack: this.#writeBack, inodes: this.#inodes, clock: this.#clock },
+      relieve: () => this.#relieve(),
+    };
+    settleUsedBlocks(parts);
+    const blockCount = await loadIntents(parts, recovery);
+    if (blockCount > 0) this.#log.info({ blockCount }, "file data was recovered from the log");
+    this.#discarder.resume();
+    this.#writeBack.kick();
+  }
+
+  read(inode: Inode, offset: number, target: Buffer): number | Promise<number> {
+    refuseDead(inode);
+    return this.#reader.read(inode, offset, target);
+  }
+
+  write(inode: Inode, offset: number, source: Buffer, observer: ApplyObserver): void | Promise<void> {
+    refuseDead(inode);
+    return this.#fileWriter.write(inode, offset, source, observer);
+  }
+
+  truncate(inode: Inode, sizeBytes: number, observer: ApplyObserver): void | Promise<void> {
+    refuseDead(inode);
+    return this.#fileWriter.truncate(inode, sizeBytes, observer);
+  }
+
+  discard(inode: Inode): void {
+    this.#discarder.discard(inode);
+  }
+
+  stabilize(inode: Inode): Promise<void> {
+    const state = this.#table.peek(inode);
+    return state === null ? this.#store.durable() : this.#committer.stabilize(state);
+  }
+
+  headAddress(ino: number): number {
+    this.#table.writeRows();
+    const map = this.#store.db
+      .prepare<[number], Buffer>("SELECT map FROM extent WHERE ino = ? ORDER BY grp LIMIT 1")
+      .pluck()
+      .get(ino);
+    if (map === undefined) return -1;
+    const blocks = newBlockMap();
+    decodeExtentMap(map, blocks);
+    return (blocks.addresses.find((address) => address >= 0) ?? -1) * BLOCK_BYTES;
+  }
+
+  space(): SpaceCount {
+    const { geometry, reserveBlocks, availableCount } = this.#space;
+    return { totalBlocks: geometry.blockCount - reserveBlocks, freeBlocks: availableCount };
+  }
+
+  /** Nothing: whoever waits for a large file writes it back before it asks for a commit, so that others do not wait for it. */
+  async prepare(): Promise<void> {}
+
+  seal(): readonly Buffer[] {
+    this.#databaseRoom.refresh();
+    return this.#committer.seal();
+  }
+
+  settle(): Promise<void> {
+    return this.#writer.settle();
+  }
+
+  durable(seq: number): void {
+    this.#committer.durable(seq);
+  }
+
+  releaseSidecars(seq: number): Promise<void> {
+    return this.#committer.releaseSidecars(seq);
+  }
+
+  oldestSidecar(): number {
+    return this.#committer.oldestSidecar();
+  }
+
+  /** Prove that extents, allocation and inodes agree; with `data`, that every block reads back. Nothing is changed, except that bad copies are healed. */
+  async *check(options: CheckOptions = {}): AsyncIterable<ContentsFault> {
+    const check = new ContentsCheck({
+      ...{ db: this.#store.db, table: this.#table, space: this.#space },
+      ...{ epochs: this.#epochs, reader: this.#reader, inodes: this.#inodes },
+    });
+    yield* check.structure(options.files ?? []);
+    if (options.data === true) yield* check.data();
+  }
+
+  statistics(): ContentsStatistics {
+    const { healedBlocks, unreadableBlocks, directBlocks, loadedBlocks } = this.#reader.counters;
+    return {
+      cachedBlocks: this.#frames.usedCount,
+      dirtyBlocks: this.#frames.pinnedCount,
+      groups: this.#table.groupCount,
+      freeBlocks: this.#space.freeCount,
+      promisedBlocks: this.#space.promisedCount,
+      writtenBytes: this.#writer.writtenBytes,
+      loggedIntents: this.#committer.intentCount,
+      commits: this.#committer.commitCount,
+      ...{ loadedBlocks, directBlocks, healedBlocks, unreadableBlocks },
+      failedWriteBacks: this.#writeBack.failureCount,
+    };
+  }
+
+  /** Write everything home and commit it. The page store is closed afterwards, by its owner. @throws StorageError EIO */
+  async close(): Promise<void> {
+    await this.#discarder.close();
+    try {
+      await this.#writeBack.writeBackAll();
+      await this.#store.durable();
+    } finally {
+      await this.#writeBack.close();
+    }
+  }
+
+  /** Shared by all who wait for it. */
+  #relieve(): Promise<void> {
+    this.#relief ??= this.#writeBack
+      .writeBackAll()
+      .then(() => this.#store.durable())
+      .finally(() => {
+        this.#relief = null;
+      });
+    return this.#relief;
+  }
+
+  /** In rising order of cost: wait for the frees of the commits in progress; write everything back; let large removals end. */
+  async #reclaim(attempt: number): Promise<boolean> {
+    const freeing = this.#committer.freeingBlocks + this.#epochs.waitingBlocks;
+    const pending = this.#space.promisedCount + this.#table.pendingRowCount;
+    if (attempt === 0 && freeing + pending === 0 && this.#discarder.running === null) return false;
+    if (attempt === 1) await this.#writeBack.writeBackAll();
+    if (attempt === 2 && this.#discarder.running !== null) await this.#discarder.running;
+    if (attempt > 2) return false;
+    await this.#store.durable();
+    return true;
+  }
+}
+
+/** Each extent row may be a page of its own, and each changed segment a seventh; intents and the rows of inodes come on top. */
+function rowsPerCommit(recordBytesMax: number, segmentCount: number): number {
+  const segmentPages = Math.ceil(segmentCount / SEGMENT_ROWS_PER_PAGE);
+  const pages = Math.floor(recordBytesMax / BLOCK_BYTES) - INTENT_BLOCKS_PER_COMMIT - segmentPages;
+  return Math.max(ROWS_PER_COMMIT_MIN, Math.min(ROWS_PER_COMMIT_MAX, Math.floor(pages / 2)));
+}
+
+function refuseDead(inode: Inode): void {
+  if (inode.dead) throw new StorageError("ESTALE", "the file was removed");
+}

@@ -1,0 +1,381 @@
+import type Database from "better-sqlite3";
+import { assert } from "../../lib/assert.js";
+import { BLOCK_BYTES } from "../../lib/units.js";
+import type { Inode, InodeMarks } from "../inode.js";
+import { CommitWork, type LogRecord } from "./commit-work.js";
+import { decodeExtentMap, EXTENT_MAP_BYTES_MAX, encodeExtentMap } from "./extent-map.js";
+import { BlockFlag, FileGroup, FileState, PENDING } from "./file-state.js";
+import { type FrameCache, FrameState } from "./frame-cache.js";
+import { GROUP_BLOCKS } from "./limits.js";
+import type { SpaceMap } from "./space-map.js";
+
+/** Steps of the clock's hand for one new group: when so many in a row are held, the table grows instead. */
+const SCAN_STEPS_MAX = 64;
+
+export interface GroupTableOptions {
+  readonly db: Database.Database;
+  readonly frames: FrameCache;
+  readonly space: SpaceMap;
+  readonly inodes: InodeMarks;
+  readonly groupsMax: number;
+  /** Rows that one commit may change, so that its record fits into the log. */
+  readonly rowsMax: number;
+}
+
+/**
+ * The file groups in memory, their rows, and every transition that a block can make. The counters of groups and inodes, the promises of
+ * space and `usedBlocks` change here only. All of it is synchronous.
+ */
+export class GroupTable {
+  /** What the next seal will take. */
+  work = new CommitWork();
+  /** Inodes with dirty blocks, the longest dirty first. */
+  readonly dirtyStates = new Set<FileState>();
+  /** Inodes with blocks whose log record recovery would need. */
+  readonly loggedStates = new Set<FileState>();
+  readonly #frames: FrameCache;
+  readonly #space: SpaceMap;
+  readonly #inodes: InodeMarks;
+  readonly #groupsMax: number;
+  readonly rowsMax: number;
+  readonly #ring: FileGroup[] = [];
+  #hand = 0;
+  readonly #dirtyRows = new Set<FileGroup>();
+  readonly #scratch = Buffer.alloc(EXTENT_MAP_BYTES_MAX);
+  readonly #select: Database.Statement<[number, number], Buffer>;
+  readonly #put: Database.Statement<[number, number, Buffer]>;
+  readonly #delete: Database.Statement<[number, number]>;
+  #dirtyGroupCount = 0;
+  #writingGroupCount = 0;
+
+  constructor(options: GroupTableOptions) {
+    this.#frames = options.frames;
+    this.#space = options.space;
+    this.#inodes = options.inodes;
+    this.#groupsMax = options.groupsMax;
+    this.rowsMax = options.rowsMax;
+    this.#select = options.db
+      .prepare<[number, number], Buffer>("SELECT map FROM extent WHERE ino = ? AND grp = ?")
+      .pluck();
+    this.#put = options.db.prepare(
+      "INSERT INTO extent (ino, grp, map) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET map = excluded.map",
+    );
+    this.#delete = options.db.prepare("DELETE FROM extent WHERE ino = ? AND grp = ?");
+  }
+
+  get groupCount(): number {
+    return this.#ring.length;
+  }
+
+  /** Rows that may still have to be written for what is pending now. */
+  get pendingRowCount(): number {
+    return this.#dirtyGroupCount + this.#writingGroupCount + this.#dirtyRows.size;
+  }
+
+  get dirtyRowCount(): number {
+    return this.#dirtyRows.size;
+  }
+
+  get dirtyGroupCount(): number {
+    return this.#dirtyGroupCount;
+  }
+
+  peek(inode: Inode): FileState | null {
+    return inode.contents as FileState | null;
+  }
+
+  stateOf(inode: Inode): FileState {
+    const known = this.peek(inode);
+    if (known !== null) return known;
+    const state = new FileState(inode);
+    inode.contents = state;
+    return state;
+  }
+
+  /** Let the inode go when nothing of it is in memory any more. */
+  forgetIdle(state: FileState): void {
+    if (state.idle && state.inode.contents === state) state.inode.contents = null;
+  }
+
+  /** The group, loaded when it is not in memory. A later call may evict it again, unless it holds something dirty. */
+  group(state: FileState, index: number): FileGroup {
+    const known = state.groups.get(index);
+    if (known !== undefined) {
+      known.recentlyUsed = true;
+      return known;
+    }
+    const group = new FileGroup(state, index);
+    const map = this.#select.get(state.inode.ino, index);
+    if (map !== undefined) decodeExtentMap(map, group);
+    state.groups.set(index, group);
+    this.#insert(group);
+    return group;
+  }
+
+  /** The row must be written: the block map changed. */
+  markRow(group: FileGroup): void {
+    if (group.rowDirty) return;
+    group.rowDirty = true;
+    this.#dirtyRows.add(group);
+  }
+
+  /** Write changed extent and segment rows into the open transaction. Legal at any time. */
+  writeRows(): void {
+    for (const group of this.#dirtyRows) {
+      group.rowDirty = false;
+      const map = encodeExtentMap(group, this.#scratch);
+      if (map === null) this.#delete.run(group.state.inode.ino, group.index);
+      else this.#put.run(group.state.inode.ino, group.index, map);
+    }
+    this.#dirtyRows.clear();
+    this.#space.writeRows();
+  }
+
+  /** A new version is about to be put into the block's frame. The caller gives it a frame that may be changed. */
+  markDirty(group: FileGroup, slot: number, nowMs: number): void {
+    const { state } = group;
+    const flags = group.flags[slot]!;
+    if ((flags & BlockFlag.dirty) === 0) this.#becomeDirty(group, slot, nowMs);
+    if ((flags & BlockFlag.unsaved) === 0) this.#becomeUnsaved(group, slot);
+    this.work.changed.add(state);
+  }
+
+  /** Recovery: the block's newest version is in `record`. Its row has counted it. */
+  markRecovered(group: FileGroup, slot: number, record: LogRecord, nowMs: number): void {
+    const { state } = group;
+    const { usedBlocks } = state.inode;
+    const { unsettledCount } = state;
+    this.#becomeDirty(group, slot, nowMs);
+    state.inode.usedBlocks = usedBlocks;
+    state.unsettledCount = unsettledCount;
+    this.#setRecord(group, slot, record);
+  }
+
+  /** A write-back takes the block's newest version; its space is allocated now. @returns the frame */
+  capture(group: FileGroup, slot: number): number {
+    this.#endDirty(group, slot);
+    group.flags[slot] = (group.flags[slot]! | BlockFlag.writing) & ~BlockFlag.relogged;
+    if (group.writingCount++ === 0) this.#writingGroupCount++;
+    const frame = group.frames[slot]!;
+    this.#frames.makeWriting(frame);
+    return frame;
+  }
+
+  /** The captured version is on the data LU and becomes what the extents say. */
+  publish(group: FileGroup, slot: number, frame: number, address: number, crc: number, validBytes: number): void {
+    const { state } = group;
+    if (group.addresses[slot]! >= 0) this.#freeStored(group.addresses[slot]!);
+    else if (group.logged[slot] === null) state.unsettledCount--;
+    group.addresses[slot] = address;
+    group.crcs[slot] = crc;
+    group.validBytes[slot] = validBytes;
+    this.#space.store(address);
+    this.markRow(group);
+    // A record holds something newer than this only when the block was both changed and logged since the capture.
+    const newer = BlockFlag.dirty | BlockFlag.relogged;
+    if (group.logged[slot] !== null && (group.flags[slot]! & newer) !== newer) this.#dropRecord(group, slot);
+    this.#endWriting(group, slot);
+    if ((group.flags[slot]! & BlockFlag.dirty) === 0) this.#endUnsaved(group, slot);
+    if (group.frames[slot] === frame) this.#frames.makeClean(frame);
+    else this.#frames.freeWritten(frame);
+  }
+
+  /** The write-back failed: the version is as dirty as before, unless it is obsolete. */
+  uncapture(group: FileGroup, slot: number, frame: number, nowMs: number): void {
+    this.#endWriting(group, slot);
+    if (group.frames[slot] !== frame) {
+      this.#frames.freeWritten(frame);
+      return;
+    }
+    this.#frames.makeDirty(frame);
+    group.flags[slot]! |= BlockFlag.dirty;
+    this.#countDirty(group, nowMs);
+  }
+
+  /** The newest version went into the record that is being sealed. */
+  saveInRecord(group: FileGroup, slot: number, record: LogRecord): void {
+    const { state } = group;
+    if (group.logged[slot] !== null) this.work.releases.push(group.logged[slot]!);
+    else {
+      state.loggedCount++;
+      this.loggedStates.add(state);
+      if (group.addresses[slot]! < 0) state.unsettledCount--;
+    }
+    group.setLogged(slot, record);
+    record.liveCount++;
+    if ((group.flags[slot]! & BlockFlag.writing) !== 0) group.flags[slot]! |= BlockFlag.relogged;
+    this.#endUnsaved(group, slot);
+  }
+
+  /** Truncated or removed: the block becomes a hole. The caller notes the touch. */
+  drop(group: FileGroup, slot: number): void {
+    const { state } = group;
+    const pending = (group.flags[slot]! & PENDING) !== 0;
+    const address = group.addresses[slot]!;
+    if (address < 0 && !pending) return;
+    state.inode.usedBlocks--;
+    if (address < 0 && group.logged[slot] === null) state.unsettledCount--;
+    if (address >= 0) {
+      this.#freeStored(address);
+      group.addresses[slot] = -1;
+      this.markRow(group);
+    }
+    group.validBytes[slot] = BLOCK_BYTES;
+    if (group.logged[slot] !== null) this.#dropRecord(group, slot, false);
+    if ((group.flags[slot]! & BlockFlag.dirty) !== 0) {
+      this.#endDirty(group, slot);
+      this.#space.unpromise(1);
+    }
+    if ((group.flags[slot]! & BlockFlag.writing) !== 0) this.#endWriting(group, slot);
+    this.#endUnsaved(group, slot);
+    if (group.frames[slot]! >= 0) this.#frames.detach(group.frames[slot]!);
+    this.work.changed.add(state);
+  }
+
+  /** A captured version that nobody wants any more: its block was dropped meanwhile. */
+  freeCaptured(frame: number): void {
+    this.#frames.freeWritten(frame);
+  }
+
+  /** Free a block of a row that is not in memory. */
+  freeStored(address: number): void {
+    this.#freeStored(address);
+  }
+
+  /** The inode is gone: its groups leave memory with their rows. Every block of them was dropped. */
+  dismiss(state: FileState): void {
+    for (const group of state.groups.values()) {
+      assert(group.evictable || group.rowDirty, "nothing of a removed file is pending");
+      this.#delete.run(state.inode.ino, group.index);
+      this.#dirtyRows.delete(group);
+      group.rowDirty = false;
+      this.#dropFrames(group);
+    }
+    // The ring finds out by itself: a group that its inode does not know is taken at the next turn.
+    state.groups.clear();
+    if (this.#ring.length > this.#groupsMax) this.#shrink();
+  }
+
+  #becomeDirty(group: FileGroup, slot: number, nowMs: number): void {
+    const { state } = group;
+    if (group.addresses[slot]! < 0 && (group.flags[slot]! & PENDING) === 0) {
+      state.inode.usedBlocks++;
+      this.#inodes.markDirty(state.inode);
+      state.unsettledCount++;
+    }
+    group.flags[slot]! |= BlockFlag.dirty;
+    this.#countDirty(group, nowMs);
+  }
+
+  #countDirty(group: FileGroup, nowMs: number): void {
+    const { state } = group;
+    this.#space.promise(1);
+    if (group.dirtyCount++ === 0) {
+      state.dirtyGroups.add(group);
+      this.#dirtyGroupCount++;
+    }
+    if (state.dirtyCount++ > 0) return;
+    state.dirtySinceMs = nowMs;
+    this.dirtyStates.add(state);
+  }
+
+  /** Gives no promise back: the space was allocated, or the caller does it. */
+  #endDirty(group: FileGroup, slot: number): void {
+    const { state } = group;
+    group.flags[slot]! &= ~BlockFlag.dirty;
+    if (--group.dirtyCount === 0) {
+      state.dirtyGroups.delete(group);
+      this.#dirtyGroupCount--;
+    }
+    if (--state.dirtyCount === 0) this.dirtyStates.delete(state);
+  }
+
+  #endWriting(group: FileGroup, slot: number): void {
+    assert((group.flags[slot]! & BlockFlag.writing) !== 0, "the block was being written");
+    group.flags[slot]! &= ~(BlockFlag.writing | BlockFlag.relogged);
+    if (--group.writingCount === 0) this.#writingGroupCount--;
+  }
+
+  #becomeUnsaved(group: FileGroup, slot: number): void {
+    group.flags[slot]! |= BlockFlag.unsaved;
+    group.state.unsavedCount++;
+    if (group.unsavedCount++ === 0) group.state.unsavedGroups.add(group);
+  }
+
+  #endUnsaved(group: FileGroup, slot: number): void {
+    if ((group.flags[slot]! & BlockFlag.unsaved) === 0) return;
+    group.flags[slot]! &= ~BlockFlag.unsaved;
+    group.state.unsavedCount--;
+    if (--group.unsavedCount === 0) group.state.unsavedGroups.delete(group);
+  }
+
+  #setRecord(group: FileGroup, slot: number, record: LogRecord): void {
+    group.setLogged(slot, record);
+    record.liveCount++;
+    group.state.loggedCount++;
+    this.loggedStates.add(group.state);
+  }
+
+  /** The logged version is obsolete with the next commit. */
+  #dropRecord(group: FileGroup, slot: number, noteTouch = true): void {
+    const { state } = group;
+    this.work.releases.push(group.logged[slot]!);
+    group.setLogged(slot, null);
+    if (--state.loggedCount === 0) this.loggedStates.delete(state);
+    if (!noteTouch) return;
+    const firstBlock = group.index * GROUP_BLOCKS + slot;
+    this.work.touches.push({ ino: state.inode.ino, firstBlock, blockCount: 1, validBytes: -1 });
+  }
+
+  #freeStored(address: number): void {
+    this.#space.unstore(address);
+    this.work.freed.add(address);
+  }
+
+  #insert(group: FileGroup): void {
+    const slot = this.#ring.length < this.#groupsMax ? -1 : this.#freeSlot();
+    if (slot < 0) this.#ring.push(group);
+    else this.#ring[slot] = group;
+    if (this.#ring.length > this.#groupsMax) this.#shrink();
+  }
+
+  /** Give back what the table grew by while too much was held. */
+  #shrink(): void {
+    const slot = this.#freeSlot();
+    if (slot < 0) return;
+    const last = this.#ring.pop();
+    if (last !== undefined && slot < this.#ring.length) this.#ring[slot] = last;
+  }
+
+  /** @returns the ring's index of a group that has just left the table; -1 when the hand found none */
+  #freeSlot(): number {
+    for (let step = 0; step < SCAN_STEPS_MAX; step++) {
+      const at = this.#hand < this.#ring.length ? this.#hand : 0;
+      this.#hand = at + 1;
+      const candidate = this.#ring[at]!;
+      if (candidate.state.groups.get(candidate.index) !== candidate) return at;
+      if (candidate.recentlyUsed) candidate.recentlyUsed = false;
+      else if (candidate.evictable) {
+        this.#evict(candidate);
+        return at;
+      }
+    }
+    return -1;
+  }
+
+  #evict(group: FileGroup): void {
+    this.#dropFrames(group);
+    group.state.groups.delete(group.index);
+    this.forgetIdle(group.state);
+  }
+
+  #dropFrames(group: FileGroup): void {
+    if (group.frameCount === 0) return;
+    for (let slot = 0; slot < GROUP_BLOCKS; slot++) {
+      const frame = group.frames[slot]!;
+      if (frame < 0) continue;
+      assert(this.#frames.states[frame] === FrameState.clean, "only clean frames leave with their group");
+      this.#frames.detach(frame);
+    }
+  }
+}

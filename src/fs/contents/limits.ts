@@ -1,0 +1,76 @@
+import { assert } from "../../lib/assert.js";
+import { BLOCK_BYTES, KIB, MIB } from "../../lib/units.js";
+
+/** Every maximum of the contents layer, with its reason. */
+
+/** Blocks of one row of the extent table (256 KiB of a file): one look-up per group, one decode for a large request's quarter. */
+export const GROUP_BLOCKS = 64;
+
+/** Blocks of one allocation segment (16 MiB): its bitmap is 512 bytes, so a commit that touches a few segments writes a few cells. */
+export const SEGMENT_BLOCKS_MAX = 4096;
+
+/** A small LU still gets about this many segments, so that "the emptiest first" means something. */
+export const SEGMENTS_WANTED = 16;
+
+/** A stable write of one inode goes into the log when no more than this is unsaved: one stripe's data with common geometry. */
+export const INTENT_BLOCKS_PER_INODE = 64;
+
+/** When many callers wait for the same inode each of them may bring this many blocks: 64 small writes in flight stay one record. */
+export const INTENT_BLOCKS_PER_WAITER = 4;
+
+/** All intents of one record: 1 MiB, so that a record stays small beside the log. */
+export const INTENT_BLOCKS_PER_COMMIT = MIB / BLOCK_BYTES;
+
+/** One write call to the data LU; rounded down to whole stripes. */
+export const WRITE_CHUNK_BLOCKS = MIB / BLOCK_BYTES;
+
+/** Chunks in flight on the data LU: 8 MiB keeps a handful of disks busy. */
+export const CHUNKS_IN_FLIGHT = 8;
+
+/** Background write-back starts when so much is dirty (or a quarter of the dirty bound, if that is less) ... */
+export const WATERMARK_BLOCKS = (8 * MIB) / BLOCK_BYTES;
+
+/** ... and takes about this much at a time, of as many inodes as it needs: small files share stripes. */
+export const BATCH_BLOCKS = (8 * MIB) / BLOCK_BYTES;
+
+/** No dirty block waits longer than this, in milliseconds. */
+export const WRITE_BACK_AGE_MS = 5000;
+
+/** After a failed write the next attempt waits, in milliseconds. */
+export const RETRY_MS = 1000;
+
+/** After so much written data a flush starts in the background, so that a later commit finds little left to flush. */
+export const FLUSH_BEHIND_BYTES = 32 * MIB;
+
+/** After so many blocks were published a commit is asked for: their rows leave memory and the old blocks become free. */
+export const PUBLISHED_BLOCKS_PER_COMMIT = (64 * MIB) / BLOCK_BYTES;
+
+/** From this size on, whole blocks are read straight into the caller's buffer and do not pass through the cache. */
+export const DIRECT_READ_BYTES = 32 * KIB;
+
+/** A removed file of more groups than this (64 MiB) is freed in steps of so many groups, one commit each. */
+export const DISCARD_GROUPS_PER_STEP = 256;
+
+/** File groups in memory: about 1.7 KiB each, so 28 MiB at most. */
+export const GROUPS_MAX = 16_384;
+export const GROUPS_MIN = 256;
+
+/** The smallest cache that can hold one write of 1 MiB while another one is written back. */
+export const CACHE_BYTES_MIN = 4 * MIB;
+
+/** The data cache when nobody says otherwise: the largest line in the sum that keeps a node below 512 MiB. */
+export const CACHE_BYTES_DEFAULT = 128 * MIB;
+
+/** Extent rows that one commit may change: 32 MiB of pages with the segments they touch, which fits into a log of 64 MiB. */
+export const ROWS_PER_COMMIT_MAX = 4096;
+export const ROWS_PER_COMMIT_MIN = 64;
+export const SEGMENT_ROWS_PER_PAGE = 7;
+
+/** What a record may hold when the store does not say. */
+export const RECORD_BYTES_DEFAULT = 48 * MIB;
+
+/** Database pages that stay free for changes that must not fail: frees, overwrites, segment rows. */
+export const DATABASE_PAGES_RESERVE = 64;
+
+assert(GROUP_BLOCKS === 64, "the masks of a group are two 32-bit words");
+assert(INTENT_BLOCKS_PER_INODE <= INTENT_BLOCKS_PER_COMMIT, "an inode that may be logged fits into a record");

@@ -1,0 +1,271 @@
+import { crc32c } from "../../lib/crc32c.js";
+import { StorageError } from "../../lib/errors.js";
+import type { Logger } from "../../lib/log.js";
+import { allSettledOrThrow } from "../../lib/mutex.js";
+import { BLOCK_BYTES, type LuByte } from "../../lib/units.js";
+import type { LogicalUnit } from "../../lu/lu.js";
+import type { Inode } from "../inode.js";
+import type { ContentsEvent } from "./events.js";
+import { type FileGroup, PENDING } from "./file-state.js";
+import type { FrameCache } from "./frame-cache.js";
+import type { GroupTable } from "./group-table.js";
+import { DIRECT_READ_BYTES, GROUP_BLOCKS } from "./limits.js";
+import type { ReadEpochs } from "./read-epochs.js";
+
+/** Frames that one read of the data LU fills at most; larger requests are read directly. */
+const FRAMES_PER_READ_MAX = 16;
+
+export interface ReaderParts {
+  readonly lu: LogicalUnit;
+  readonly table: GroupTable;
+  readonly frames: FrameCache;
+  readonly epochs: ReadEpochs;
+  readonly log: Logger;
+  readonly onEvent: (event: ContentsEvent) => void;
+}
+
+/** A block that must be read: where it was mapped when the request came, and which bytes of it go where in the target. */
+interface MissedBlock {
+  readonly block: number;
+  readonly address: number;
+  readonly crc: number;
+  readonly validBytes: number;
+  readonly targetOffset: number;
+  readonly blockOffset: number;
+  readonly byteCount: number;
+  /** Straight into the target, past the cache. */
+  readonly direct: boolean;
+}
+
+export interface ReaderCounters {
+  healedBlocks: number;
+  unreadableBlocks: number;
+  directBlocks: number;
+  loadedBlocks: number;
+}
+
+/**
+ * Reads a file: what is cached is copied at once, holes are zeros, the rest comes from the data LU and is verified (I-3).
+ *
+ * The block map is read once, synchronously, when the request comes; with the copies made in the same piece the result is one moment
+ * of the file. The mapped blocks cannot be used for anything else while the read runs: see ReadEpochs.
+ */
+export class Reader {
+  readonly counters: ReaderCounters = { healedBlocks: 0, unreadableBlocks: 0, directBlocks: 0, loadedBlocks: 0 };
+  readonly #parts: ReaderParts;
+
+  constructor(parts: ReaderParts) {
+    this.#parts = parts;
+  }
+
+  /** @returns bytes read. Rejects with EIO when a block cannot be proven. */
+  read(inode: Inode, offset: number, target: Buffer): number | Promise<number> {
+    const byteCount = Math.min(target.length, inode.sizeBytes - offset);
+    if (byteCount <= 0) return 0;
+    const missed = this.#copyCached(inode, offset, byteCount, target);
+    return missed === null ? byteCount : this.#readMissed(inode, missed, target, byteCount);
+  }
+
+  /** Bring one mapped block into the cache. It may be gone again when the promise resolves: look, and call again. */
+  async load(inode: Inode, group: FileGroup, slot: number): Promise<void> {
+    const epoch = this.#parts.epochs.enter();
+    try {
+      await this.#readFrames(inode, [missedBlock(group, slot, 0, 0, 0, false)], EMPTY);
+    } finally {
+      this.#parts.epochs.leave(epoch);
+    }
+  }
+
+  /**
+   * Read one mapped block and verify it, past the cache. For `check`.
+   * @throws StorageError EIO
+   */
+  async verify(inode: Inode, block: number, address: number, crc: number, target: Buffer): Promise<void> {
+    const missed = { block, address, crc, validBytes: BLOCK_BYTES, targetOffset: 0, blockOffset: 0 };
+    await this.#readDirect(inode, [{ ...missed, byteCount: BLOCK_BYTES, direct: true }], target);
+  }
+
+  #copyCached(inode: Inode, offset: number, byteCount: number, target: Buffer): MissedBlock[] | null {
+    const { table, frames } = this.#parts;
+    const state = table.stateOf(inode);
+    const end = offset + byteCount;
+    const large = byteCount >= DIRECT_READ_BYTES;
+    let missed: MissedBlock[] | null = null;
+    let block = Math.floor(offset / BLOCK_BYTES);
+    for (let at = offset; at < end; block++) {
+      const group = table.group(state, Math.floor(block / GROUP_BLOCKS));
+      const slot = block % GROUP_BLOCKS;
+      const blockOffset = at - block * BLOCK_BYTES;
+      const count = Math.min(BLOCK_BYTES - blockOffset, end - at);
+      const frame = group.frames[slot]!;
+      const to = at - offset;
+      if (frame >= 0) {
+        frames.views[frame]!.copy(target, to, blockOffset, blockOffset + count);
+        frames.touch(frame);
+      } else if (group.addresses[slot]! < 0) target.fill(0, to, to + count);
+      else {
+        missed ??= [];
+        missed.push(missedBlock(group, slot, to, blockOffset, count, large && count === BLOCK_BYTES));
+      }
+      at += count;
+    }
+    return missed;
+  }
+
+  async #readMissed(inode: Inode, missed: readonly MissedBlock[], target: Buffer, byteCount: number): Promise<number> {
+    const epoch = this.#parts.epochs.enter();
+    try {
+      if (missed.length === 1) await this.#readRun(inode, missed, target);
+      else await allSettledOrThrow(runsOf(missed).map((run) => this.#readRun(inode, run, target)));
+    } finally {
+      this.#parts.epochs.leave(epoch);
+    }
+    return byteCount;
+  }
+
+  #readRun(inode: Inode, run: readonly MissedBlock[], target: Buffer): Promise<void> {
+    return run[0]!.direct ? this.#readDirect(inode, run, target) : this.#readFrames(inode, run, target);
+  }
+
+  async #readDirect(inode: Inode, run: readonly MissedBlock[], target: Buffer): Promise<void> {
+    const start = run[0]!.targetOffset;
+    const bytes = target.subarray(start, start + run.length * BLOCK_BYTES);
+    const failed = await this.#tryRead([bytes], run[0]!.address);
+    this.counters.directBlocks += run.length;
+    for (let i = 0; i < run.length; i++) {
+      const view = bytes.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES);
+      const missed = run[i]!;
+      if (failed || crc32c(view) !== missed.crc) await this.#prove(inode, missed, view);
+      if (missed.validBytes < BLOCK_BYTES) view.fill(0, missed.validBytes);
+    }
+  }
+
+  async #readFrames(inode: Inode, run: readonly MissedBlock[], target: Buffer): Promise<void> {
+    const { frames } = this.#parts;
+    while (!frames.canLoad(run.length)) await frames.loadingEnd();
+    const taken = run.map(() => frames.takeLoading());
+    let done = 0;
+    try {
+      const failed = await this.#tryRead(
+        taken.map((frame) => frames.view(frame)),
+        run[0]!.address,
+      );
+      this.counters.loadedBlocks += run.length;
+      for (; done < run.length; done++) {
+        const missed = run[done]!;
+        const view = frames.view(taken[done]!);
+        if (failed || crc32c(view) !== missed.crc) await this.#prove(inode, missed, view);
+        if (missed.validBytes < BLOCK_BYTES) view.fill(0, missed.validBytes);
+        view.copy(target, missed.targetOffset, missed.blockOffset, missed.blockOffset + missed.byteCount);
+        this.#keep(inode, missed, taken[done]!);
+      }
+    } finally {
+      for (; done < run.length; done++) frames.dropLoading(taken[done]!);
+    }
+  }
+
+  /** The frame becomes the block's, unless the block has changed or somebody else was faster. */
+  #keep(inode: Inode, missed: MissedBlock, frame: number): void {
+    const { table, frames } = this.#parts;
+    const group = table.peek(inode)?.groups.get(Math.floor(missed.block / GROUP_BLOCKS));
+    const slot = missed.block % GROUP_BLOCKS;
+    const wanted =
+      group !== undefined &&
+      group.addresses[slot] === missed.address &&
+      group.frames[slot] === -1 &&
+      (group.flags[slot]! & PENDING) === 0;
+    if (!wanted) {
+      frames.dropLoading(frame);
+      return;
+    }
+    // A truncate may have cut it meanwhile.
+    if (group.validBytes[slot]! < missed.validBytes) frames.view(frame).fill(0, group.validBytes[slot]!);
+    frames.loaded(frame, group, slot);
+  }
+
+  /** @returns whether it failed: then each block is tried by itself */
+  async #tryRead(targets: readonly Buffer[], address: number): Promise<boolean> {
+    const at = (address * BLOCK_BYTES) as LuByte;
+    try {
+      if (targets.length === 1) await this.#parts.lu.read(targets[0]!, at);
+      else await this.#parts.lu.readv(targets, at);
+      return false;
+    } catch (error) {
+      this.#parts.log.warn({ err: error, at }, "a read of the data LU failed");
+      return true;
+    }
+  }
+
+  /** The block as read is wrong: find a copy whose checksum is right and have the bad one rewritten. */
+  async #prove(inode: Inode, missed: MissedBlock, view: Buffer): Promise<void> {
+    const { lu, log, onEvent } = this.#parts;
+    const at = (missed.address * BLOCK_BYTES) as LuByte;
+    const where = { ino: inode.ino, block: missed.block, address: at };
+    try {
+      for await (const _ of lu.readAlternatives(view, at)) {
+        if (crc32c(view) !== missed.crc) continue;
+        await this.#heal(view, at, where);
+        return;
+      }
+    } catch (error) {
+      log.warn({ err: error, ...where }, "another copy of a block cannot be read");
+    }
+    if (!(await this.#tryRead([view], missed.address)) && crc32c(view) === missed.crc) return;
+    this.counters.unreadableBlocks++;
+    onEvent({ kind: "unreadable", ...where });
+    throw new StorageError("EIO", "no copy of a block matches its checksum", where);
+  }
+
+  async #heal(view: Buffer, at: LuByte, where: { ino: number; block: number; address: number }): Promise<void> {
+    try {
+      await this.#parts.lu.heal(view, at);
+      this.counters.healedBlocks++;
+      this.#parts.onEvent({ kind: "healed", ...where });
+    } catch (error) {
+      // The data is proven all the same; the next reader tries again.
+      this.#parts.log.warn({ err: error, ...where }, "a bad block could not be rewritten");
+    }
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+
+function missedBlock(
+  group: FileGroup,
+  slot: number,
+  targetOffset: number,
+  blockOffset: number,
+  byteCount: number,
+  direct: boolean,
+): MissedBlock {
+  return {
+    block: group.index * GROUP_BLOCKS + slot,
+    address: group.addresses[slot]!,
+    crc: group.crcs[slot]!,
+    validBytes: group.validBytes[slot]!,
+    targetOffset,
+    blockOffset,
+    byteCount,
+    direct,
+  };
+}
+
+/** Blocks that one read of the data LU can fetch: adjacent there, and, when read directly, adjacent in the target too. */
+function runsOf(missed: readonly MissedBlock[]): MissedBlock[][] {
+  const runs: MissedBlock[][] = [];
+  let run: MissedBlock[] = [];
+  for (const next of missed) {
+    const last = run.at(-1);
+    const joins =
+      last !== undefined &&
+      next.address === last.address + 1 &&
+      next.direct === last.direct &&
+      (next.direct ? next.block === last.block + 1 : run.length < FRAMES_PER_READ_MAX);
+    if (!joins) {
+      run = [];
+      runs.push(run);
+    }
+    run.push(next);
+  }
+  return runs;
+}
