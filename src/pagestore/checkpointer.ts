@@ -1,0 +1,187 @@
+import type { Clock } from "../lib/clock.js";
+import { StorageError } from "../lib/errors.js";
+import { BLOCK_BYTES, roundDown } from "../lib/units.js";
+import type { LogicalUnit } from "../lu/lu.js";
+import type { StoreBuffers } from "./buffers.js";
+import { runCheckpoint } from "./checkpoint.js";
+import type { ChecksumTable } from "./checksum-table.js";
+import type { CommitParticipant } from "./contract.js";
+import { type ImageMap, noteImage } from "./images.js";
+import type { LogArea } from "./log.js";
+import type { RecordEntries } from "./record.js";
+import type { PageStoreStatistics } from "./statistics.js";
+import type { Superblock } from "./superblock.js";
+import { Signal } from "./waiters.js";
+
+/** A checkpoint starts when this part of the log is in use: early enough to end before the log is full. */
+const CHECKPOINT_AT = 1 / 3;
+/** And not before this part of the log was written since the last one began. */
+const CHECKPOINT_STEP = 1 / 8;
+/** This part of the log is kept for the commits that `releaseSidecars` needs when everything else has to wait. */
+const RESERVED = 1 / 4;
+/** How long a commit holds back before it goes into the reserve: longer, the less of it is left. */
+const RESERVE_DELAY_MS = 5;
+const RESERVE_DELAY_MS_MAX = 200;
+
+export interface CheckpointerParts {
+  readonly lu: LogicalUnit;
+  readonly log: LogArea;
+  readonly table: ChecksumTable;
+  readonly buffers: StoreBuffers;
+  readonly superblock: Superblock;
+  /** What the page area does not hold yet. */
+  readonly images: ImageMap;
+  readonly clock: Clock;
+  readonly statistics: PageStoreStatistics;
+}
+
+/** What the store tells of itself when a checkpoint asks. */
+export interface CheckpointHost {
+  participant(): CommitParticipant;
+  /** Of the database after the last durable record. */
+  pageCount(): number;
+  /** @throws StorageError ESTALE when it fell */
+  epoch(): number;
+  /** Ends the store. */
+  fail(error: unknown): void;
+  /** @throws StorageError EIO once the store has failed */
+  refuseFailed(): void;
+}
+
+/**
+ * idle: no checkpoint runs. releasing: the participant makes sidecars unnecessary, and needs commits for it.
+ * writing: pages go home; commits that do not fit wait for the end.
+ */
+type Phase = "idle" | "releasing" | "writing";
+
+/** When checkpoints run, and who waits for them. One runs at a time, beside the commits, on a snapshot of the images. */
+export class Checkpointer {
+  readonly #parts: CheckpointerParts;
+  readonly #host: CheckpointHost;
+  readonly #reserveBytes: number;
+  readonly #logChanged = new Signal();
+  #superblock: Superblock;
+  #images: ImageMap;
+  #phase: Phase = "idle";
+  #running: Promise<void> | null = null;
+  /** The log's head when the last one began. */
+  #startedAtHead: number;
+
+  constructor(parts: CheckpointerParts, host: CheckpointHost) {
+    this.#parts = parts;
+    this.#host = host;
+    this.#superblock = parts.superblock;
+    this.#images = parts.images;
+    this.#startedAtHead = parts.log.head;
+    this.#reserveBytes = roundDown(parts.log.bytes * RESERVED, BLOCK_BYTES);
+  }
+
+  /** The largest record that fits without the reserve. */
+  get recordBytesMax(): number {
+    return this.#parts.log.bytes - this.#reserveBytes;
+  }
+
+  /** @param position  of the first page of a record that is durable now */
+  noteImages(position: number, entries: RecordEntries, count: number): void {
+    for (let i = 0; i < count; i++) {
+      noteImage(this.#images, entries.pages[i] ?? 0, position + i * BLOCK_BYTES, entries.checksums[i] ?? 0);
+    }
+  }
+
+  get isDue(): boolean {
+    const { log } = this.#parts;
+    if (log.usedBytes <= log.bytes * CHECKPOINT_AT) return false;
+    // A tail that sidecars hold back does not move with every checkpoint.
+    return log.head - this.#startedAtHead > log.bytes * CHECKPOINT_STEP;
+  }
+
+  /** Whoever waits for room looks again: the store has failed. */
+  wake(): void {
+    this.#logChanged.raise();
+  }
+
+  /** The one that runs, if any, has ended. Never rejects. */
+  settled(): Promise<void> {
+    return this.#running ?? Promise.resolve();
+  }
+
+  /** Never rejects: an error fails the store. A checkpoint that runs already is shared. */
+  start(): Promise<void> {
+    this.#running ??= this.#run()
+      .catch((error: unknown) => this.#host.fail(error))
+      .finally(() => {
+        this.#running = null;
+        this.#enter("idle");
+      });
+    return this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { clock, statistics, log } = this.#parts;
+    const startedMs = clock.monotonicMs();
+    const participant = this.#host.participant();
+    const releasable = log.nextSeq - 1;
+    if (participant.oldestSidecar() <= releasable) {
+      this.#enter("releasing");
+      await participant.releaseSidecars(releasable);
+    }
+    this.#host.refuseFailed();
+    this.#enter("writing");
+    this.#startedAtHead = log.head;
+    const images = this.#images;
+    const snapshot = { seq: log.nextSeq - 1, pageCount: this.#host.pageCount(), epoch: this.#host.epoch(), images };
+    if (images.size === 0 && this.#superblock.tailSeq > snapshot.seq) return;
+    this.#images = new Map();
+    const { checkpoint: buffer, superblock: superblockBuffer } = this.#parts.buffers;
+    const parts = { ...this.#parts, buffer, superblockBuffer, counters: statistics };
+    this.#superblock = await runCheckpoint(parts, this.#superblock, snapshot, () => participant.oldestSidecar());
+    statistics.checkpoints++;
+    statistics.checkpointPages += images.size;
+    statistics.checkpointMs += clock.monotonicMs() - startedMs;
+  }
+
+  /**
+   * Until a record of this size may be appended. Most commits pass at once. The reserve is for what `releaseSidecars` commits; which
+   * commits those are cannot be told, so while it runs all of them may go into the reserve, slowly.
+   */
+  async waitForRoom(byteCount: number): Promise<void> {
+    const { log } = this.#parts;
+    let started = 0;
+    while (log.freeBytes - byteCount < this.#reserveBytes) {
+      this.#host.refuseFailed();
+      if (this.#phase === "releasing") {
+        if (await this.#mayUseReserve(byteCount)) return;
+      } else if (this.#phase === "writing") {
+        await this.#logChanged.wait();
+      } else {
+        // The first may have begun before the newest record; the second covers everything.
+        if (started++ === 2) throw new StorageError("ENOSPC", "the log is full of sidecars that are still needed");
+        this.#parts.statistics.logStalls++;
+        void this.start();
+      }
+    }
+  }
+
+  async #mayUseReserve(byteCount: number): Promise<boolean> {
+    const left = this.#parts.log.freeBytes - byteCount;
+    if (left < 0) throw new StorageError("ENOSPC", "the log is full and its sidecars cannot be released");
+    const delayMs = Math.min(RESERVE_DELAY_MS * (this.#reserveBytes / (left + 1)), RESERVE_DELAY_MS_MAX);
+    let waited = false;
+    await new Promise<void>((resolve) => {
+      const cancel = this.#parts.clock.after(delayMs, () => {
+        waited = true;
+        resolve();
+      });
+      void this.#logChanged.wait().then(() => {
+        cancel();
+        resolve();
+      });
+    });
+    return waited && this.#phase === "releasing";
+  }
+
+  #enter(phase: Phase): void {
+    this.#phase = phase;
+    this.#logChanged.raise();
+  }
+}
