@@ -5,6 +5,7 @@ import type { LuDescription } from "../lu/lu.js";
 import type { Group, GroupEvent, LabelledDisk } from "../raid/contract.js";
 import { DiskShelf, pad } from "./disk-shelf.js";
 import type { EventLog } from "./event-log.js";
+import { FailedGroup } from "./failed-group.js";
 import { FileSystemKeeper } from "./file-system-keeper.js";
 import type { ExportSink, StorageLayers } from "./layers.js";
 import { diskRows, groupRow, luRows } from "./rows.js";
@@ -34,12 +35,6 @@ export interface CreateLu {
   readonly sizeBytes: number | "max";
 }
 
-/** Disks whose group could not be put together; they stay on the shelf. */
-interface BrokenGroup {
-  readonly uuid: string;
-  readonly reason: string;
-}
-
 /**
  * What stands in this node's cabinet: disks, groups, LUs and file systems, and the operations on them. Start-up and the
  * management API both go through here. Operations that change something run one after another.
@@ -47,7 +42,6 @@ interface BrokenGroup {
 export class Cabinet {
   readonly #shelf: DiskShelf;
   readonly #groups = new Map<string, Group>();
-  readonly #broken = new Map<string, BrokenGroup>();
   readonly #changing = new Mutex();
   readonly fileSystems: FileSystemKeeper;
   #closed = false;
@@ -116,9 +110,8 @@ export class Cabinet {
   warnings(): string[] {
     const found: string[] = [];
     for (const group of this.groups()) {
-      if (group.state !== "clean") found.push(describeTrouble(group));
+      if (group.state !== "clean") found.push(describeTrouble(group, this.#reasonOf(group.uuid)));
     }
-    for (const { uuid, reason } of this.#broken.values()) found.push(`group ${uuid} cannot be assembled: ${reason}`);
     for (const [place, reason] of this.#shelf.complaints()) found.push(`no disk at ${place}: ${reason}`);
     for (const { name, state, reason } of this.fileSystems.rows()) {
       if (state === "failed") found.push(`file system ${name} is not served: ${reason}`);
@@ -254,24 +247,38 @@ export class Cabinet {
     return found;
   }
 
-  /** A group that cannot be put together is reported; the others go on. */
+  /** A group that cannot be put together is shown as failed; the others go on. */
   async #assemble(uuid: string, disks: readonly LabelledDisk[]): Promise<void> {
+    let group: Group;
     try {
-      const group = await this.options.layers.assembleGroup(disks, this.#groupEvent);
+      group = await this.options.layers.assembleGroup(disks, this.#groupEvent);
       this.#shelf.take(disks);
-      this.#groups.set(uuid, group);
-      this.#broken.delete(uuid);
-      this.#reportAssembled(groupRow(group));
     } catch (error) {
       if (!isStorageError(error)) throw error;
-      this.#broken.set(uuid, { uuid, reason: messageOf(error) });
-      this.options.events.add({
-        severity: "error",
-        kind: "group-failed",
-        what: `group ${uuid} cannot be assembled: ${messageOf(error)}`,
-        detail: { group: uuid, ...error.detail },
-      });
+      group = await this.#failedGroup(uuid, disks, messageOf(error));
     }
+    this.#groups.set(uuid, group);
+    this.#reportAssembled(groupRow(group));
+  }
+
+  async #failedGroup(uuid: string, disks: readonly LabelledDisk[], reason: string): Promise<Group> {
+    const described = await this.options.layers.describeGroup(disks);
+    const unknown = {
+      chunkBytes: 0,
+      rowBytes: 0,
+      rowCount: 0,
+      rowsFree: 0,
+      generation: 0,
+      nodes: [],
+      disks: [],
+      lus: [],
+    };
+    return new FailedGroup(described ?? { uuid, name: uuid, state: "failed", ...unknown }, reason);
+  }
+
+  #reasonOf(uuid: string): string | undefined {
+    const group = this.#groups.get(uuid);
+    return group instanceof FailedGroup ? group.reason : undefined;
   }
 
   #reportAssembled(group: GroupRow): void {
@@ -279,23 +286,32 @@ export class Cabinet {
     this.options.events.add({
       severity: severity[group.state],
       kind: `group-${group.state}`,
-      what: group.state === "clean" ? `group ${group.name} is complete` : describeTrouble(group),
+      what:
+        group.state === "clean"
+          ? `group ${group.name} is complete`
+          : describeTrouble(group, this.#reasonOf(group.uuid)),
       detail: { group: group.name, missing: group.missingDisks },
     });
   }
 
-  /** A failed group is taken apart and tried again, when another of its disks has turned up. */
+  /** A failed group is taken apart and tried again: another of its disks may have turned up. */
   async #reviveFailedGroups(): Promise<void> {
-    const waiting = new Set(this.#shelf.labelled().map(({ groupUuid }) => groupUuid));
     for (const [uuid, group] of this.#groups) {
       const { state, disks } = group.describe();
-      if (state !== "failed" || !waiting.has(uuid)) continue;
+      if (state !== "failed") continue;
       await this.fileSystems.forget(group);
-      await group.close();
+      // It has failed: that not everything can be flushed is known.
+      await group.close().catch((error) => this.#complain(group, error));
       this.#groups.delete(uuid);
       this.#shelf.giveBack(disks.map((disk) => disk.uuid));
-      await this.#shelf.scan();
     }
+    await this.#shelf.scan();
+  }
+
+  #complain(group: Group, error: unknown): void {
+    const { name } = group.describe();
+    const what = `group ${name} could not be closed cleanly: ${messageOf(error)}`;
+    this.options.events.add({ severity: "warning", kind: "group-close-failed", what, detail: { group: name } });
   }
 
   readonly #groupEvent = (event: GroupEvent): void => {
@@ -310,11 +326,11 @@ export class Cabinet {
   };
 }
 
-function describeTrouble(group: GroupRow): string {
+function describeTrouble(group: GroupRow, reason: string | undefined): string {
+  if (reason !== undefined) return `group ${group.name} is not served: ${reason}`;
   const missing = group.missingDisks.map((number) => `#${pad(number)}`).join(" ");
   const cause = missing === "" ? "" : `: disk ${missing} is missing or failed`;
-  const effect = group.state === "failed" ? "is failed and not served" : "has lost its redundancy";
-  return `group ${group.name} ${effect}${cause}`;
+  return `group ${group.name} ${group.state === "failed" ? "has failed" : "has lost its redundancy"}${cause}`;
 }
 
 function findLu(group: Group, nameOrNumber: string): LuDescription {

@@ -1,8 +1,10 @@
+import { latencyQuantileUs } from "../protocol/rpc/statistics.js";
+import type { NfsStatistics } from "../protocol/server.js";
 import type { Cabinet } from "./cabinet.js";
 import { renderMetrics, type Sample, samplesOf } from "./metrics.js";
 
 /** The figures of all layers at this moment, for /metrics. */
-export function collectMetrics(cabinet: Cabinet, nfs: object, upSeconds: number): string {
+export function collectMetrics(cabinet: Cabinet, nfs: NfsStatistics, upSeconds: number): string {
   return renderMetrics([
     ...processSamples(upSeconds),
     ...cabinet.groups().flatMap(groupSamples),
@@ -10,7 +12,7 @@ export function collectMetrics(cabinet: Cabinet, nfs: object, upSeconds: number)
       samplesOf("file_system", values, { file_system: name }),
     ),
     ...cabinet.fileSystems.rows().flatMap(spaceSamples),
-    ...samplesOf("nfs", { ...nfs }),
+    ...nfsSamples(nfs),
   ]);
 }
 
@@ -25,6 +27,23 @@ function processSamples(upSeconds: number): Sample[] {
     { name: "process_external_bytes", value: external },
     { name: "process_cpu_seconds_total", value: (user + system) / 1e6 },
     { name: "process_event_loop_utilization_ratio", value: utilization },
+  ];
+}
+
+function nfsSamples({ procedures, connections, refusedConnections }: NfsStatistics): Sample[] {
+  return [
+    { name: "nfs_connections", value: connections },
+    { name: "nfs_refused_connections_total", value: refusedConnections },
+    ...procedures.flatMap(({ program, procedure, calls, errors, latencyBuckets }) => {
+      const labels = { program, procedure };
+      const atMostUs = (share: number) => (calls === 0 ? 0 : latencyQuantileUs(latencyBuckets, share) / 1e6);
+      return [
+        { name: "nfs_calls_total", value: calls, labels },
+        { name: "nfs_errors_total", value: errors, labels },
+        { name: "nfs_latency_seconds", value: atMostUs(0.5), labels: { ...labels, quantile: "0.5" } },
+        { name: "nfs_latency_seconds", value: atMostUs(0.99), labels: { ...labels, quantile: "0.99" } },
+      ];
+    }),
   ];
 }
 

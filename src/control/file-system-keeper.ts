@@ -49,6 +49,13 @@ export function metadataBytesFor(rawBytes: number): number {
   return Math.min(Math.max(Math.ceil(rawBytes * 0.06), 64 * MIB), 32 * GIB);
 }
 
+const EVENT_TEXTS: Readonly<Record<string, string>> = {
+  failed: "a commit could not be written, its service has ended",
+  healed: "a bad block was rebuilt from the other disks and rewritten",
+  unreadable: "a block is bad and could not be rebuilt",
+  "write-failed": "data could not be written, it stays in memory and is tried again",
+};
+
 /** The file systems of a cabinet: found by the names of their LUs, mounted, checked, exported. */
 export class FileSystemKeeper {
   readonly #kept = new Map<string, Kept>();
@@ -131,10 +138,11 @@ export class FileSystemKeeper {
     return this.#served(name).listFiles(after, limit);
   }
 
-  /** Before a group is taken apart: what could not be mounted on it is forgotten. */
+  /** Before a failed group is taken apart: its file systems are let go, as far as that goes. */
   async forget(group: Group): Promise<void> {
     const { name } = group.describe();
-    for (const kept of [...this.#kept.values()]) if (kept.group === name) await this.#unmount(kept);
+    const on = [...this.#kept.values()].filter((kept) => kept.group === name);
+    await Promise.allSettled(on.map((kept) => this.#unmount(kept)));
   }
 
   /** All of them, each tried; the first error is thrown at the end. */
@@ -208,9 +216,9 @@ export class FileSystemKeeper {
       this.options.exports.withdraw(kept.served.fileSystem);
     }
     this.options.events.add({
-      severity: failed ? "error" : event.kind === "healed" ? "warning" : "info",
+      severity: event.kind === "healed" ? "warning" : "error",
       kind: `file-system-${event.kind}`,
-      what: `file system ${name}: ${event.kind}`,
+      what: `file system ${name}: ${EVENT_TEXTS[event.kind] ?? event.kind}`,
       detail: { fileSystem: name, ...event.detail },
     });
   }

@@ -1,7 +1,7 @@
 import type { BlockDevice } from "../device/device.js";
 import type { FileSystem } from "../fs/vfs.js";
 import type { LogicalUnit } from "../lu/lu.js";
-import type { Group, GroupEvent, LabelledDisk } from "../raid/contract.js";
+import type { Group, GroupDescription, GroupEvent, LabelledDisk } from "../raid/contract.js";
 import type { CheckReport, ExportRow, FilesPage } from "./types.js";
 
 /** What a cabinet asks of the layers below. main.ts binds the real ones; tests bind small ones in memory. */
@@ -18,6 +18,8 @@ export interface StorageLayers {
   createGroup(disks: readonly LabelledDisk[], options: NewGroup): Promise<Group>;
   /** The group owns its disks from here on and closes them. */
   assembleGroup(disks: readonly LabelledDisk[], onEvent: (event: GroupEvent) => void): Promise<Group>;
+  /** What the labels say of the group of these disks, when it could not be assembled; null when not even that can be read. */
+  describeGroup(disks: readonly LabelledDisk[]): Promise<GroupDescription | null>;
   formatFileSystem(name: string, lus: FileSystemLus, root: NewRoot): Promise<void>;
   mountFileSystem(lus: FileSystemLus, onEvent: (event: FileSystemEvent) => void): Promise<ServedFileSystem>;
 }

@@ -74,12 +74,12 @@ export interface ExportRow {
 }
 
 export interface FileRow {
+  /** Its path in the file system; bytes that are not UTF-8 or would play with a terminal as \\xNN. */
   readonly name: string;
   /** First block of the file's data on the LU, in bytes; null when it has none. */
   readonly headAddress: number | null;
   readonly sizeBytes: number;
   readonly uid: number;
-  readonly gid: number;
   /** RFC 3339, UTC. */
   readonly updated: string;
 }

@@ -136,7 +136,7 @@ function fileCells(file: FileRow): string[] {
     file.name,
     file.headAddress === null ? "–" : `0x${file.headAddress.toString(16)}`,
     volume(file.sizeBytes),
-    `${file.uid}:${file.gid}`,
+    String(file.uid),
     file.updated,
   ];
 }

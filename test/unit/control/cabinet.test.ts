@@ -81,6 +81,15 @@ test("cabinet: a missing disk is degraded, named in warnings and events; two mis
   const { cabinet } = await start();
   assert.equal(cabinet.groups()[0]?.state, "failed");
   assert.equal(cabinet.fileSystems.rows()[0]?.reason, "its group has failed");
+  assert.match(cabinet.warnings().join("\n"), /group g is not served: two of three members are missing/);
+  assert.deepEqual(
+    cabinet.disks().map(({ state, group }) => [state, group]),
+    [
+      ["online", "g"],
+      ["missing", "g"],
+      ["missing", "g"],
+    ],
+  );
 
   world.present.add("/disks/d2").add("/disks/d3");
   await cabinet.open();

@@ -57,7 +57,12 @@ export function fakeLayers(world: FakeWorld): StorageLayers {
       return labelOf(world, device)!;
     },
     createGroup: async (disks, options) => createFake(world, disks, options),
-    assembleGroup: async (disks) => new FakeGroup(world, disks[0]!.groupUuid!, disks),
+    assembleGroup: async (disks) => {
+      const group = new FakeGroup(world, disks[0]!.groupUuid!, disks);
+      if (group.describe().state === "failed") throw new StorageError("EIO", "two of three members are missing");
+      return group;
+    },
+    describeGroup: async (disks) => new FakeGroup(world, disks[0]!.groupUuid!, disks).describe(),
     formatFileSystem: async (name) => {
       if (world.failNextFormat) throw new StorageError("EIO", "made to fail");
       world.settings.set(name, new Map());
@@ -207,9 +212,7 @@ function mountFake(
     setSetting: async (key, value) => void settings.set(key, value),
     check: async () => ({ clean: true, problems: [], counts: { files: 3 } }),
     listFiles: (after) => ({
-      files: [
-        { name: after ?? "a", headAddress: 4096, sizeBytes: 1, uid: 0, gid: 0, updated: "2026-01-01T00:00:00.000Z" },
-      ],
+      files: [{ name: after ?? "a", headAddress: 4096, sizeBytes: 1, uid: 0, updated: "2026-01-01T00:00:00.000Z" }],
       next: after === null ? "b" : null,
     }),
     statistics: () => ({ dirtyBytes: 12 }),

@@ -1,0 +1,124 @@
+import path from "node:path";
+import type { Config } from "../config/schema.js";
+import { openFileDevice } from "../device/file-device.js";
+import { identify } from "../device/identify.js";
+import { formatFileSystem, mountFileSystem } from "../fs/file-system.js";
+import type { Clock } from "../lib/clock.js";
+import { StorageError } from "../lib/errors.js";
+import type { Logger } from "../lib/log.js";
+import type { Random } from "../lib/prng.js";
+import { LIMITS } from "../limits.js";
+import { assembleGroup, createGroup } from "../lu/group.js";
+import { ARENA_BYTES_MAX, Arena } from "../parity/arena.js";
+import type { DiskDescription, Group, GroupDescription, LabelledDisk } from "../raid/contract.js";
+import type { GroupRecord } from "../raid/label.js";
+import { initDisk, labelledDisk, readLabel } from "../raid/label-io.js";
+import type { StorageLayers } from "./layers.js";
+import { plainEvent, serveFileSystem } from "./serve-file-system.js";
+
+export interface LayerSources {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  /** Folder of the page stores' scratch copies. */
+  readonly scratch: string;
+}
+
+/** The real layers, with clock, randomness, buffers and log given to each. */
+export function bindLayers(sources: LayerSources): StorageLayers {
+  const { config, clock, random, log } = sources;
+  const common = { clock, random, log };
+  const arenas = new GroupArenas(config.memory.dataCacheBytes);
+  const direct = config.directIo;
+  return {
+    openDevice: (place) => openFileDevice(place, { mode: "read-write-exclusive", direct, log }),
+    openReadOnly: (place) => openFileDevice(place, { mode: "read-only", log }),
+    identify,
+    readLabel: async (device) => {
+      const label = await readLabel(device);
+      return label === null ? null : labelledDisk(device, label);
+    },
+    initDisk: (device, number) => initDisk(device, { number, random }),
+    createGroup: (disks, { name, chunkBytes, rowBytes, onEvent }) =>
+      arenas.forNewGroup((arena) =>
+        createGroup(disks, {
+          ...{ name, ...common, arena, onEvent },
+          ...(chunkBytes === undefined ? {} : { chunkBytes }),
+          ...(rowBytes === undefined ? {} : { rowBytes }),
+        }),
+      ),
+    assembleGroup: (disks, onEvent) =>
+      arenas.forNewGroup((arena) => assembleGroup(disks, { ...common, arena, onEvent })),
+    describeGroup,
+    formatFileSystem: (name, lus, root) =>
+      formatFileSystem({
+        ...{ name, ...lus, ...common, scratchDir: path.join(sources.scratch, name) },
+        ...{ rootMode: root.mode, rootUid: root.uid, rootGid: root.gid },
+      }),
+    mountFileSystem: async (lus, onEvent) => {
+      const { groupUuid, name } = lus.dataLu.description;
+      const mounted = await mountFileSystem({
+        ...{ ...lus, ...common, arena: arenas.of(groupUuid), scratchDir: path.join(sources.scratch, name) },
+        onEvent: (event) => onEvent(plainEvent(event)),
+        cacheBytes: config.memory.dataCacheBytes,
+        sqliteCacheBytes: config.memory.metadataCacheBytes,
+      });
+      return serveFileSystem(mounted);
+    },
+  };
+}
+
+/** From the newest label; a disk that is there is shown where it is now. */
+async function describeGroup(disks: readonly LabelledDisk[]): Promise<GroupDescription | null> {
+  const labels = await Promise.all(disks.map(({ device }) => readLabel(device).catch(() => null)));
+  const records = labels.flatMap((label) => (label?.group === undefined ? [] : [label.group]));
+  const record = records.sort((a, b) => b.generation - a.generation)[0];
+  if (record === undefined) return null;
+  const { uuid, name, shape, generation, nodes } = record;
+  const usedRows = record.lus.flatMap(({ runs }) => runs).reduce((sum, { count }) => sum + count, 0);
+  return {
+    ...{ uuid, name, state: "failed", ...shape, rowsFree: shape.rowCount - usedRows, generation, nodes },
+    disks: record.members.map((member) => describeMember(member, disks, record)),
+    lus: record.lus.map(({ runs: _, ...lu }) => ({ ...lu, groupUuid: uuid })),
+  };
+}
+
+function describeMember(
+  member: GroupRecord["members"][number],
+  disks: readonly LabelledDisk[],
+  { uuid: groupUuid, name: groupName }: GroupRecord,
+): DiskDescription {
+  const found = disks.find(({ uuid }) => uuid === member.uuid);
+  const { uuid, number, sizeBytes } = member;
+  const known = { uuid, number, sizeBytes, groupUuid, groupName };
+  if (found === undefined) return { ...known, path: member.path, state: "missing", reason: "not found" };
+  return { ...known, path: found.device.name, state: member.state };
+}
+
+/**
+ * One arena for each group and the file systems on it, given up with the group. What is reserved in an arena stays reserved, so
+ * the memory of a group that was taken apart could not be used again in a common one. A page costs nothing until it is touched.
+ */
+class GroupArenas {
+  readonly #byGroup = new Map<string, Arena>();
+  readonly #byteCount: number;
+
+  constructor(dataCacheBytes: number) {
+    const wanted = LIMITS.groupBufferBytesMax + LIMITS.fileSystemsPerGroupMax * dataCacheBytes;
+    this.#byteCount = Math.min(wanted, ARENA_BYTES_MAX);
+  }
+
+  async forNewGroup(open: (arena: Arena) => Promise<Group>): Promise<Group> {
+    const arena = new Arena({ byteCount: this.#byteCount });
+    const group = await open(arena);
+    this.#byGroup.set(group.describe().uuid, arena);
+    return group;
+  }
+
+  of(groupUuid: string): Arena {
+    const arena = this.#byGroup.get(groupUuid);
+    if (arena === undefined) throw new StorageError("ENODEV", `group ${groupUuid} is not open`);
+    return arena;
+  }
+}

@@ -1,0 +1,47 @@
+import { StorageError } from "../lib/errors.js";
+import type { LogicalUnit, LuDescription } from "../lu/lu.js";
+import type { Group, GroupCounters, GroupDescription } from "../raid/contract.js";
+
+const NO_COUNTERS: GroupCounters = {
+  fullStripeWrites: 0,
+  partialStripeWrites: 0,
+  journalRecords: 0,
+  degradedReads: 0,
+  healedBlocks: 0,
+  flushes: 0,
+};
+
+/** Stands for a group that could not be assembled: it is shown with what the labels say, and every use of it is refused. */
+export class FailedGroup implements Group {
+  constructor(
+    private readonly description: GroupDescription,
+    readonly reason: string,
+  ) {}
+
+  describe(): GroupDescription {
+    return { ...this.description, state: "failed" };
+  }
+
+  counters(): GroupCounters {
+    return NO_COUNTERS;
+  }
+
+  async createLu(): Promise<LuDescription> {
+    throw this.#refusal();
+  }
+
+  async deleteLu(): Promise<void> {
+    throw this.#refusal();
+  }
+
+  openLu(): LogicalUnit {
+    throw this.#refusal();
+  }
+
+  /** Its disks stay on the shelf. */
+  async close(): Promise<void> {}
+
+  #refusal(): StorageError {
+    return new StorageError("EIO", `group ${this.description.name} has failed: ${this.reason}`);
+  }
+}

@@ -1,0 +1,77 @@
+import type {
+  CheckFault,
+  FileRow as ListedFile,
+  FileSystemEvent as MountEvent,
+  MountedFileSystem,
+} from "../fs/file-system.js";
+import { messageOf } from "../lib/errors.js";
+import type { FileSystemEvent, ServedFileSystem } from "./layers.js";
+import type { FileRow, FilesPage } from "./types.js";
+
+/** A mounted file system as administration sees it. */
+export function serveFileSystem(mounted: MountedFileSystem): ServedFileSystem {
+  return {
+    fileSystem: mounted,
+    getSetting: (key) => mounted.getSetting(key) ?? null,
+    setSetting: (key, value) => mounted.setSetting(key, value),
+    check: async () => {
+      const { ok, faults, faultCount, inodes, directories, files, blocks } = await mounted.check();
+      const unlisted = faultCount > faults.length ? [`and ${faultCount - faults.length} more`] : [];
+      return {
+        clean: ok,
+        problems: [...faults.map(describeFault), ...unlisted],
+        counts: { inodes, directories, files, blocks },
+      };
+    },
+    listFiles: (after, limit) => filesPage(mounted, after, limit),
+    statistics: () => ({ ...mounted.statistics() }),
+    close: () => mounted.close(),
+  };
+}
+
+function describeFault({ ino, what }: CheckFault): string {
+  return ino === 0 ? what : `inode ${ino}: ${what}`;
+}
+
+function filesPage(mounted: MountedFileSystem, after: string | null, limit: number): FilesPage {
+  const rows = mounted.listFiles(after === null ? { limit } : { after, limit });
+  return { files: rows.map(fileRow), next: rows.length < limit ? null : (rows.at(-1)?.position ?? null) };
+}
+
+function fileRow(row: ListedFile): FileRow {
+  return {
+    name: printable(row.path),
+    headAddress: row.headAddress < 0 ? null : row.headAddress,
+    sizeBytes: row.sizeBytes,
+    uid: row.ownerUid,
+    updated: new Date(row.updated.seconds * 1000 + Math.floor(row.updated.nanoseconds / 1e6)).toISOString(),
+  };
+}
+
+const UTF8 = new TextDecoder("utf-8", { fatal: true });
+
+/** Names are bytes. What is not UTF-8, and a control character that would play with a terminal, is shown as \\xNN. */
+export function printable(name: Buffer): string {
+  try {
+    return UTF8.decode(name).replace(/\p{Cc}/gu, (control) => hex(control.charCodeAt(0)));
+  } catch {
+    return [...name].map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : hex(byte))).join("");
+  }
+}
+
+function hex(code: number): string {
+  return `\\x${code.toString(16).padStart(2, "0")}`;
+}
+
+/** The kind of the event with plain values beside it, for log and API. */
+export function plainEvent(event: MountEvent): FileSystemEvent {
+  switch (event.kind) {
+    case "failed":
+      return { kind: event.kind, detail: { error: messageOf(event.error), ...event.error.detail } };
+    case "write-failed":
+      return { kind: event.kind, detail: { ino: event.ino, blocks: event.blockCount, error: messageOf(event.error) } };
+    case "healed":
+    case "unreadable":
+      return { kind: event.kind, detail: { ino: event.ino, block: event.block, address: event.address } };
+  }
+}
