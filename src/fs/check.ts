@@ -18,6 +18,8 @@ export interface CheckFault {
 }
 
 export interface CheckOptions {
+  /** Also read every block and compare it with its checksum. Default: false. */
+  readonly data?: boolean;
   /** Faults kept in the report; all are counted. Default 1000. */
   readonly faultsMax?: number;
   /** Inode numbers whose links are counted in one pass over the entries, at 8 bytes each. Default 2,097,152. */

@@ -141,6 +141,17 @@ export class Core {
     }
   }
 
+  /** Every write of this file so far is durable when it resolves. @throws StorageError EIO: the data stays where it is, and may be tried again */
+  async stabilize(inode: Inode): Promise<void> {
+    try {
+      await this.contents.stabilize(inode);
+    } catch (error) {
+      // The data LU, or the store? The latter ends the service.
+      await this.durable();
+      throw error;
+    }
+  }
+
   /** A row has changed for which nobody waits. */
   markDirtyLazily(inode: Inode): void {
     this.inodes.markDirty(inode);

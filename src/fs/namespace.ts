@@ -8,6 +8,7 @@ import { type CheckOptions, type CheckReport, NamespaceCheck } from "./check.js"
 import type { ContentsEvent } from "./contents/events.js";
 import type { Contents, ContentsFault } from "./contents-contract.js";
 import { Core, METADATA_RESERVE_PAGES } from "./core.js";
+import { reading } from "./database-error.js";
 import type { DirentTable } from "./dirent-table.js";
 import type { InodeTable } from "./inode-table.js";
 import { FileLister, type FileRow, type ListFilesOptions } from "./list-files.js";
@@ -39,8 +40,8 @@ import type {
 
 /** The contents layer as the file system runs it. */
 export interface ContentsLayer extends Contents, CommitParticipant {
-  /** Extents, space and sizes against each other; reads only. */
-  check(): AsyncIterable<ContentsFault>;
+  /** Extents, space and sizes against each other; reads only. `files` have blocks, by their rows. */
+  check(options: { readonly data: boolean; readonly files: Iterable<number> }): AsyncIterable<ContentsFault>;
   /** Write back everything that is dirty; the page store commits it as it closes. */
   close(): Promise<void>;
 }
@@ -48,7 +49,10 @@ export interface ContentsLayer extends Contents, CommitParticipant {
 /** What the owner of a file system should hear of. */
 export type FileSystemEvent = { readonly kind: "failed"; readonly error: StorageError } | ContentsEvent;
 
-export interface FileSystemStatistics {
+/** Numbers by name: those of the namespace, and whatever the layers below count. */
+export type FileSystemStatistics = NamespaceStatistics & Readonly<Record<string, number>>;
+
+export interface NamespaceStatistics {
   readonly inodes: number;
   readonly inodesCached: number;
   readonly inodesDirty: number;
@@ -85,6 +89,8 @@ export interface NamespaceParts {
   /** Name of the data LU. */
   readonly volume: string;
   readonly onEvent?: (event: FileSystemEvent) => void;
+  /** Counts of the layers below, for `statistics`. */
+  readonly countsBelow?: () => Readonly<Record<string, number>>;
 }
 
 /**
@@ -95,6 +101,13 @@ const LAZY_COMMIT_MS = 5000;
 
 /** A file costs an inode row and two entries: what the free pages of the metadata LU would hold. */
 const FILES_PER_PAGE = 12;
+
+/** Looked up when they are asked for, so that rows and contents are compared at one moment. */
+function* filesWithBlocks(core: Core): Generator<number> {
+  core.apply(() => core.inodes.flushDirty());
+  const rows = core.store.db.prepare<[], number>("SELECT ino FROM inode WHERE kind = 1 AND used_blocks > 0").pluck();
+  yield* reading(() => rows.all());
+}
 
 /** One mounted file system: the operations (ops/, one file a group) on one core. */
 export class Namespace implements MountedFileSystem {
@@ -107,12 +120,14 @@ export class Namespace implements MountedFileSystem {
   readonly #contents: ContentsLayer;
   readonly #meta: MetaTable;
   readonly #files: FileLister;
+  readonly #countsBelow: () => Readonly<Record<string, number>>;
   #cancelLazyCommit: CancelTimer = () => {};
   #closed = false;
 
   constructor(parts: NamespaceParts) {
     this.#meta = parts.meta;
     this.#contents = parts.contents;
+    this.#countsBelow = parts.countsBelow ?? (() => ({}));
     this.writeVerifier = parts.writeVerifier;
     this.id = parts.meta.number(MetaKey.id);
     this.name = parts.meta.required(MetaKey.name).toString("utf8");
@@ -252,7 +267,8 @@ export class Namespace implements MountedFileSystem {
 
   async check(options: CheckOptions = {}): Promise<CheckReport> {
     this.#core.requireAlive();
-    return await new NamespaceCheck(this.#core, options).run(this.#contents.check());
+    const faults = this.#contents.check({ data: options.data ?? false, files: filesWithBlocks(this.#core) });
+    return await new NamespaceCheck(this.#core, options).run(faults);
   }
 
   listFiles(options: ListFilesOptions): FileRow[] {
@@ -262,6 +278,7 @@ export class Namespace implements MountedFileSystem {
   statistics(): FileSystemStatistics {
     const { inodes, dirents } = this.#core;
     return {
+      ...this.#countsBelow(),
       inodes: inodes.inodeCount,
       inodesCached: inodes.cachedCount,
       inodesDirty: inodes.dirtyCount,

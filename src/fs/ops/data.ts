@@ -51,11 +51,10 @@ function readDone(core: Core, inode: Inode, offset: number, count: number): Read
   return { count, endOfFile: offset + count >= inode.sizeBytes, attributes: attributesOf(inode) };
 }
 
-function requireWritable(core: Core, cred: Credentials, inode: Inode, offset: number, count: number): void {
+function requireWritable(cred: Credentials, inode: Inode, offset: number, count: number): void {
   requireOffset(offset);
   if (offset + count > LIMITS.fileBytesMax) throw new StorageError("EFBIG", "past the largest file");
   requireDataPermission(inode, cred, Want.write);
-  core.requireMetadataSpace();
 }
 
 /** Set in the piece in which the bytes become visible. A write by another than root ends setuid and setgid. */
@@ -78,7 +77,7 @@ export function write(
   stability: Stability,
 ): WriteResult | Promise<WriteResult> {
   const inode = core.regularFile(id);
-  requireWritable(core, cred, inode, offset, source.length);
+  requireWritable(cred, inode, offset, source.length);
   if (source.length === 0) return { count: 0, stability, change: unchanged(inode) };
   const observer = new ContentsChange(inode, () => applyWrite(core, cred, inode));
   const pending = core.contents.write(inode, offset, source, observer);
@@ -99,7 +98,7 @@ async function finishWrite(
 ): Promise<WriteResult> {
   if (pending !== undefined) await pending;
   const result = written(observer, count, stability);
-  if (stability === "stable") await core.contents.stabilize(observer.inode);
+  if (stability === "stable") await core.stabilize(observer.inode);
   return result;
 }
 
@@ -112,6 +111,6 @@ export async function commit(core: Core, id: FileId, offset: number, count: numb
   requireOffset(offset);
   requireOffset(count);
   const change = unchanged(inode);
-  await core.contents.stabilize(inode);
+  await core.stabilize(inode);
   return change;
 }

@@ -1,0 +1,189 @@
+import { mkdir } from "node:fs/promises";
+import type { Clock } from "../lib/clock.js";
+import { StorageError } from "../lib/errors.js";
+import type { Logger } from "../lib/log.js";
+import type { Random } from "../lib/prng.js";
+import type { LogicalUnit } from "../lu/lu.js";
+import type { BufferSource } from "../pagestore/buffers.js";
+import { formatPageStore } from "../pagestore/format.js";
+import { openPageStore } from "../pagestore/open.js";
+import type { LogPageStore } from "../pagestore/store.js";
+import type { Arena } from "../parity/arena.js";
+import { FileContents } from "./contents/file-contents.js";
+import { createContentsTables } from "./contents/schema.js";
+import { SidecarRecovery } from "./contents/sidecar-recovery.js";
+import { DirentTable } from "./dirent-table.js";
+import { initializeNamespace } from "./initialize.js";
+import { InodeTable } from "./inode-table.js";
+import { MetaKey, MetaTable } from "./meta.js";
+import { type FileSystemEvent, type MountedFileSystem, Namespace } from "./namespace.js";
+import { FileSystemParticipant } from "./participant.js";
+import { SCHEMA_VERSION } from "./schema.js";
+
+export type { CheckFault, CheckOptions, CheckReport } from "./check.js";
+export type { FileRow, ListFilesOptions } from "./list-files.js";
+export type { FileSystemEvent, FileSystemStatistics, MountedFileSystem } from "./namespace.js";
+
+/** `kind` of the page store that holds a file system. */
+export const PAGE_STORE_KIND = "fs";
+
+const VERIFIER_BYTES = 8;
+
+export interface FormatFileSystemOptions {
+  /** Shown to people and in the export; 1 to 64 bytes of UTF-8. */
+  readonly name: string;
+  /** RAID-1: everything but the contents of files. */
+  readonly metadataLu: LogicalUnit;
+  readonly dataLu: LogicalUnit;
+  readonly clock: Clock;
+  /** Makes the file system's id and its handle key: a real source outside of tests. */
+  readonly random: Random;
+  readonly log: Logger;
+  readonly scratchDir: string;
+  /** Default 0o755, owned by root. */
+  readonly rootMode?: number;
+  readonly rootUid?: number;
+  readonly rootGid?: number;
+  /** Of the metadata log; default: the page store's. */
+  readonly logBytes?: number;
+  readonly epoch?: () => number;
+  readonly arena?: Arena;
+}
+
+export interface MountFileSystemOptions {
+  readonly metadataLu: LogicalUnit;
+  readonly dataLu: LogicalUnit;
+  /** For SQLite's copy of the metadata, as large as that becomes; nothing there needs to survive. */
+  readonly scratchDir: string;
+  readonly arena: Arena;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  /** The owner epoch of this node. Default: 0. */
+  readonly epoch?: () => number;
+  /** Data cache in the arena. Default: the contents layer's. */
+  readonly cacheBytes?: number;
+  /** SQLite's page cache. Default: the page store's. */
+  readonly sqliteCacheBytes?: number;
+  readonly inodesCachedMax?: number;
+  readonly onEvent?: (event: FileSystemEvent) => void;
+}
+
+/**
+ * Make an empty file system on two LUs; whatever they held is lost. Durable when it resolves.
+ * @throws StorageError EINVAL (name), ENOSPC (an LU is too small), EIO
+ */
+export async function formatFileSystem(options: FormatFileSystemOptions): Promise<void> {
+  const { metadataLu, dataLu, name, clock, random, log, scratchDir } = options;
+  const shared = options.arena === undefined ? {} : { arena: bufferSource(options.arena) };
+  const logBytes = options.logBytes === undefined ? {} : { logBytes: options.logBytes };
+  await formatPageStore({ lu: metadataLu, kind: PAGE_STORE_KIND, name, random, clock, ...shared, ...logBytes });
+  const epoch = options.epoch === undefined ? {} : { epoch: options.epoch };
+  await mkdir(scratchDir, { recursive: true });
+  const store = await openPageStore({ lu: metadataLu, scratchDir, clock, log, ...shared, ...epoch });
+  initializeNamespace(store.db, { ...options, dataLuUuid: dataLu.description.uuid });
+  createContentsTables(store.db, dataLu);
+  await store.close();
+  log.info({ fileSystem: name, data: dataLu.description.name, metadata: metadataLu.description.name }, "fs formatted");
+}
+
+function bufferSource(arena: Arena): BufferSource {
+  return { take: (owner, byteCount) => arena.take(byteCount, owner) };
+}
+
+/**
+ * Recover and serve. After a crash this is all there is to do: the log is replayed and intents go back into the cache (I-5).
+ * @throws StorageError ENXIO (no file system here), EINVAL (the other LU belongs to another one), ENOTSUP (a newer format), ESTALE (a newer
+ * owner), EIO
+ */
+export async function mountFileSystem(options: MountFileSystemOptions): Promise<MountedFileSystem> {
+  const recovery = new SidecarRecovery();
+  const store = await openStore(options, recovery);
+  try {
+    return await serve(options, store, recovery);
+  } catch (error) {
+    await store.close().catch(() => {});
+    throw error;
+  }
+}
+
+async function openStore(options: MountFileSystemOptions, recovery: SidecarRecovery): Promise<LogPageStore> {
+  const { metadataLu, scratchDir, clock, log, arena } = options;
+  await mkdir(scratchDir, { recursive: true });
+  return await openPageStore({
+    lu: metadataLu,
+    scratchDir,
+    clock,
+    log,
+    arena: bufferSource(arena),
+    ...(options.epoch && { epoch: options.epoch }),
+    ...(options.sqliteCacheBytes !== undefined && { cacheBytes: options.sqliteCacheBytes }),
+    onReplay: (seq, sidecar) => recovery.replay(seq, sidecar),
+  });
+}
+
+async function serve(
+  options: MountFileSystemOptions,
+  store: LogPageStore,
+  recovery: SidecarRecovery,
+): Promise<MountedFileSystem> {
+  const { dataLu, arena, clock, log, random } = options;
+  if (store.kind !== PAGE_STORE_KIND)
+    throw new StorageError("ENXIO", "the LU carries no file system", { kind: store.kind });
+  const { db } = store;
+  const meta = new MetaTable(db);
+  requireKnown(meta, dataLu);
+  const cached = options.inodesCachedMax === undefined ? {} : { inodesCachedMax: options.inodesCachedMax };
+  const inodes = new InodeTable({ db, meta, random, ...cached });
+  const dirents = new DirentTable(db);
+  const onEvent = options.onEvent ?? (() => {});
+  const cacheBytes = options.cacheBytes === undefined ? {} : { cacheBytes: options.cacheBytes };
+  const contents = new FileContents({ dataLu, arena, store, inodes, clock, log, random, onEvent, ...cacheBytes });
+  store.join(new FileSystemParticipant(contents, inodes));
+  await contents.start(recovery);
+  const writeVerifier = await takeVerifier(meta, store, random);
+  const countsBelow = () => ({ ...contents.statistics(), ...prefixed("pageStore", store.statistics()) });
+  return new Namespace({
+    ...{ store, contents, meta, inodes, dirents, clock, random, log, onEvent, writeVerifier, countsBelow },
+    volume: dataLu.description.name,
+  });
+}
+
+function prefixed(prefix: string, counts: object): Record<string, number> {
+  const named = Object.entries(counts).map(([key, value]) => [
+    `${prefix}${key.charAt(0).toUpperCase()}${key.slice(1)}`,
+    Number(value),
+  ]);
+  return Object.fromEntries(named) as Record<string, number>;
+}
+
+/** @throws StorageError ENOTSUP, EINVAL */
+function requireKnown(meta: MetaTable, dataLu: LogicalUnit): void {
+  const version = meta.number(MetaKey.schemaVersion);
+  if (version !== SCHEMA_VERSION) {
+    throw new StorageError("ENOTSUP", "a file system of another format version", { version, known: SCHEMA_VERSION });
+  }
+  const expected = meta.required(MetaKey.dataLuUuid).toString("utf8");
+  if (expected !== dataLu.description.uuid) {
+    throw new StorageError("EINVAL", "the data LU belongs to another file system", {
+      expected,
+      found: dataLu.description.uuid,
+    });
+  }
+}
+
+/**
+ * After a clean close nothing was lost and the verifier stays; else there is a new one. The row goes before anything is served: a crash
+ * from now on must be seen.
+ */
+async function takeVerifier(meta: MetaTable, store: LogPageStore, random: Random): Promise<Buffer> {
+  const clean = meta.bytes(MetaKey.cleanVerifier);
+  if (clean !== undefined) {
+    meta.delete(MetaKey.cleanVerifier);
+    await store.durable();
+    return clean;
+  }
+  const verifier = Buffer.alloc(VERIFIER_BYTES);
+  random.fill(verifier);
+  return verifier;
+}

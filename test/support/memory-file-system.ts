@@ -1,0 +1,93 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { formatFileSystem, type MountedFileSystem, mountFileSystem } from "../../src/fs/file-system.js";
+import type { FileSystemEvent } from "../../src/fs/namespace.js";
+import { SILENT } from "../../src/lib/log.js";
+import { SeededRandom } from "../../src/lib/prng.js";
+import { KIB, MIB } from "../../src/lib/units.js";
+import { Arena } from "../../src/parity/arena.js";
+import { MemoryLu } from "./memory-lu.js";
+import { StepClock } from "./namespace-fixture.js";
+
+export interface MemoryFileSystemOptions {
+  readonly seed?: number;
+  readonly dataBytes?: number;
+  readonly metadataBytes?: number;
+  readonly rootMode?: number;
+  readonly inodesCachedMax?: number;
+}
+
+/** The whole file system over two LUs in memory that can crash. */
+export class MemoryFileSystem {
+  fs!: MountedFileSystem;
+  readonly clock = new StepClock();
+  readonly events: FileSystemEvent[] = [];
+  readonly #options: MemoryFileSystemOptions;
+  readonly #random: SeededRandom;
+  readonly #scratchDir = mkdtempSync(path.join(tmpdir(), "stripeward-fs-"));
+  data: MemoryLu;
+  metadata: MemoryLu;
+
+  private constructor(options: MemoryFileSystemOptions) {
+    this.#options = options;
+    this.#random = new SeededRandom(options.seed ?? 1);
+    const random = this.#random;
+    this.data = new MemoryLu({
+      sizeBytes: options.dataBytes ?? 32 * MIB,
+      stripeBytes: 256 * KIB,
+      random,
+      name: "data",
+    });
+    this.metadata = new MemoryLu({ sizeBytes: options.metadataBytes ?? 32 * MIB, random, name: "data.meta" });
+  }
+
+  static async open(options: MemoryFileSystemOptions = {}): Promise<MemoryFileSystem> {
+    const made = new MemoryFileSystem(options);
+    const rootMode = options.rootMode ?? 0o777;
+    await formatFileSystem({ name: "test", ...made.#common(), rootMode });
+    await made.mount();
+    return made;
+  }
+
+  async mount(): Promise<void> {
+    const arena = new Arena({ byteCount: 16 * MIB });
+    const { inodesCachedMax } = this.#options;
+    this.fs = await mountFileSystem({
+      ...this.#common(),
+      arena,
+      cacheBytes: 4 * MIB,
+      sqliteCacheBytes: 4 * MIB,
+      onEvent: (event) => this.events.push(event),
+      ...(inodesCachedMax !== undefined && { inodesCachedMax }),
+    });
+  }
+
+  async remount(): Promise<void> {
+    await this.fs.close();
+    await this.mount();
+  }
+
+  /** Power fails now: what was not flushed may be there or not. Then it is mounted again. */
+  async crash(): Promise<void> {
+    this.data = this.data.crash({ keep: "random" });
+    this.metadata = this.metadata.crash({ keep: "random" });
+    await this.mount();
+  }
+
+  async end(): Promise<void> {
+    await this.fs.close();
+    rmSync(this.#scratchDir, { recursive: true, force: true });
+  }
+
+  #common() {
+    return {
+      metadataLu: this.metadata,
+      dataLu: this.data,
+      clock: this.clock,
+      random: this.#random,
+      log: SILENT,
+      scratchDir: this.#scratchDir,
+    };
+  }
+}
