@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import fs from "node:fs";
 import { test } from "node:test";
-import { BLOCK_BYTES, KIB, type LuByte } from "../../../src/lib/units.js";
+import { BLOCK_BYTES, KIB } from "../../../src/lib/units.js";
 import { NO_PARTICIPANT } from "../../../src/pagestore/contract.js";
+import { probePageStore } from "../../../src/pagestore/format.js";
 import { homeOf, planGeometry } from "../../../src/pagestore/layout.js";
 import type { MemoryLu } from "../../support/memory-lu.js";
-import { createTable, formattedLu, open, put, type Row, rows } from "./rig.js";
+import { createTable, formattedLu, open, put, type Row, rows, scratchDir } from "./rig.js";
 
 /** A store with 300 rows, 100 of them in the log only; closed by a crash. */
 async function filled(redundant: boolean): Promise<{ lu: MemoryLu; expected: Row[]; logBlocks: number }> {
@@ -97,9 +99,11 @@ test("damage: rot in the log that no copy mends fails the store, and home pages 
 
 test("damage: a read error of the LU while opening is passed on, and leaves no scratch copy", async () => {
   const { lu } = await filled(false);
-  lu.failReads = (at: number) => at >= geometry.pagesStart;
+  lu.failReads = (at) => at >= geometry.pagesStart;
   await assert.rejects(open(lu), { code: "EIO", message: /injected/ });
-  lu.failReads = false;
-  const target = Buffer.alloc(BLOCK_BYTES);
-  await lu.read(target, 0 as LuByte);
+  const uuid = (await probePageStore(lu))?.uuid ?? "";
+  assert.deepEqual(
+    fs.readdirSync(scratchDir).filter((name) => name === `pagestore-${uuid}.db`),
+    [],
+  );
 });
