@@ -184,9 +184,11 @@ export function blockDeviceContract(name: string, open: () => Promise<Opened>): 
     const closing = device.close().then(() => settled.push("close"));
     const gone = (error: unknown): boolean => isStorageError(error, "ENXIO") && error.detail.device === device.name;
     await assert.rejects(device.read(Buffer.alloc(BLOCK), 0), gone, "while closing");
-    await Promise.all([...work, closing]);
-    assert.equal(settled.length, 5);
-    assert.equal(settled.at(-1), "close");
+    await closing;
+    // One turn of the event loop, for the promises of requests that ended in the same one as the closing.
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(settled.sort(), ["close", "flush", "read", "through", "write"]);
+    await Promise.all(work);
     await device.close();
     await assert.rejects(device.readv([Buffer.alloc(BLOCK)], 0), gone);
     await assert.rejects(device.write(Buffer.alloc(BLOCK), 0), gone);

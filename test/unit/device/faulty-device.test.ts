@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { FaultyDevice } from "../../../src/device/faulty-device.js";
+import { MemoryDevice } from "../../../src/device/memory-device.js";
+import type { CancelTimer, Clock } from "../../../src/lib/clock.js";
+import { SeededRandom } from "../../../src/lib/prng.js";
+import { MIB } from "../../../src/lib/units.js";
+
+/** A clock that stands still until it is told otherwise. */
+class HandClock implements Clock {
+  readonly timers: Array<{ delayMs: number; action: () => void }> = [];
+  monotonicMs(): number {
+    return 0;
+  }
+  wallTime(): { seconds: number; nanoseconds: number } {
+    return { seconds: 0, nanoseconds: 0 };
+  }
+  after(delayMs: number, action: () => void): CancelTimer {
+    this.timers.push({ delayMs, action });
+    return () => {};
+  }
+}
+
+function faulty(): { device: FaultyDevice; memory: MemoryDevice; clock: HandClock } {
+  const memory = new MemoryDevice({ name: "f1", sizeBytes: MIB, random: new SeededRandom(1) });
+  const clock = new HandClock();
+  return { device: new FaultyDevice(memory, { clock, random: new SeededRandom(2) }), memory, clock };
+}
+
+const filled = (byte: number, byteCount = 4096): Buffer => Buffer.alloc(byteCount, byte);
+
+function bitsSet(buffer: Buffer): number {
+  let count = 0;
+  for (const byte of buffer) for (let bit = 0; bit < 8; bit++) count += (byte >> bit) & 1;
+  return count;
+}
+
+test("fault gone: everything is ENXIO until it is cleared", async () => {
+  const { device } = faulty();
+  device.inject({ kind: "gone" });
+  assert.deepEqual(device.faults(), [{ kind: "gone" }]);
+  for (const work of [
+    device.read(filled(0), 0),
+    device.write(filled(0), 0),
+    device.writeThrough([], 0),
+    device.flush(),
+  ]) {
+    await assert.rejects(work, { code: "ENXIO" });
+  }
+  device.clear("gone");
+  await device.write(filled(1), 0);
+  await device.flush();
+});
+
+test("fault eio: by range, by direction, and for a number of times", async () => {
+  const { device } = faulty();
+  device.inject({ kind: "eio", position: 8192, byteCount: 4096, on: "read", hits: 2 });
+  await device.write(filled(5), 8192);
+  await device.read(filled(0), 4096);
+  await device.flush();
+  const detail = { device: "f1", position: 4096, injected: "eio" };
+  await assert.rejects(device.readv([filled(0), filled(0)], 4096), { code: "EIO", detail });
+  await assert.rejects(device.read(filled(0), 8192), { code: "EIO" });
+  await device.read(filled(0), 8192);
+  assert.deepEqual(device.faults(), []);
+  device.inject({ kind: "eio", on: "write" });
+  await assert.rejects(device.flush(), { code: "EIO" });
+  await assert.rejects(device.writeThrough([filled(0)], 0), { code: "EIO" });
+  await device.read(filled(0), 0);
+});
+
+test("fault slow: waits on the clock, then does it", async () => {
+  const { device, memory, clock } = faulty();
+  device.inject({ kind: "slow", delayMs: 250 });
+  const write = device.write(filled(1), 0);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(memory.counters.writes, 0);
+  assert.equal(clock.timers[0]?.delayMs, 250);
+  clock.timers[0]?.action();
+  await write;
+  assert.equal(memory.counters.writes, 1);
+});
+
+test("fault bitrot: one bit, the same at every read, gone when it is written over", async () => {
+  const { device, memory } = faulty();
+  device.inject({ kind: "bitrot", position: 4096, byteCount: 4096 });
+  const first = filled(0);
+  await device.read(first, 4096);
+  assert.equal(bitsSet(first), 1);
+  device.clear();
+  for (const [position, byteCount] of [
+    [4096, 4096],
+    [0, 16384],
+  ] as const) {
+    const again = filled(0, byteCount);
+    await device.readv([again.subarray(0, 5000), again.subarray(5000)], position);
+    assert.ok(again.subarray(4096 - position, 8192 - position).equals(first));
+    assert.equal(bitsSet(again), 1);
+  }
+  await memory.read(first, 4096);
+  assert.equal(bitsSet(first), 0);
+  await device.write(filled(0), 4096);
+  await device.read(first, 4096);
+  assert.equal(bitsSet(first), 0);
+  assert.equal(device.rottenBytes, 0);
+});
+
+test("fault torn: some first sectors of a write, acknowledged", async () => {
+  const lengths = new Set<number>();
+  for (let seed = 0; seed < 60; seed++) {
+    const memory = new MemoryDevice({ sizeBytes: MIB, random: new SeededRandom(1) });
+    const device = new FaultyDevice(memory, { clock: new HandClock(), random: new SeededRandom(seed) });
+    device.inject({ kind: "torn", hits: 1 });
+    await device.writev([filled(1, 1000), filled(1, 1048)], 4096);
+    const target = filled(0, 2048);
+    await device.read(target, 4096);
+    const kept = target.lastIndexOf(1) + 1;
+    assert.ok(target.subarray(0, kept).every((byte) => byte === 1));
+    lengths.add(kept);
+    await device.write(filled(2, 2048), 4096);
+    await device.read(target, 4096);
+    assert.ok(target.equals(filled(2, 2048)), "only once");
+  }
+  assert.deepEqual(
+    [...lengths].sort((a, b) => a - b),
+    [0, 512, 1024, 1536],
+  );
+});
+
+test("fault lost: acknowledged, and the old content stays", async () => {
+  const { device, memory } = faulty();
+  await device.write(filled(1), 0);
+  device.inject({ kind: "lost", hits: 2 });
+  await device.write(filled(2), 0);
+  await device.writeThrough([filled(3)], 0);
+  const target = filled(0);
+  await device.read(target, 0);
+  assert.ok(target.equals(filled(1)));
+  assert.equal(memory.counters.writes, 1);
+  await device.write(filled(4), 0);
+  await device.read(target, 0);
+  assert.ok(target.equals(filled(4)));
+});
