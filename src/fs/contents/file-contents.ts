@@ -253,6 +253,7 @@ export class FileContents implements Contents, CommitParticipant {
 
   /** Write everything home and commit it. The page store is closed afterwards, by its owner. @throws StorageError EIO */
   async close(): Promise<void> {
+    this.#fileWriter.close();
     await this.#discarder.close();
     try {
       await this.#writeBack.writeBackAll();

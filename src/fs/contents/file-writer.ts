@@ -44,6 +44,7 @@ export class FileWriter {
   readonly #parts: FileWriterParts;
   /** Bytes of one write; what the dirty bound holds with both edges. */
   readonly #writeBytesMax: number;
+  #closed = false;
 
   constructor(parts: FileWriterParts) {
     this.#parts = parts;
@@ -80,6 +81,17 @@ export class FileWriter {
     return this.#enqueue(state, () => this.#truncateSlowly(state, sizeBytes, observer));
   }
 
+  /** Operations that still wait are refused (EIO). */
+  close(): void {
+    this.#closed = true;
+    this.#parts.frames.failWaiters(closedError());
+  }
+
+  #refuse(state: FileState): void {
+    if (this.#closed) throw closedError();
+    if (state.dead || state.inode.dead) throw new StorageError("ESTALE", "the file was removed");
+  }
+
   #enqueue(state: FileState, action: () => Promise<void>): Promise<void> {
     const done = state.queue === null ? action() : state.queue.then(action);
     const settled = done.then(nothing, nothing).then(() => {
@@ -100,7 +112,7 @@ export class FileWriter {
     await room;
     try {
       for (let attempt = 0; ; ) {
-        refuseDead(state);
+        this.#refuse(state);
         const lack = this.#lackOf(state, offset, source.length);
         if (lack === "none") break;
         if (lack === "old block") await this.#loadEdges(state, offset, source.length);
@@ -120,7 +132,7 @@ export class FileWriter {
     await room;
     try {
       for (let attempt = 0; ; ) {
-        refuseDead(state);
+        this.#refuse(state);
         if (!truncation.needsFrame(state, sizeBytes) || this.#roomForOne(true)) break;
         attempt = await this.#reclaim(attempt);
       }
@@ -176,7 +188,7 @@ export class FileWriter {
     for (const block of first === last ? [first] : [first, last]) {
       if (!this.#edgeMissing(state, block, offset, byteCount)) continue;
       await this.#parts.reader.load(state.inode, this.#groupOf(state, block), block % GROUP_BLOCKS);
-      refuseDead(state);
+      this.#refuse(state);
     }
   }
 
@@ -250,8 +262,8 @@ function blocksOf(offset: number, byteCount: number): number {
   return Math.floor((offset + byteCount - 1) / BLOCK_BYTES) - Math.floor(offset / BLOCK_BYTES) + 1;
 }
 
-function refuseDead(state: FileState): void {
-  if (state.dead || state.inode.dead) throw new StorageError("ESTALE", "the file was removed");
+function closedError(): StorageError {
+  return new StorageError("EIO", "the file system is closed");
 }
 
 function nothing(): void {}
