@@ -114,6 +114,7 @@ export interface SpaceUsage {
  *   data, then in the order of the calls on that file), and its promise resolves when the change is durable (group commit).
  * - Names are bytes, 1 to 255, without "/" and NUL: ENAMETOOLONG, EINVAL otherwise. "." and ".." can be looked up, never created (EEXIST)
  *   or removed (EINVAL; ENOTEMPTY for rmdir "..").
+ * - The name of a lookup is borrowed until it returns. Names and link targets given to mutations are the file system's to keep.
  */
 export interface FileSystem {
   /** Stable across mounts; below 2^32. */

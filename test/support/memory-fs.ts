@@ -21,9 +21,9 @@ import type { Clock, Time } from "../../src/lib/clock.js";
 import { SystemClock } from "../../src/lib/clock.js";
 import { type Errno, StorageError } from "../../src/lib/errors.js";
 
-const EXTENT_BYTES = 65536;
+const EXTENT_BYTES = 8192;
 
-/** An inode. Data lies in extents of 64 KiB; one that is absent is a hole. */
+/** An inode. Data lies in extents of 8 KiB; one that is absent is a hole. */
 class Node {
   mode = 0;
   nlink = 1;
@@ -141,8 +141,8 @@ export class MemoryFileSystem implements FileSystem {
     const node = this.#file(id);
     if ((this.#bits(cred, node) & 5) === 0) fail("EACCES");
     const held = this.hold?.("read");
-    if (held !== undefined) return held.then(() => this.#read(node, offset, target));
-    return this.#read(node, offset, target);
+    const result = this.#read(node, offset, target);
+    return held === undefined ? result : held.then(() => result);
   }
 
   write(

@@ -20,6 +20,8 @@ export interface ReplyCache {
 }
 
 interface Entry {
+  readonly key: string;
+  abandoned: boolean;
   reply: Buffer | null;
   waiters: ReplyWaiter[] | null;
   readonly sinceMs: number;
@@ -27,11 +29,14 @@ interface Entry {
 
 const WAITERS_MAX = 8;
 const EXPIRE_STEPS = 8;
+const COMPACT_AT = 8192;
 
 /** In memory, bounded in entries, bytes and age. The oldest leave first; those in progress are bounded by the connections' limits. */
 export class MemoryReplyCache implements ReplyCache {
-  /** In order of arrival: a Map iterates so. */
   readonly #entries = new Map<string, Entry>();
+  /** In order of arrival, from #head on. A Map would iterate in this order too, but slowly over what has left at its front. */
+  #order: Entry[] = [];
+  #head = 0;
   #bytes = 0;
 
   constructor(
@@ -48,7 +53,9 @@ export class MemoryReplyCache implements ReplyCache {
     this.#expire(nowMs);
     const entry = this.#entries.get(key);
     if (entry === undefined) {
-      this.#entries.set(key, { reply: null, waiters: null, sinceMs: nowMs });
+      const made = { key, abandoned: false, reply: null, waiters: null, sinceMs: nowMs };
+      this.#entries.set(key, made);
+      this.#order.push(made);
       return "new";
     }
     if (entry.reply !== null) return entry.reply;
@@ -69,19 +76,33 @@ export class MemoryReplyCache implements ReplyCache {
 
   abandon(key: string): void {
     const entry = this.#entries.get(key);
-    if (entry !== undefined && entry.reply === null) this.#entries.delete(key);
+    if (entry === undefined || entry.reply !== null) return;
+    entry.abandoned = true;
+    this.#entries.delete(key);
   }
 
   /** Look at a few of the oldest; more leave than arrive, so the bounds hold. One that is still in progress moves to the young end. */
   #expire(nowMs: number): void {
-    let steps = EXPIRE_STEPS;
-    for (const [key, entry] of this.#entries) {
-      const old = nowMs - entry.sinceMs > this.bounds.ageMsMax;
-      if (!old && this.#entries.size < this.bounds.entriesMax && this.#bytes <= this.bounds.bytesMax) return;
-      this.#entries.delete(key);
-      if (entry.reply === null) this.#entries.set(key, entry);
-      else this.#bytes -= entry.reply.length;
-      if (--steps === 0) return;
+    for (let steps = EXPIRE_STEPS; steps > 0; steps--) {
+      const oldest = this.#order[this.#head];
+      if (oldest === undefined) break;
+      const full = this.#order.length - this.#head >= this.bounds.entriesMax || this.#bytes > this.bounds.bytesMax;
+      if (!full && nowMs - oldest.sinceMs <= this.bounds.ageMsMax) break;
+      this.#head++;
+      this.#drop(oldest);
     }
+    if (this.#head < COMPACT_AT) return;
+    this.#order = this.#order.slice(this.#head);
+    this.#head = 0;
+  }
+
+  #drop(oldest: Entry): void {
+    if (oldest.abandoned) return;
+    if (oldest.reply === null) {
+      this.#order.push(oldest);
+      return;
+    }
+    this.#bytes -= oldest.reply.length;
+    this.#entries.delete(oldest.key);
   }
 }

@@ -222,10 +222,11 @@ test("READ and WRITE: waiting file system", async (t) => {
   const { handle } = await client.create(root, "f");
   await client.write(handle, 0, pattern(200000));
   fs.hold = () => new Promise((resolve) => setTimeout(resolve, 2));
-  const sizes = [100, 4096, 20000, 200000, 16384, 50001];
-  const answers = await Promise.all(sizes.map((size) => client.read(handle, 0, size)));
+  const places = [100, 4096, 20000, 150000, 16384, 50001, 4096].map((size, i) => ({ offset: 1000 * i, size }));
+  const answers = await Promise.all(places.map(({ offset, size }) => client.read(handle, offset, size)));
   answers.forEach(({ data }, i) => {
-    assert.ok(data.equals(pattern(200000).subarray(0, sizes[i])));
+    const { offset, size } = places[i]!;
+    assert.ok(data.equals(pattern(200000).subarray(offset, offset + size)), `read ${i}`);
   });
   fs.hold = () => Promise.reject(new StorageError("EIO", "bad sector"));
   for (const size of [100, 100000]) assert.equal((await client.read(handle, 0, size)).status, 5);
