@@ -141,10 +141,20 @@ export class Core {
     }
   }
 
+  /** Keep the inode in the table until `work` has settled: what goes on afterwards must find the same object. */
+  async holding<T>(inode: Inode, work: Promise<T>): Promise<T> {
+    inode.holders++;
+    try {
+      return await work;
+    } finally {
+      inode.holders--;
+    }
+  }
+
   /** Every write of this file so far is durable when it resolves. @throws StorageError EIO: the data stays where it is, and may be tried again */
   async stabilize(inode: Inode): Promise<void> {
     try {
-      await this.contents.stabilize(inode);
+      await this.holding(inode, this.contents.stabilize(inode));
     } catch (error) {
       // The data LU, or the store? The latter ends the service.
       await this.durable();

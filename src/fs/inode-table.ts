@@ -11,8 +11,8 @@ import type { FileId, FileKind } from "./vfs.js";
 /** Inodes in memory when nothing holds them: about 350 bytes each. */
 export const INODES_CACHED_DEFAULT = 65_536;
 
-/** Steps of the clock's hand for one new inode: when so many in a row are held, the table grows instead. */
-const SCAN_STEPS_MAX = 32;
+/** Steps of the clock's hand for one trim, besides one for each inode too many: what is held is passed by, and the table grows instead. */
+const SCAN_STEPS_MAX = 64;
 
 export interface InodeTableOptions {
   readonly db: Database.Database;
@@ -23,7 +23,8 @@ export interface InodeTableOptions {
 
 /**
  * Every inode that is in memory, exactly once, and the way from there to its row. A second-chance clock picks what leaves. An inode
- * stays while it is dirty (the row is older) or has contents (data in the cache); so the table may pass its bound for a time.
+ * stays while it is dirty (the row is older), has contents (data in the cache) or an operation holds it; so the table may pass its
+ * bound for a time. Nothing leaves in the middle of a synchronous piece: whoever has looked an inode up may use it until the next await.
  */
 export class InodeTable implements InodeMarks {
   readonly #byNumber = new Map<number, Inode>();
@@ -37,6 +38,7 @@ export class InodeTable implements InodeMarks {
   #nextIno: number;
   #inodeCount: number;
   #countersDirty = false;
+  #trimming = false;
   #misses = 0;
 
   constructor(options: InodeTableOptions) {
@@ -142,36 +144,34 @@ export class InodeTable implements InodeMarks {
 
   #insert(inode: Inode): void {
     this.#byNumber.set(inode.ino, inode);
-    const slot = this.#ring.length < this.#capacity ? -1 : this.#freeSlot();
-    if (slot < 0) {
-      this.#ring.push(inode);
-      return;
-    }
-    this.#ring[slot] = inode;
-    if (this.#ring.length > this.#capacity) this.#shrink();
+    inode.recentlyUsed = true;
+    this.#ring.push(inode);
+    if (this.#ring.length <= this.#capacity || this.#trimming) return;
+    this.#trimming = true;
+    queueMicrotask(() => this.#trim());
   }
 
-  /** Give back what the table grew by while too much was held, one for each new inode. */
-  #shrink(): void {
-    const slot = this.#freeSlot();
+  /** Back to the bound, as far as the hand finds what may go. Never in the middle of an operation: it would go on with a second object. */
+  #trim(): void {
+    this.#trimming = false;
+    let steps = this.#ring.length - this.#capacity + SCAN_STEPS_MAX;
+    while (this.#ring.length > this.#capacity && steps-- > 0) this.#lookAtOne();
+  }
+
+  #lookAtOne(): void {
+    const at = this.#hand < this.#ring.length ? this.#hand : 0;
+    const candidate = must(this.#ring[at], "the hand is inside the ring");
+    this.#hand = at + 1;
+    if (!this.#mayGo(candidate)) return;
+    if (!candidate.dead) this.#byNumber.delete(candidate.ino);
     const last = must(this.#ring.pop(), "the ring is not empty");
-    if (slot < 0) this.#ring.push(last);
-    else if (slot < this.#ring.length) this.#ring[slot] = last;
+    if (at < this.#ring.length) this.#ring[at] = last;
   }
 
-  /** @returns the ring's index of an inode that has just left the table; -1 when the hand found none. */
-  #freeSlot(): number {
-    for (let step = 0; step < SCAN_STEPS_MAX; step++) {
-      const at = this.#hand < this.#ring.length ? this.#hand : 0;
-      this.#hand = at + 1;
-      const candidate = must(this.#ring[at], "the hand is inside the ring");
-      if (candidate.dead) return at;
-      if (candidate.recentlyUsed) candidate.recentlyUsed = false;
-      else if (!candidate.dirty && candidate.contents === null) {
-        this.#byNumber.delete(candidate.ino);
-        return at;
-      }
-    }
-    return -1;
+  #mayGo(inode: Inode): boolean {
+    if (inode.dead) return true;
+    const chance = inode.recentlyUsed;
+    inode.recentlyUsed = false;
+    return !chance && !inode.dirty && inode.contents === null && inode.holders === 0;
   }
 }

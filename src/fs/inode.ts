@@ -34,6 +34,8 @@ export class Inode {
   exclusiveVerifier: Buffer | null = null;
   /** The row must be written at the next commit. Set through InodeTable.markDirty. */
   dirty = false;
+  /** Operations that wait in their middle and will go on with this very object: it stays in the table. */
+  holders = 0;
   /** Looked at since the hand of the inode table's clock last passed. */
   recentlyUsed = false;
   /** nlink is 0 and the row is gone: handles are stale. */

@@ -43,7 +43,10 @@ export function read(
   if (offset >= inode.sizeBytes || target.length === 0) return readDone(core, inode, offset, 0);
   const count = core.contents.read(inode, offset, target);
   if (typeof count === "number") return readDone(core, inode, offset, count);
-  return count.then((n) => readDone(core, inode, offset, n));
+  return core.holding(
+    inode,
+    count.then((n) => readDone(core, inode, offset, n)),
+  );
 }
 
 function readDone(core: Core, inode: Inode, offset: number, count: number): ReadResult {
@@ -96,7 +99,7 @@ async function finishWrite(
   stability: Stability,
   pending: Promise<void> | void,
 ): Promise<WriteResult> {
-  if (pending !== undefined) await pending;
+  if (pending !== undefined) await core.holding(observer.inode, pending);
   const result = written(observer, count, stability);
   if (stability === "stable") await core.stabilize(observer.inode);
   return result;

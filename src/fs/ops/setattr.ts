@@ -172,7 +172,7 @@ function setFields(inode: Inode, fields: () => void): Change {
 export async function setSize(core: Core, inode: Inode, sizeBytes: number, fields: () => void): Promise<Change> {
   const observer = new ContentsChange(inode, fields);
   const pending = core.contents.truncate(inode, sizeBytes, observer);
-  if (pending !== undefined) await pending;
+  if (pending !== undefined) await core.holding(inode, pending);
   return observer.change ?? unchanged(inode);
 }
 

@@ -10,6 +10,7 @@ test("inode table: stays within its bound and finds what left it again", async (
   for (let i = 0; i < 200; i++) ids.push(await makeFile(fs, ALICE, fs.root, `f${i}`, i));
   assert.ok(inodes.cachedCount <= 12, `cached: ${inodes.cachedCount}`);
   for (const [i, id] of ids.entries()) {
+    await Promise.resolve();
     assert.equal(fs.getattr(id).mode, i);
     assert.equal(fs.lookup(ALICE, fs.root, bytes(`f${i}`)).ino, id.ino);
   }
@@ -27,9 +28,28 @@ test("inode table: what is dirty or has contents stays, and the table shrinks ag
   for (let round = 0; round < 200; round++) {
     inodes.create(FileKind.fifo);
     inodes.flushDirty();
+    await Promise.resolve();
   }
   assert.ok(inodes.cachedCount <= 12, `cached: ${inodes.cachedCount}`);
   assert.equal(inodes.load(kept.ino), kept);
+});
+
+test("inode table: an inode that was looked up is the only one of its number until the next await, and while it is held", async () => {
+  const { fs, inodes } = openNamespace({ inodesCachedMax: 4 });
+  const ids = [];
+  for (let i = 0; i < 100; i++) ids.push(await makeFile(fs, ALICE, fs.root, `f${i}`));
+  const [first] = ids;
+  assert.ok(first !== undefined);
+  const inode = inodes.resolve(first);
+  for (const id of ids) inodes.resolve(id);
+  assert.equal(inodes.resolve(first), inode);
+  inode.holders++;
+  for (const id of ids) {
+    await Promise.resolve();
+    inodes.resolve(id);
+  }
+  assert.equal(inodes.resolve(first), inode);
+  assert.ok(inodes.cachedCount < 10, `cached: ${inodes.cachedCount}`);
 });
 
 test("inode table: the row says the durable size of a file", async () => {
