@@ -29,8 +29,6 @@ export type Fault =
 
 export type FaultKind = Fault["kind"];
 
-export const FAULT_KINDS: readonly FaultKind[] = ["gone", "eio", "slow", "bitrot", "torn", "lost"];
-
 /** A fault that is set, and how often it may still strike. */
 export class ActiveFault {
   #hitsLeft: number;
