@@ -88,6 +88,30 @@ else {
     }
   });
 
+  test("native: a failed fdatasync is reported once, the page cache keeps the data, the disk never gets it", () => {
+    fs.mkdirSync(inFolder("tmpfs"));
+    spawnSync("mount", ["-t", "tmpfs", "-o", "size=1M", "tmpfs", inFolder("tmpfs")]);
+    const loop = attachLoop(makeSparse(inFolder("tmpfs/disk"), 16 * MIB));
+    const fd = fs.openSync(loop.path, "r+");
+    const direct = fs.openSync(loop.path, flags.O_RDONLY | flags.O_DIRECT);
+    try {
+      const written = Buffer.alloc(4 * MIB, 1);
+      fs.writeSync(fd, written, 0, written.length, 8 * MIB);
+      assert.throws(() => fs.fdatasyncSync(fd), { code: "EIO" });
+      fs.fdatasyncSync(fd);
+      const seen = Buffer.from(new WebAssembly.Memory({ initial: 64, maximum: 64 }).buffer);
+      fs.readSync(fd, seen, 0, seen.length, 8 * MIB);
+      assert.ok(seen.equals(written));
+      fs.readSync(direct, seen, 0, seen.length, 8 * MIB);
+      assert.ok(!seen.equals(written));
+    } finally {
+      fs.closeSync(direct);
+      fs.closeSync(fd);
+      loop.detach();
+      spawnSync("umount", [inFolder("tmpfs")]);
+    }
+  });
+
   test("native: O_EXCL claims a block device against other O_EXCL openers only", () => {
     const loop = attachLoop(makeSparse(inFolder("claimed"), MIB));
     try {
