@@ -15,14 +15,14 @@ import { statusReport } from "./control/status-report.js";
 import { SystemRandom } from "./control/system-random.js";
 import { version } from "./control/version.js";
 import { SystemClock } from "./lib/clock.js";
-import { messageOf } from "./lib/errors.js";
+import { messageOf, StorageError } from "./lib/errors.js";
 import { LIMITS } from "./limits.js";
 import { ExportTable } from "./protocol/exports.js";
 import { NfsServer } from "./protocol/server.js";
 
 /** What runs: one node of a cabinet. */
 export interface RunningNode {
-  readonly config: Config;
+  readonly nfsPort: number;
   /** Look for disks again, take over log level and places to look, publish the stored exports anew. */
   reload(): Promise<void>;
   /** Stop taking requests, answer those under way, write everything out, release the disks. Idempotent. */
@@ -108,13 +108,21 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   undo.add("management API", () => api.close());
   await api.listen(config.management.socket, config.management.mode);
   events.add({ severity: "info", kind: "started", what: `node ${config.node} serves NFS on port ${nfsPort}` });
-  return running(config, log, cabinet, undo);
+  return running({ config, log, cabinet, undo, nfsPort });
 }
 
-function running(config: Config, log: PinoLogger, cabinet: Cabinet, undo: Undo): RunningNode {
+interface Built {
+  readonly config: Config;
+  readonly log: PinoLogger;
+  readonly cabinet: Cabinet;
+  readonly undo: Undo;
+  readonly nfsPort: number;
+}
+
+function running({ config, log, cabinet, undo, nfsPort }: Built): RunningNode {
   let stopping: Promise<void> | undefined;
   return {
-    config,
+    nfsPort,
     reload: async () => {
       const fresh = loadConfig(config.file);
       log.level = fresh.logLevel;
@@ -138,7 +146,19 @@ function warnOfRestart(before: Config, after: Config, log: PinoLogger): void {
 
 async function listen(nfs: NfsServer, config: Config): Promise<number> {
   const { host, port } = config.nfs;
-  return (await nfs.listen({ host, port })).port;
+  try {
+    return (await nfs.listen({ host, port })).port;
+  } catch (error) {
+    throw new StorageError("EBUSY", `NFS cannot listen on ${host} port ${port}: ${listenReason(error)}`, {}, error);
+  }
+}
+
+function listenReason(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === "EADDRINUSE") return "another program has the port";
+  if (code === "EACCES") return "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)";
+  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return "this machine does not have the address";
+  return messageOf(error);
 }
 
 /** An assertion failed inside a request handler that would otherwise swallow it. */
@@ -161,9 +181,8 @@ export async function runDaemon(config: Config): Promise<number> {
   endOnFatalError(log);
   const notifier = new ServiceNotifier(log);
   const stopped = stopRequest();
-  const starting = startNode(config, log);
-  const node = await starting;
-  const ready = `serving on port ${config.nfs.port}`;
+  const node = await startNode(config, log);
+  const ready = `serving NFS on port ${node.nfsPort}`;
   process.on("SIGHUP", () => void reload(node, notifier, log, ready));
   await notifier.ready(ready);
   const signal = await stopped;

@@ -110,7 +110,7 @@ export class Cabinet {
   warnings(): string[] {
     const found: string[] = [];
     for (const group of this.groups()) {
-      if (group.state !== "clean") found.push(describeTrouble(group, this.#reasonOf(group.uuid)));
+      if (group.state !== "clean") found.push(this.#describeTrouble(group));
     }
     for (const [place, reason] of this.#shelf.complaints()) found.push(`no disk at ${place}: ${reason}`);
     for (const { name, state, reason } of this.fileSystems.rows()) {
@@ -276,9 +276,12 @@ export class Cabinet {
     return new FailedGroup(described ?? { uuid, name: uuid, state: "failed", ...unknown }, reason);
   }
 
-  #reasonOf(uuid: string): string | undefined {
+  #describeTrouble({ name, uuid, state }: GroupRow): string {
     const group = this.#groups.get(uuid);
-    return group instanceof FailedGroup ? group.reason : undefined;
+    if (group instanceof FailedGroup) return `group ${name} is not served: ${group.reason}`;
+    const away = this.disks().filter((disk) => disk.group === name && disk.state !== "online");
+    const cause = away.map((disk) => `disk #${pad(disk.number ?? 0)} is ${disk.state}`).join(", ");
+    return `group ${name} ${state === "failed" ? "has failed" : "has lost its redundancy"}${cause && ": "}${cause}`;
   }
 
   #reportAssembled(group: GroupRow): void {
@@ -286,10 +289,7 @@ export class Cabinet {
     this.options.events.add({
       severity: severity[group.state],
       kind: `group-${group.state}`,
-      what:
-        group.state === "clean"
-          ? `group ${group.name} is complete`
-          : describeTrouble(group, this.#reasonOf(group.uuid)),
+      what: group.state === "clean" ? `group ${group.name} is complete` : this.#describeTrouble(group),
       detail: { group: group.name, missing: group.missingDisks },
     });
   }
@@ -315,23 +315,27 @@ export class Cabinet {
   }
 
   readonly #groupEvent = (event: GroupEvent): void => {
+    // While it is being assembled; its state is reported as a whole afterwards.
+    if (event.kind === "degraded" && this.#find(event.group) === undefined) return;
     const grave = event.kind === "failed" || event.kind === "member-failed";
     const disk = event.disk === undefined ? "" : ` (disk #${pad(event.disk)})`;
     this.options.events.add({
       severity: grave ? "error" : event.kind === "degraded" ? "warning" : "info",
       kind: `group-${event.kind}`,
-      what: `group ${event.group}: ${event.kind}${disk}`,
+      what: `group ${event.group}: ${EVENT_TEXTS[event.kind]}${disk}`,
       detail: { group: event.group, ...(event.disk === undefined ? {} : { disk: event.disk }), ...event.detail },
     });
   };
 }
 
-function describeTrouble(group: GroupRow, reason: string | undefined): string {
-  if (reason !== undefined) return `group ${group.name} is not served: ${reason}`;
-  const missing = group.missingDisks.map((number) => `#${pad(number)}`).join(" ");
-  const cause = missing === "" ? "" : `: disk ${missing} is missing or failed`;
-  return `group ${group.name} ${group.state === "failed" ? "has failed" : "has lost its redundancy"}${cause}`;
-}
+const EVENT_TEXTS: Readonly<Record<GroupEvent["kind"], string>> = {
+  "member-failed": "a disk gave errors and is no longer used",
+  degraded: "redundancy is lost",
+  failed: "too many disks are lost, nothing more is served",
+  replayed: "its journal was replayed after an unclean stop",
+  resynced: "parity and copies were made consistent after an unclean stop",
+  healed: "a bad block was rewritten",
+};
 
 function findLu(group: Group, nameOrNumber: string): LuDescription {
   const { lus, name } = group.describe();
