@@ -119,8 +119,8 @@ function fetchKernel(folder) {
   }
   if (name === undefined) return `apt-cache does not know ${KERNEL} (apt-get update?)`;
   const work = `${folder}.${process.pid}`;
-  mkdirSync(work, { recursive: true });
   try {
+    mkdirSync(work, { recursive: true });
     let got = tool("apt-get", ["download", "-q", name], { cwd: work });
     if (!got.ok && process.getuid() === 0) {
       // The list may be older than what the mirror still keeps.
@@ -134,6 +134,8 @@ function fetchKernel(folder) {
     rmSync(folder, { recursive: true, force: true });
     renameSync(path.join(work, "tree"), folder);
     return undefined;
+  } catch (error) {
+    return error.message;
   } finally {
     rmSync(work, { recursive: true, force: true });
   }

@@ -177,6 +177,34 @@ static int c_many(char **a)
 	return puts("made") < 0;
 }
 
+/* few FOLDER FIRST COUNT: removes what many made. */
+static int c_few(char **a)
+{
+	char name[PAGE];
+	for (long i = number(a[1]), end = i + number(a[2]); i < end; i++) {
+		entry_name(name, a[0], i);
+		if (unlink(name)) fail(name);
+	}
+	return puts("removed") < 0;
+}
+
+/* shrinking FOLDER: read the directory while others remove from it; no entry twice, none that many does not make. */
+static int c_shrinking(char **a)
+{
+	static char found[10000000];
+	long seen = 0;
+	DIR *folder = opendir(a[0]);
+	if (!folder) fail(a[0]);
+	for (struct dirent *e; (errno = 0, e = readdir(folder)); seen++) {
+		long i;
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+		if (sscanf(e->d_name, "entry-%ld", &i) != 1 || i < 0 || i >= (long)sizeof found) wrong("a name that was never made", seen);
+		if (found[i]++) wrong("a name that is listed twice", i);
+	}
+	if (errno) fail("readdir");
+	return printf("%ld\n", seen) < 0;
+}
+
 /* list FOLDER COUNT: readdir shows entry-000000 to COUNT-1, each once, and nothing else. */
 static int c_list(char **a)
 {
@@ -426,7 +454,7 @@ static const struct command {
 	int (*run)(char **arguments);
 } COMMANDS[] = {
 	{ "mount", 3, c_mount }, { "stat", 1, c_stat }, { "utimens", 5, c_utimens }, { "errno", 2, c_errno }, { "socket", 1, c_socket },
-	{ "pattern", 3, c_pattern }, { "pattern-check", 3, c_pattern_check }, { "many", 3, c_many }, { "list", 2, c_list }, { "empty", 1, c_empty }, { "race", 4, c_race },
+	{ "pattern", 3, c_pattern }, { "pattern-check", 3, c_pattern_check }, { "many", 3, c_many }, { "few", 3, c_few }, { "shrinking", 1, c_shrinking }, { "list", 2, c_list }, { "empty", 1, c_empty }, { "race", 4, c_race },
 	{ "mmap", 2, c_mmap }, { "mmap-check", 2, c_mmap_check }, { "writers", 3, c_writers }, { "writers-check", 2, c_writers_check },
 	{ "appenders", 3, c_appenders }, { "silly", 1, c_silly }, { "load", 3, c_load }, { "load-check", 2, c_load_check },
 	{ "churn", 3, c_churn }, { "churn-check", 2, c_churn_check },
