@@ -1,51 +1,5 @@
-import type { LuByte } from "../lib/units.js";
-
-/** What is known of an LU by everyone who sees it; kept on the labels. */
-export interface LuDescription {
-  /** 1-based, unique in the group. */
-  readonly number: number;
-  readonly uuid: string;
-  /** Chosen by the administrator, unique in the group: `data`, `data.meta`. */
-  readonly name: string;
-  readonly level: 1 | 5;
-  readonly sizeBytes: number;
-  readonly groupUuid: string;
-}
-
 /**
- * A logical unit: an address range on a group that behaves like one reliable disk with a volatile write cache.
- *
- * - Positions and lengths are multiples of 4096; anything else is EINVAL. Out of range is EINVAL.
- * - A write is seen by every later read at once. It is durable after a `flush` that began after the write resolved.
- *   After a crash a block that was being written and not flushed is unspecified (old, new, or a mixture of sectors, but the same at
- *   every read until it is written again, also after the loss of a member); no other block changes (I-1).
- * - The caller may reuse its buffers as soon as the promise settles.
- * - Buffers in the arena (parity/arena.ts) are used in place; others are copied where parity or direct I/O needs it.
- * - A block that cannot be proven is EIO, never made-up data (I-3). ESTALE: this node is no longer the owner (I-6).
- * - Concurrent writes to the same block have no defined order.
+ * What an LU is to everyone above it: an address range on a group that behaves like one reliable disk with a volatile cache.
+ * The types stand in raid/contract.ts, because `Group.openLu` names them and imports point down; this is where to import them from.
  */
-export interface LogicalUnit {
-  readonly description: LuDescription;
-  /** Bytes; a multiple of `stripeBytes`. */
-  readonly sizeBytes: number;
-  /** The size and alignment of the cheapest write: a whole stripe's data (RAID-5), or one chunk (RAID-1). */
-  readonly stripeBytes: number;
-
-  read(target: Buffer, at: LuByte): Promise<void>;
-  readv(targets: readonly Buffer[], at: LuByte): Promise<void>;
-  write(source: Buffer, at: LuByte): Promise<void>;
-  writev(sources: readonly Buffer[], at: LuByte): Promise<void>;
-  /** As `writev`, and this range is durable when it resolves, without waiting for other unflushed writes (FUA). */
-  writeThrough(sources: readonly Buffer[], at: LuByte): Promise<void>;
-  /** Everything whose write resolved before this call is durable when it resolves. Concurrent flushes share one. */
-  flush(): Promise<void>;
-  /**
-   * Every other way to obtain one block (the other copy, or the XOR of the other members), one after another, for a caller who
-   * knows the checksum. `target` (4096 bytes) is overwritten at each step; stop when it is good, then `heal` it.
-   */
-  readAlternatives(target: Buffer, at: LuByte): AsyncIterable<void>;
-  /** Rewrite one block that was found bad with its proven content, on the member that holds it (and its parity or copy). */
-  heal(good: Buffer, at: LuByte): Promise<void>;
-  /** Flush and release. */
-  close(): Promise<void>;
-}
+export type { LogicalUnit, LuDescription } from "../raid/contract.js";

@@ -1,0 +1,124 @@
+import { StorageError } from "../lib/errors.js";
+import type { DiskState, LabelledDisk } from "./contract.js";
+import type { GroupRecord } from "./label.js";
+import { type Label, readLabel } from "./label-io.js";
+import { memberBytesNeeded } from "./layout.js";
+
+/** A disk that was found, with what its label says of the group. */
+export interface FoundDisk {
+  readonly disk: LabelledDisk;
+  readonly label: Label;
+  readonly group: GroupRecord;
+}
+
+/** One place of the group: which disk fills it, if any, and whether it can be used. */
+export interface Place {
+  readonly found: FoundDisk | null;
+  readonly state: DiskState;
+  readonly reason?: string;
+}
+
+export interface AssemblyPlan {
+  readonly record: GroupRecord;
+  /** The highest of all labels that were found. */
+  readonly sequence: number;
+  readonly places: readonly Place[];
+}
+
+/** How many members a group can lose, whatever the levels of its LUs. */
+export const LOSSES_MAX = 1;
+
+/**
+ * Decide from the labels alone what the group is and which disks belong to it. Order and paths of the disks do not matter.
+ * The newest generation's member list is the truth: who is not online there missed writes and stays out (I-2), whatever its own label says.
+ * @throws StorageError EINVAL (a disk of another group), EEXIST (the same disk twice; halves that were both in use), EIO (too few members)
+ */
+export async function planAssembly(disks: readonly LabelledDisk[], force: boolean): Promise<AssemblyPlan> {
+  const found = (await Promise.all(disks.map(readFound))).filter((disk) => disk !== null);
+  if (found.length === 0) throw new StorageError("EIO", "no disk of the group has a readable label");
+  refuseStrangers(found);
+  refuseTwins(found);
+  const newest = newestOf(found, force);
+  const places = newest.group.members.map((_, slot) => placeFor(newest.group, slot, found));
+  refuseTooFew(newest.group, places);
+  const sequence = found.reduce((most, { label }) => Math.max(most, label.sequence), 0);
+  return { record: newest.group, sequence, places };
+}
+
+async function readFound(disk: LabelledDisk): Promise<FoundDisk | null> {
+  try {
+    const label = await readLabel(disk.device);
+    if (label?.group === undefined) return null;
+    return { disk, label, group: label.group };
+  } catch {
+    // Unreadable: as if it had not been found; its place says "missing".
+    return null;
+  }
+}
+
+function refuseStrangers(found: readonly FoundDisk[]): void {
+  const first = found[0]!;
+  for (const { disk, group } of found) {
+    if (group.uuid === first.group.uuid) continue;
+    const text = `${disk.device.name} is a disk of group "${group.name}", not of "${first.group.name}"`;
+    throw new StorageError("EINVAL", text, { device: disk.device.name, group: group.uuid });
+  }
+}
+
+function refuseTwins(found: readonly FoundDisk[]): void {
+  const seen = new Map<string, FoundDisk>();
+  for (const one of found) {
+    const twin = seen.get(one.label.uuid);
+    if (twin !== undefined) {
+      const text = `${twin.disk.device.name} and ${one.disk.device.name} are copies of one disk (#${one.label.number}): remove one`;
+      throw new StorageError("EEXIST", text, { uuid: one.label.uuid });
+    }
+    seen.set(one.label.uuid, one);
+  }
+}
+
+function excludes(by: FoundDisk, other: FoundDisk): boolean {
+  return by.group.members.find((member) => member.uuid === other.label.uuid)?.state !== "online";
+}
+
+/**
+ * The label to believe. Among equals the one whose holder nobody excludes; when holders of the newest generation exclude each other,
+ * both went on alone, and only a person can say whose writes count.
+ */
+function newestOf(found: readonly FoundDisk[], force: boolean): FoundDisk {
+  const generation = Math.max(...found.map(({ group }) => group.generation));
+  const equals = found.filter(({ group }) => group.generation === generation);
+  equals.sort((a, b) => b.label.sequence - a.label.sequence || a.label.slot - b.label.slot);
+  for (const a of equals) {
+    const rival = equals.find((b) => b !== a && excludes(a, b) && excludes(b, a));
+    if (rival === undefined || force) continue;
+    const text = `group "${a.group.name}": ${a.disk.device.name} and ${rival.disk.device.name} were each used without the other since they parted`;
+    throw new StorageError("EEXIST", `${text}; remove one, or force the choice of the one written to more`, {
+      generation,
+    });
+  }
+  return equals.find((a) => !equals.some((b) => b !== a && excludes(b, a))) ?? equals[0]!;
+}
+
+function placeFor(record: GroupRecord, slot: number, found: readonly FoundDisk[]): Place {
+  const member = record.members[slot]!;
+  const one = found.find(({ label }) => label.uuid === member.uuid) ?? null;
+  if (one === null) {
+    const state = member.state === "online" ? "missing" : member.state;
+    return { found: null, state: state === "stale" ? "missing" : state, reason: "not found" };
+  }
+  if (one.disk.device.sizeBytes < memberBytesNeeded(record.shape)) {
+    return { found: one, state: "failed", reason: `the device shrank to ${one.disk.device.sizeBytes} bytes` };
+  }
+  if (member.state === "online") return { found: one, state: "online" };
+  if (member.state === "failed") return { found: one, state: "failed", reason: "gave errors earlier" };
+  return { found: one, state: "stale", reason: "missed writes while it was away" };
+}
+
+function refuseTooFew(record: GroupRecord, places: readonly Place[]): void {
+  const lost = places.map((place, slot) => ({ place, slot })).filter(({ place }) => place.state !== "online");
+  if (lost.length <= LOSSES_MAX) return;
+  const names = lost.map(({ place, slot }) => `#${record.members[slot]!.number} ${place.state}`).join(", ");
+  const text = `group "${record.name}" has ${places.length - lost.length} of ${places.length} members (${names})`;
+  throw new StorageError("EIO", `${text}: at most ${LOSSES_MAX} may be lost`, { group: record.uuid });
+}

@@ -1,0 +1,32 @@
+/** Sets of the blocks of a band, as bit masks (at most 30 blocks, limits.ts). */
+
+/** Blocks from `first` to `end` - 1. */
+export function maskOf(first: number, end: number): number {
+  return (1 << end) - (1 << first);
+}
+
+/** Every run of adjacent blocks of the mask, in order. */
+export function forEachRun(mask: number, visit: (first: number, end: number) => void): void {
+  let left = mask;
+  while (left !== 0) {
+    const first = lowest(left);
+    const end = first + lowest(~(left >>> first));
+    visit(first, end);
+    left &= ~maskOf(first, end);
+  }
+}
+
+export function countBlocks(mask: number): number {
+  let count = 0;
+  for (let left = mask; left !== 0; left &= left - 1) count++;
+  return count;
+}
+
+export function countRuns(mask: number): number {
+  return countBlocks(mask & ~(mask << 1));
+}
+
+/** Index of the lowest bit that is set. */
+function lowest(mask: number): number {
+  return 31 - Math.clz32(mask & -mask);
+}

@@ -1,0 +1,69 @@
+import type { Clock } from "../lib/clock.js";
+import type { Logger } from "../lib/log.js";
+import type { Arena } from "../parity/arena.js";
+import type { BandPool } from "./band-pool.js";
+import type { WriteIntentBitmap } from "./bitmap.js";
+import type { GroupEvent } from "./contract.js";
+import type { Journal } from "./journal.js";
+import type { GroupShape } from "./layout.js";
+import type { Member } from "./member.js";
+import type { StripeCache } from "./stripe-cache.js";
+
+/** Counted by the arrays, read by whoever describes the group. */
+export interface MutableCounters {
+  fullStripeWrites: number;
+  partialStripeWrites: number;
+  journalRecords: number;
+  degradedReads: number;
+  healedBlocks: number;
+  flushes: number;
+}
+
+/** What the arrays of a group share and ask of it. Implemented by group.ts. */
+export interface GroupCore {
+  readonly uuid: string;
+  readonly name: string;
+  readonly shape: GroupShape;
+  readonly members: readonly Member[];
+  readonly arena: Arena;
+  /** Buffers of one band each, in the arena: parity, gathering, reconstruction. */
+  readonly bands: BandPool;
+  readonly bitmap: WriteIntentBitmap;
+  readonly journal: Journal;
+  readonly cache: StripeCache;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly counters: MutableCounters;
+
+  /** @throws StorageError ESTALE when this node is no longer the owner */
+  guard(): void;
+  /** @throws StorageError EIO when more members are lost than the group can bear */
+  assertAlive(): void;
+  /**
+   * To be awaited, unless null, before anything is written to a member: the labels say then that the group is in use, and which
+   * members miss what follows.
+   */
+  writable(): Promise<void> | null;
+  /** To be awaited, unless null, before a flush is acknowledged: a member's failure is on the labels of the others (I-2). */
+  labelsSettled(): Promise<void> | null;
+  emit(kind: GroupEvent["kind"], detail: Readonly<Record<string, unknown>>, disk?: number): void;
+}
+
+/** One LU's address range with redundancy; lu/ adds the checks that callers rely on. Bounds and alignment hold already. */
+export interface RaidArray {
+  readonly sizeBytes: number;
+  readonly stripeBytes: number;
+  readv(targets: readonly Buffer[], at: number): Promise<void>;
+  writev(sources: readonly Buffer[], at: number): Promise<void>;
+  writeThrough(sources: readonly Buffer[], at: number): Promise<void>;
+  flush(): Promise<void>;
+  readAlternatives(target: Buffer, at: number): AsyncIterable<void>;
+  heal(good: Buffer, at: number): Promise<void>;
+  /** Everything in place on the members, nothing left in memory or only in the journal. */
+  drain(): Promise<void>;
+  /**
+   * Make redundancy agree with data in the chunk rows of [from, to) of the array's member space, after an unclean stop.
+   * @returns blocks that had to be rewritten
+   */
+  resync(from: number, to: number): Promise<number>;
+}

@@ -1,0 +1,135 @@
+import { assert, must } from "../lib/assert.js";
+import type { MemberIndex } from "../lib/units.js";
+import type { GroupShape } from "./layout.js";
+import { rowsStart } from "./layout.js";
+
+/** A run of adjacent rows. */
+export interface RowRun {
+  readonly first: number;
+  readonly count: number;
+}
+
+/**
+ * Maps the member space of one LU (its rows put together, bytes from 0) to bytes on a member. The same on every member.
+ * Runs are few (one, unless LUs came and went), so a search from the last hit is as good as any.
+ */
+export class RowMap {
+  readonly byteCount: number;
+  readonly #starts: number[] = [];
+  readonly #ends: number[] = [];
+  readonly #shifts: number[] = [];
+
+  constructor(shape: GroupShape, runs: readonly RowRun[]) {
+    let at = 0;
+    for (const run of runs) {
+      this.#starts.push(at);
+      this.#shifts.push(rowsStart(shape) + run.first * shape.rowBytes - at);
+      at += run.count * shape.rowBytes;
+      this.#ends.push(at);
+    }
+    this.byteCount = at;
+  }
+
+  /** @param inLu byte in the LU's member space @returns byte on the member */
+  memberByte(inLu: number): number {
+    return inLu + must(this.#shifts[this.#runOf(inLu)], "a run has a shift");
+  }
+
+  #runOf(inLu: number): number {
+    assert(inLu >= 0 && inLu < this.byteCount, "the byte is inside the LU's rows");
+    for (let i = 0; ; i++) if (inLu < this.#ends[i]!) return i;
+  }
+
+  /** Where the LU's rows touch [from, to) of the member, as ranges of the LU's member space. */
+  overlaps(from: number, to: number): Array<{ from: number; to: number }> {
+    const found: Array<{ from: number; to: number }> = [];
+    for (let i = 0; i < this.#starts.length; i++) {
+      const low = Math.max(this.#starts[i]!, from - this.#shifts[i]!);
+      const high = Math.min(this.#ends[i]!, to - this.#shifts[i]!);
+      if (low < high) found.push({ from: low, to: high });
+    }
+    return found;
+  }
+}
+
+/** RAID-5, left-symmetric: mdadm(8) --layout=left-symmetric, md's default. Stripe s is chunk row s. */
+export class Raid5Geometry {
+  readonly dataMembers: number;
+  readonly stripeBytes: number;
+  readonly stripeCount: number;
+  readonly capacityBytes: number;
+
+  constructor(
+    readonly members: number,
+    readonly chunkBytes: number,
+    readonly rows: RowMap,
+  ) {
+    assert(members >= 3, "RAID-5 needs three members");
+    this.dataMembers = members - 1;
+    this.stripeBytes = this.dataMembers * chunkBytes;
+    this.stripeCount = rows.byteCount / chunkBytes;
+    this.capacityBytes = this.stripeCount * this.stripeBytes;
+  }
+
+  parityMember(stripe: number): MemberIndex {
+    return (this.members - 1 - (stripe % this.members)) as MemberIndex;
+  }
+
+  /** The member that holds data chunk `index` (0 to dataMembers-1) of a stripe. */
+  dataMember(stripe: number, index: number): MemberIndex {
+    return ((this.parityMember(stripe) + 1 + index) % this.members) as MemberIndex;
+  }
+
+  /** Byte on every member where the stripe's chunks begin. */
+  memberByte(stripe: number): number {
+    return this.rows.memberByte(stripe * this.chunkBytes);
+  }
+}
+
+/** Where the two copies of a chunk lie. */
+export interface CopyPlace {
+  member: MemberIndex;
+  /** Byte in the LU's member space where the chunk begins. */
+  inLu: number;
+}
+
+/**
+ * RAID-1, two copies. Two members: a plain mirror. More: chained (as md raid10, layout offset=2): a stripe of n chunks takes two chunk
+ * rows; chunk c lies on member c mod n in the first and on member (c+1) mod n in the second. Rows are whole pairs of chunk
+ * rows (layout.ts), so nothing is left over, and a row of n members holds n/2 rows of data, for odd n too.
+ */
+export class Raid1Geometry {
+  readonly chunkCount: number;
+  readonly capacityBytes: number;
+
+  constructor(
+    readonly members: number,
+    readonly chunkBytes: number,
+    readonly rows: RowMap,
+  ) {
+    assert(members >= 2, "RAID-1 needs two members");
+    const chunkRows = rows.byteCount / chunkBytes;
+    this.chunkCount = members === 2 ? chunkRows : (chunkRows / 2) * members;
+    this.capacityBytes = this.chunkCount * chunkBytes;
+  }
+
+  /** @param copy 0 or 1 @param out overwritten */
+  locate(chunk: number, copy: number, out: CopyPlace): void {
+    assert(chunk >= 0 && chunk < this.chunkCount, "the chunk is inside the LU");
+    const stripe = Math.floor(chunk / this.members);
+    if (this.members === 2) {
+      out.member = copy as MemberIndex;
+      out.inLu = chunk * this.chunkBytes;
+      return;
+    }
+    out.member = ((chunk + copy) % this.members) as MemberIndex;
+    out.inLu = (2 * stripe + copy) * this.chunkBytes;
+  }
+
+  /** The chunks whose first copy begins in [from, to) of the LU's member space; both multiples of a pair of chunk rows. */
+  chunksIn(from: number, to: number): { first: number; end: number } {
+    const perPair = this.members === 2 ? 2 : this.members;
+    const pairBytes = 2 * this.chunkBytes;
+    return { first: Math.floor(from / pairBytes) * perPair, end: Math.ceil(to / pairBytes) * perPair };
+  }
+}

@@ -1,0 +1,308 @@
+import { assert, must } from "../lib/assert.js";
+import { crc32c } from "../lib/crc32c.js";
+import { StorageError } from "../lib/errors.js";
+import { Mutex } from "../lib/mutex.js";
+import { BLOCK_BYTES } from "../lib/units.js";
+import { DATA, ENTRIES_MAX, encodeHeader, type JournalHeader, putEntry, REVOKE, sealRecord } from "./journal-format.js";
+import { LAYOUT } from "./layout.js";
+import type { Member } from "./member.js";
+
+/** Where the ring begins on a member, after the two header blocks. */
+export const RING_START = LAYOUT.journal + 2 * BLOCK_BYTES;
+
+export interface JournalOptions {
+  readonly groupUuid: string;
+  readonly members: readonly Member[];
+  readonly journalBytes: number;
+  /** Two buffers in the arena; the size of one is the largest record. */
+  readonly staging: readonly [Buffer, Buffer];
+  /** One block in the arena. */
+  readonly block: Buffer;
+  /** Throws ESTALE when this node is no longer the owner; asked before every write. */
+  readonly guard: () => void;
+  readonly epoch: () => number;
+  readonly generation: () => number;
+  /** Awaited, unless null, before the first write (GroupCore.writable). */
+  readonly writable: () => Promise<void> | null;
+  readonly onRecord: () => void;
+}
+
+/** A record that is being put together in memory. */
+export class OpenRecord {
+  entryCount = 0;
+  payloadBlocks = 0;
+  seq = 0;
+  /** Takes no more data: some of what it holds was revoked, and a revoke knows records only. */
+  sealed = false;
+
+  constructor(readonly buffer: Buffer) {}
+
+  get empty(): boolean {
+    return this.entryCount === 0;
+  }
+
+  fits(entries: number, blocks: number): boolean {
+    const room = this.buffer.length / BLOCK_BYTES - 1;
+    return this.entryCount + entries <= ENTRIES_MAX && this.payloadBlocks + blocks <= room;
+  }
+
+  /** @param source whole blocks; copied */
+  add(member: number, memberBlock: number, source: Buffer): void {
+    const blocks = source.length / BLOCK_BYTES;
+    assert(this.fits(1, blocks), "the caller has made sure that it fits");
+    source.copy(this.buffer, (1 + this.payloadBlocks) * BLOCK_BYTES);
+    putEntry(this.buffer, this.entryCount, { kind: DATA, member, memberBlock, blockCount: blocks, upToSeq: 0 });
+    this.entryCount++;
+    this.payloadBlocks += blocks;
+  }
+
+  revoke({ memberBlock, blockCount, upToSeq }: Revoke): void {
+    putEntry(this.buffer, this.entryCount, { kind: REVOKE, member: 0, memberBlock, blockCount, upToSeq });
+    this.entryCount++;
+  }
+
+  reset(seq: number): void {
+    this.sealed = false;
+    this.entryCount = 0;
+    this.payloadBlocks = 0;
+    this.seq = seq;
+  }
+}
+
+/** Relief that does not make room is not going to. */
+const RELIEF_TRIES = 8;
+
+/** Blocks of which the records up to `upToSeq` say nothing any more. */
+export interface Revoke {
+  readonly memberBlock: number;
+  readonly blockCount: number;
+  readonly upToSeq: number;
+}
+
+/** A record in the ring: where it begins, counted in bytes since the ring was new (modulo the ring's size: its offset). */
+interface Placed {
+  readonly seq: number;
+  readonly at: number;
+}
+
+/**
+ * The group journal: redo records of partial stripes on two members each, taking turns. Records are written one after the other, so
+ * the valid ones are a chain of rising `seq` from the tail. `advance` moves the tail when everything before it is in place and flushed.
+ */
+export class Journal {
+  readonly ringBytes: number;
+  readonly #options: JournalOptions;
+  #open: OpenRecord;
+  #spare: OpenRecord | null;
+  #nextSeq = 1;
+  #durableSeq = 0;
+  #head = 0;
+  #tail = 0;
+  #tailSeq = 1;
+  #headerSequence = 0;
+  #turn = 0;
+  #writing: Promise<void> | null = null;
+  #broken: unknown = null;
+  readonly #placed: Placed[] = [];
+  readonly #revokes: Revoke[] = [];
+  readonly #headerLock = new Mutex();
+  /** Relief that waits for room in the ring (stripe-cache.ts); set once. */
+  onFull: () => Promise<void> = async () => {};
+
+  constructor(options: JournalOptions) {
+    this.#options = options;
+    this.ringBytes = options.journalBytes - 2 * BLOCK_BYTES;
+    this.#open = new OpenRecord(options.staging[0]);
+    this.#spare = new OpenRecord(options.staging[1]);
+    this.#open.reset(this.#nextSeq++);
+  }
+
+  get durableSeq(): number {
+    return this.#durableSeq;
+  }
+
+  /** The oldest record that replay would still apply. Every record from here on may be read after a crash. */
+  get tailSeq(): number {
+    return this.#tailSeq;
+  }
+
+  /** The seq of the next record to be begun: nothing before it is undecided. */
+  get openSeq(): number {
+    return this.#open.seq;
+  }
+
+  get usedBytes(): number {
+    return this.#head - this.#tail;
+  }
+
+  /** The open record, when it has room; otherwise null: await `makeRoom` and ask again. Fill it before the next `await`. */
+  tryBegin(entries: number, blocks: number): OpenRecord | null {
+    assert(blocks < this.#open.buffer.length / BLOCK_BYTES, "no stripe is larger than a record");
+    return !this.#open.sealed && this.#open.fits(entries, blocks) ? this.#open : null;
+  }
+
+  async makeRoom(): Promise<void> {
+    if (this.#writing !== null) await this.#writing;
+    else await this.commit();
+  }
+
+  /** On the disk with the next commit. What is written to these blocks later goes into a later record. */
+  revoke(revoke: Revoke): void {
+    assert(revoke.upToSeq <= this.#open.seq, "only what was recorded can be revoked");
+    if (revoke.upToSeq === this.#open.seq) this.#open.sealed = true;
+    this.#revokes.push(revoke);
+  }
+
+  /** Everything added and revoked before this call is durable when it resolves. Callers share records. */
+  async commit(): Promise<void> {
+    this.#throwIfBroken();
+    while (this.#revokes.length > 0) await this.#takeRevokes();
+    const wanted = this.#open.empty ? this.#open.seq - 1 : this.#open.seq;
+    await this.#durable(wanted);
+  }
+
+  /** Wait until record `seq`, which has been filled, is durable. */
+  async durable(seq: number): Promise<void> {
+    await this.#durable(seq);
+  }
+
+  async #durable(wanted: number): Promise<void> {
+    while (this.#durableSeq < wanted) {
+      this.#throwIfBroken();
+      await (this.#writing ?? this.#startWrite());
+    }
+  }
+
+  #throwIfBroken(): void {
+    if (this.#broken !== null) throw this.#broken;
+  }
+
+  async #takeRevokes(): Promise<void> {
+    while (this.#revokes.length > 0 && this.#open.fits(1, 0)) {
+      this.#open.revoke(this.#revokes.shift()!);
+    }
+    if (this.#revokes.length > 0) await this.makeRoom();
+  }
+
+  #startWrite(): Promise<void> {
+    const record = this.#open;
+    this.#open = must(this.#spare, "one record is written at a time");
+    this.#spare = null;
+    this.#open.reset(this.#nextSeq++);
+    this.#writing = this.#write(record)
+      .catch((error: unknown) => {
+        // What memory says of the journal may not be so on the disks: nothing may build on it any more.
+        this.#broken = error;
+        throw error;
+      })
+      .finally(() => {
+        this.#spare = record;
+        this.#writing = null;
+      });
+    return this.#writing;
+  }
+
+  async #write(record: OpenRecord): Promise<void> {
+    const byteCount = (1 + record.payloadBlocks) * BLOCK_BYTES;
+    const at = await this.#place(byteCount);
+    await this.#options.writable();
+    this.#options.guard();
+    const image = record.buffer.subarray(0, byteCount);
+    sealRecord(record.buffer, this.#options.groupUuid, {
+      seq: record.seq,
+      ownerEpoch: this.#options.epoch(),
+      generation: this.#options.generation(),
+      entryCount: record.entryCount,
+      payloadBlocks: record.payloadBlocks,
+      payloadChecksum: crc32c(image.subarray(BLOCK_BYTES)),
+    });
+    await this.#writeTwice(image, RING_START + (at % this.ringBytes));
+    this.#placed.push({ seq: record.seq, at });
+    this.#head = at + byteCount;
+    this.#durableSeq = record.seq;
+    this.#options.onRecord();
+  }
+
+  /** Where a record goes; waits until the ring has room for it. */
+  async #place(byteCount: number): Promise<number> {
+    for (let tries = 0; ; tries++) {
+      const rest = this.ringBytes - (this.#head % this.ringBytes);
+      const at = rest >= byteCount ? this.#head : this.#head + rest;
+      if (at + byteCount - this.#tail <= this.ringBytes) return at;
+      if (tries === RELIEF_TRIES) throw new StorageError("EIO", "the journal is full and cannot be relieved");
+      await this.onFull();
+    }
+  }
+
+  /** Two copies on members that take it; a member that does not is failed by its write, and the next in turn is asked. */
+  async #writeTwice(image: Buffer, position: number): Promise<void> {
+    const { members } = this.#options;
+    const written = new Set<Member>();
+    for (;;) {
+      const online = members.filter((member) => member.online && !written.has(member));
+      const missing = 2 - [...written].filter((member) => member.online).length;
+      if (missing <= 0) return;
+      if (online.length < missing) throw new StorageError("EIO", "the journal needs two members that take writes");
+      const chosen = Array.from({ length: missing }, (_, i) => online[(this.#turn + i) % online.length]!);
+      this.#turn++;
+      const results = await Promise.all(chosen.map((member) => member.writeThrough([image], position)));
+      chosen.forEach((member, i) => void (results[i] === true && written.add(member)));
+    }
+  }
+
+  /**
+   * Drop records before `seq`: what they hold is in place and flushed. Durable on all members when it resolves.
+   * @param seq  Infinity-free: at most `openSeq`
+   */
+  async advance(seq: number): Promise<void> {
+    await this.#headerLock.run(async () => {
+      if (seq <= this.#tailSeq) return;
+      while (this.#placed.length > 0 && this.#placed[0]!.seq < seq) this.#placed.shift();
+      const tail = this.#placed[0]?.at ?? this.#head;
+      const tailSeq = this.#placed[0]?.seq ?? this.#durableSeq + 1;
+      await this.#writeHeader(tailSeq, tail);
+      this.#tail = tail;
+      this.#tailSeq = tailSeq;
+    });
+  }
+
+  async #writeHeader(tailSeq: number, tail: number): Promise<void> {
+    await this.#options.writable();
+    this.#options.guard();
+    const { block, groupUuid, members } = this.#options;
+    const sequence = ++this.#headerSequence;
+    encodeHeader(block, groupUuid, {
+      sequence,
+      tailSeq,
+      tailOffset: tail % this.ringBytes,
+      ownerEpoch: this.#options.epoch(),
+    });
+    const position = LAYOUT.journal + (sequence % 2) * BLOCK_BYTES;
+    await Promise.all(members.map((member) => member.writeThrough([block], position)));
+    if (!members.some((member) => member.online)) throw new StorageError("EIO", "no member took the journal's header");
+  }
+
+  /** Go on where a clean stop left off: the journal is empty, and nothing is written before the first record. */
+  resume(header: JournalHeader): void {
+    this.#headerSequence = header.sequence;
+    this.#begin(header.tailSeq, header.tailOffset);
+  }
+
+  #begin(seq: number, offset: number): void {
+    this.#durableSeq = seq - 1;
+    this.#nextSeq = seq + 1;
+    this.#open.reset(seq);
+    this.#head = offset;
+    this.#tail = offset;
+    this.#tailSeq = seq;
+  }
+
+  /** Begin an empty journal at `seq`, of a new group or after replay, and make that durable. */
+  async restart(seq: number, offset: number, old: JournalHeader | null): Promise<void> {
+    this.#headerSequence = old?.sequence ?? 0;
+    this.#begin(seq, offset);
+    // Both blocks: an older header must not be found beside this one's damage.
+    await this.#writeHeader(seq, offset);
+    await this.#writeHeader(seq, offset);
+  }
+}

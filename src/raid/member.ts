@@ -1,0 +1,115 @@
+import type { BlockDevice } from "../device/device.js";
+import { isStorageError, StorageError } from "../lib/errors.js";
+import type { DiskState } from "./contract.js";
+import type { LabelMember } from "./label.js";
+
+/** Called at once, before the failed operation settles: from then on the member is neither read nor written. */
+export type MemberFailed = (member: Member, error: unknown) => void;
+
+/**
+ * A disk in its role in a group. Writes never reject: a member that cannot be written is failed (its data would be old), and the
+ * caller goes on without it; reads reject, and the caller finds the data elsewhere.
+ */
+export class Member {
+  state: DiskState;
+  reason: string | undefined;
+  /** Operations counted at their end; a flush covers what was counted before it began. */
+  #writes = 0;
+  #directWrites = 0;
+  #flushedWrites = 0;
+  #flushing: Promise<void> | null = null;
+  #flushingWrites = 0;
+
+  constructor(
+    readonly slot: number,
+    readonly label: LabelMember,
+    readonly device: BlockDevice | null,
+    private readonly onFailed: MemberFailed,
+  ) {
+    this.state = label.state;
+  }
+
+  get online(): boolean {
+    return this.state === "online";
+  }
+
+  #open(): BlockDevice {
+    if (this.device === null || !this.online) {
+      throw new StorageError("EIO", `disk #${this.label.number} is ${this.state}`, { disk: this.label.number });
+    }
+    return this.device;
+  }
+
+  async readv(targets: readonly Buffer[], position: number): Promise<void> {
+    const device = this.#open();
+    try {
+      if (targets.length === 1) await device.read(targets[0]!, position);
+      else await device.readv(targets, position);
+    } catch (error) {
+      // A bad sector is one thing, a disk that is gone another.
+      if (isStorageError(error, "ENXIO")) this.fail(error);
+      throw error;
+    }
+    // Another operation may have found meanwhile that this member lost writes: then what was read proves nothing (I-2).
+    if (!this.online) this.#open();
+  }
+
+  /** @param direct whether an LU's flush has to flush this write: false where the journal still holds the same bytes */
+  async writev(sources: readonly Buffer[], position: number, direct: boolean): Promise<void> {
+    if (!this.online) return;
+    try {
+      if (sources.length === 1) await this.#open().write(sources[0]!, position);
+      else await this.#open().writev(sources, position);
+      this.#writes++;
+      if (direct) this.#directWrites = this.#writes;
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** @returns whether the range is durable on this member */
+  async writeThrough(sources: readonly Buffer[], position: number): Promise<boolean> {
+    if (!this.online) return false;
+    try {
+      await this.#open().writeThrough(sources, position);
+      return this.online;
+    } catch (error) {
+      this.fail(error);
+      return false;
+    }
+  }
+
+  get hasUnflushed(): boolean {
+    return this.#flushedWrites < this.#writes;
+  }
+
+  /** Make every write that ended before this call durable; with `directOnly`, every direct one. Callers share device flushes. */
+  async flush(directOnly: boolean): Promise<void> {
+    const wanted = directOnly ? this.#directWrites : this.#writes;
+    while (this.online && this.#flushedWrites < wanted) {
+      await (this.#flushing ?? this.#startFlush());
+    }
+  }
+
+  #startFlush(): Promise<void> {
+    this.#flushingWrites = this.#writes;
+    this.#flushing = this.#flushDevice().finally(() => {
+      this.#flushing = null;
+    });
+    return this.#flushing;
+  }
+
+  async #flushDevice(): Promise<void> {
+    try {
+      await this.#open().flush();
+      this.#flushedWrites = this.#flushingWrites;
+    } catch (error) {
+      // After a failed flush nobody knows what of the earlier writes is there (fsync errors are reported once).
+      this.fail(error);
+    }
+  }
+
+  fail(error: unknown): void {
+    if (this.online) this.onFailed(this, error);
+  }
+}

@@ -1,0 +1,155 @@
+import { must } from "../lib/assert.js";
+import { StorageError } from "../lib/errors.js";
+import { planAssembly } from "./assemble.js";
+import type { LabelledDisk } from "./contract.js";
+import { newUuid } from "./fields.js";
+import { checkName, type GroupEnvironment, type MemberPlace, RaidGroup } from "./group.js";
+import type { GroupRecord } from "./label.js";
+import { type Label, readLabel } from "./label-io.js";
+import { planShape } from "./layout.js";
+import { CHUNK_BYTES_DEFAULT, MEMBERS_MAX, NODES_MAX } from "./limits.js";
+import { applyRecords, type JournalScan, type ReplayOptions, scanJournal } from "./replay.js";
+
+export interface NewGroupOptions {
+  readonly name: string;
+  /** Power of two, 16 KiB to 1 MiB; 64 KiB by default. */
+  readonly chunkBytes?: number | undefined;
+  /** A multiple of two chunks; by default so that there are at most 4096 rows. */
+  readonly rowBytes?: number | undefined;
+  /** Which nodes may open it; empty: any. */
+  readonly nodes?: readonly string[] | undefined;
+}
+
+/**
+ * Make a group of unused disks and write it on their labels.
+ * @throws StorageError EINVAL (names, sizes, count), EEXIST (a disk twice or in a group already), ENOSPC (too small), EIO
+ */
+export async function createRaidGroup(
+  disks: readonly LabelledDisk[],
+  options: NewGroupOptions,
+  environment: GroupEnvironment,
+): Promise<RaidGroup> {
+  const labels = await Promise.all(disks.map(unusedLabel));
+  checkNewGroup(disks, options);
+  const sizeBytes = Math.min(...disks.map(({ device }) => device.sizeBytes));
+  const shape = planShape(sizeBytes, disks.length, options.chunkBytes ?? CHUNK_BYTES_DEFAULT, options.rowBytes);
+  const members = disks.map(({ uuid, number, device }) => {
+    return { uuid, number, state: "online" as const, sizeBytes: device.sizeBytes, path: device.name };
+  });
+  const record: GroupRecord = {
+    uuid: newUuid(environment.random),
+    name: options.name,
+    generation: 1,
+    ownerEpoch: environment.epoch(),
+    clean: true,
+    shape,
+    nodes: [...(options.nodes ?? [])],
+    members,
+    lus: [],
+  };
+  const places = disks.map(({ device }, i): MemberPlace => ({ member: members[i]!, device, state: "online" }));
+  const sequence = Math.max(...labels.map((label) => label.sequence));
+  const group = new RaidGroup(record, sequence, places, environment);
+  await group.format();
+  group.assertAlive();
+  return group;
+}
+
+async function unusedLabel({ device, number }: LabelledDisk): Promise<Label> {
+  const label = await readLabel(device);
+  if (label === null)
+    throw new StorageError("EINVAL", `${device.name} has no label: add it as a disk first`, { number });
+  if (label.group !== undefined) {
+    throw new StorageError("EEXIST", `disk #${number} is in group "${label.group.name}" already`, { number });
+  }
+  return label;
+}
+
+function checkNewGroup(disks: readonly LabelledDisk[], options: NewGroupOptions): void {
+  checkName(options.name);
+  if (disks.length < 2 || disks.length > MEMBERS_MAX) {
+    throw new StorageError("EINVAL", `a group has 2 to ${MEMBERS_MAX} disks, not ${disks.length}`);
+  }
+  if (new Set(disks.map((disk) => disk.uuid)).size < disks.length) {
+    throw new StorageError("EEXIST", "the same disk is named twice");
+  }
+  const nodes = options.nodes ?? [];
+  if (nodes.length > NODES_MAX) throw new StorageError("EINVAL", `a group names at most ${NODES_MAX} nodes`);
+  for (const node of nodes) checkName(node);
+}
+
+/**
+ * Bring a group up from the disks that carry its label, in any order. After an unclean stop the journal is replayed and marked regions are
+ * made consistent before this resolves.
+ * @param epochFor  the epoch to own it under, given the newest on the disks
+ * @throws StorageError as planAssembly; ESTALE when the disks carry a newer epoch than this node's
+ */
+export async function assembleRaidGroup(
+  disks: readonly LabelledDisk[],
+  force: boolean,
+  environmentFor: (ownerEpoch: number) => GroupEnvironment,
+): Promise<RaidGroup> {
+  const plan = await planAssembly(disks, force);
+  const environment = environmentFor(plan.record.ownerEpoch);
+  if (plan.record.ownerEpoch > environment.epoch()) {
+    throw new StorageError("ESTALE", `group "${plan.record.name}" is owned under a newer epoch`, {
+      ours: environment.epoch(),
+      theirs: plan.record.ownerEpoch,
+    });
+  }
+  const places = plan.places.map((place, slot): MemberPlace => {
+    const member = must(plan.record.members[slot], "a place is a member");
+    return { member, device: place.found?.disk.device ?? null, state: place.state, reason: place.reason };
+  });
+  const group = new RaidGroup(plan.record, plan.sequence, places, environment);
+  await recover(group);
+  return group;
+}
+
+async function recover(group: RaidGroup): Promise<void> {
+  const options: ReplayOptions = {
+    groupUuid: group.uuid,
+    members: group.members,
+    ringBytes: group.journal.ringBytes,
+    buffer: group.recordBuffer,
+  };
+  const scan = await scanJournal(options);
+  await group.bitmap.load();
+  if (group.degraded) group.emit("degraded", { lost: group.members.filter((member) => !member.online).length });
+  if (group.wasClean && scan.records.length === 0) {
+    group.journal.resume(must(scan.header, "a scan has a header"));
+    return;
+  }
+  // Before anything is written: whoever is away misses it. Also when there is nothing to replay, because what this life reads as the
+  // outcome of the crash must not change when a disk comes back with another.
+  await group.writable();
+  await replay(group, options, scan);
+  await resync(group);
+}
+
+async function replay(group: RaidGroup, options: ReplayOptions, scan: JournalScan): Promise<void> {
+  const blocks = await applyRecords(options, scan);
+  group.assertAlive();
+  await group.journal.restart(scan.nextSeq, scan.nextOffset, scan.header);
+  if (scan.records.length > 0) group.emit("replayed", { records: scan.records.length, blocks });
+}
+
+/** Make copies and parity agree in every marked region, before anybody reads. */
+async function resync(group: RaidGroup): Promise<void> {
+  const marked = group.bitmap.marked();
+  const { regionBytes } = group.shape;
+  const start = group.rowsStart;
+  let blocks = 0;
+  for (const region of marked) {
+    const from = start + region * regionBytes;
+    for (const lu of group.lus) {
+      for (const part of group.rowMap(lu.number).overlaps(from, from + regionBytes)) {
+        blocks += await group.array(lu.number).resync(part.from, part.to);
+      }
+    }
+  }
+  await Promise.all(group.members.map((member) => member.flush(false)));
+  group.assertAlive();
+  if (!group.degraded) await group.bitmap.clear(marked, true);
+  if (marked.length > 0) group.emit("resynced", { regions: marked.length, blocks });
+}

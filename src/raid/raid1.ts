@@ -1,0 +1,235 @@
+import { isStorageError, StorageError } from "../lib/errors.js";
+import { allSettledOrThrow } from "../lib/mutex.js";
+import { BLOCK_BYTES } from "../lib/units.js";
+import type { GroupCore, RaidArray } from "./core.js";
+import type { CopyPlace, Raid1Geometry } from "./geometry.js";
+import { IoBatch } from "./io-batch.js";
+import type { Member } from "./member.js";
+import { cutPieces } from "./pieces.js";
+import { RangeLock } from "./range-lock.js";
+
+/** Bytes of a two-member mirror that are read from one copy before the other takes over: both disks work, each in long runs. */
+const READ_TURN_BYTES = 1024 * 1024;
+
+/**
+ * RAID-1: two copies of every chunk (geometry.ts), written at once, read from either. Nothing is cached, nothing journalled: a crash
+ * leaves copies that differ only in blocks that were being written, and `resync` makes them the same before anybody reads.
+ */
+export class Raid1Array implements RaidArray {
+  readonly sizeBytes: number;
+  readonly stripeBytes: number;
+  readonly #core: GroupCore;
+  readonly #geometry: Raid1Geometry;
+  /** Of bytes: two writes of one block must reach both copies in the same order. */
+  readonly #lock = new RangeLock();
+
+  constructor(core: GroupCore, geometry: Raid1Geometry) {
+    this.#core = core;
+    this.#geometry = geometry;
+    this.sizeBytes = geometry.capacityBytes;
+    this.stripeBytes = geometry.chunkBytes;
+  }
+
+  /** Byte on the member. */
+  #memberByte(place: CopyPlace, inChunk: number): number {
+    return this.#geometry.rows.memberByte(place.inLu) + inChunk;
+  }
+
+  #preferredCopy(at: number): number {
+    return this.#geometry.members === 2 ? Math.floor(at / READ_TURN_BYTES) % 2 : 0;
+  }
+
+  /** The member to read a piece from: the preferred copy, or the other when that member is not online. */
+  #place(at: number, out: CopyPlace): Member {
+    const chunk = Math.floor(at / this.stripeBytes);
+    const preferred = this.#preferredCopy(at);
+    this.#geometry.locate(chunk, preferred, out);
+    const member = this.#core.members[out.member]!;
+    if (member.online) return member;
+    this.#core.counters.degradedReads++;
+    this.#geometry.locate(chunk, 1 - preferred, out);
+    return this.#core.members[out.member]!;
+  }
+
+  async readv(targets: readonly Buffer[], at: number): Promise<void> {
+    this.#core.assertAlive();
+    const batch = new IoBatch(this.#core.members);
+    const place = { member: 0, inLu: 0 } as CopyPlace;
+    cutPieces(targets, at, this.stripeBytes, (piece, pieceAt) => {
+      const member = this.#place(pieceAt, place);
+      batch.add(member.slot, this.#memberByte(place, pieceAt % this.stripeBytes), piece);
+    });
+    try {
+      await batch.read();
+    } catch (error) {
+      if (!isStorageError(error)) throw error;
+      this.#core.assertAlive();
+      await this.#readCarefully(targets, at);
+    }
+  }
+
+  /** Block for block from whichever copy can be read: what one bad sector costs is one block from the other disk. */
+  async #readCarefully(targets: readonly Buffer[], at: number): Promise<void> {
+    const pieces: Array<{ piece: Buffer; at: number }> = [];
+    cutPieces(targets, at, BLOCK_BYTES, (piece, pieceAt) => void pieces.push({ piece, at: pieceAt }));
+    for (const { piece, at: pieceAt } of pieces) {
+      const preferred = this.#preferredCopy(pieceAt);
+      if (await this.#readCopy(piece, pieceAt, preferred)) continue;
+      this.#core.counters.degradedReads++;
+      if (!(await this.#readCopy(piece, pieceAt, 1 - preferred))) {
+        throw new StorageError("EIO", "no copy can be read", { group: this.#core.name, at: pieceAt });
+      }
+    }
+  }
+
+  /** @returns false when this copy cannot be had */
+  async #readCopy(target: Buffer, at: number, copy: number): Promise<boolean> {
+    const place = { member: 0, inLu: 0 } as CopyPlace;
+    this.#geometry.locate(Math.floor(at / this.stripeBytes), copy, place);
+    const member = this.#core.members[place.member]!;
+    try {
+      await member.readv([target], this.#memberByte(place, at % this.stripeBytes));
+      return true;
+    } catch (error) {
+      if (isStorageError(error)) return false;
+      throw error;
+    }
+  }
+
+  async writev(sources: readonly Buffer[], at: number): Promise<void> {
+    await this.#write(sources, at, (batch) => batch.write(true));
+  }
+
+  async writeThrough(sources: readonly Buffer[], at: number): Promise<void> {
+    this.#core.guard();
+    await this.#write(sources, at, (batch) => batch.writeThrough());
+    await this.#core.labelsSettled();
+    this.#core.assertAlive();
+  }
+
+  async #write(sources: readonly Buffer[], at: number, write: (batch: IoBatch) => Promise<void>): Promise<void> {
+    const core = this.#core;
+    core.assertAlive();
+    const writable = core.writable();
+    if (writable !== null) await writable;
+    let byteCount = 0;
+    for (const source of sources) byteCount += source.length;
+    if (byteCount === 0) return;
+    const hold = this.#lock.tryAcquire(at, at + byteCount - 1) ?? (await this.#lock.acquire(at, at + byteCount - 1));
+    try {
+      await this.#writeMarked(this.#plan(sources, at), write);
+    } finally {
+      this.#lock.release(hold);
+    }
+    core.assertAlive();
+  }
+
+  #plan(sources: readonly Buffer[], at: number): IoBatch {
+    const batch = new IoBatch(this.#core.members);
+    const place = { member: 0, inLu: 0 } as CopyPlace;
+    cutPieces(sources, at, this.stripeBytes, (piece, pieceAt) => {
+      for (let copy = 0; copy < 2; copy++) {
+        this.#geometry.locate(Math.floor(pieceAt / this.stripeBytes), copy, place);
+        batch.add(place.member, this.#memberByte(place, pieceAt % this.stripeBytes), piece);
+      }
+    });
+    return batch;
+  }
+
+  /** The write-intent bits of everything that is touched are durable before the first byte is written. */
+  async #writeMarked(batch: IoBatch, write: (batch: IoBatch) => Promise<void>): Promise<void> {
+    const { bitmap } = this.#core;
+    const runs = batch.runs();
+    const marks = runs.map((run) => bitmap.enter(run.position, run.end)).filter((mark) => mark !== null);
+    try {
+      if (marks.length > 0) await Promise.all(marks);
+      await write(batch);
+    } finally {
+      for (const run of runs) bitmap.leave(run.position, run.end);
+    }
+  }
+
+  async flush(): Promise<void> {
+    const core = this.#core;
+    core.guard();
+    core.counters.flushes++;
+    await Promise.all(core.members.map((member) => member.flush(true)));
+    await core.labelsSettled();
+    core.assertAlive();
+  }
+
+  async *readAlternatives(target: Buffer, at: number): AsyncIterable<void> {
+    const preferred = this.#preferredCopy(at);
+    for (const copy of [1 - preferred, preferred]) {
+      if (await this.#readCopy(target, at, copy)) yield;
+    }
+  }
+
+  async heal(good: Buffer, at: number): Promise<void> {
+    await this.writev([good], at);
+    this.#core.counters.healedBlocks++;
+    this.#core.emit("healed", { at });
+  }
+
+  async drain(): Promise<void> {
+    await this.#lock.run(0, this.sizeBytes, async () => {});
+  }
+
+  async resync(from: number, to: number): Promise<number> {
+    const { bands } = this.#core;
+    const buffers = await bands.acquireMany(2);
+    try {
+      const { first, end } = this.#geometry.chunksIn(from, to);
+      let differing = 0;
+      for (let at = first * this.stripeBytes; at < end * this.stripeBytes; at += bands.bandBytes) {
+        differing += await this.#resyncBand(at, buffers[0]!, buffers[1]!);
+      }
+      return differing;
+    } finally {
+      bands.releaseMany(buffers);
+    }
+  }
+
+  /** The first copy wins: neither is more right than the other, they only have to be the same. */
+  async #resyncBand(at: number, first: Buffer, second: Buffer): Promise<number> {
+    const copies = [this.#copyAt(at, 0), this.#copyAt(at, 1)] as const;
+    if (!copies[0].member.online || !copies[1].member.online) return 0;
+    try {
+      await allSettledOrThrow([
+        copies[0].member.readv([first], copies[0].position),
+        copies[1].member.readv([second], copies[1].position),
+      ]);
+    } catch (error) {
+      if (!isStorageError(error)) throw error;
+      return this.#resyncBlocks(at, first);
+    }
+    let differing = 0;
+    for (let from = 0; from < first.length; from += BLOCK_BYTES) {
+      const source = first.subarray(from, from + BLOCK_BYTES);
+      if (source.equals(second.subarray(from, from + BLOCK_BYTES))) continue;
+      await copies[1].member.writev([source], copies[1].position + from, true);
+      differing++;
+    }
+    return differing;
+  }
+
+  #copyAt(at: number, copy: number): { member: Member; position: number } {
+    const place = { member: 0, inLu: 0 } as CopyPlace;
+    this.#geometry.locate(Math.floor(at / this.stripeBytes), copy, place);
+    return { member: this.#core.members[place.member]!, position: this.#memberByte(place, at % this.stripeBytes) };
+  }
+
+  /** Something cannot be read: every block that can is copied over the one that cannot; where both cannot, a read will say so. */
+  async #resyncBlocks(at: number, band: Buffer): Promise<number> {
+    const block = band.subarray(0, BLOCK_BYTES);
+    let copied = 0;
+    for (let from = at; from < at + band.length; from += BLOCK_BYTES) {
+      const copy = (await this.#readCopy(block, from, 0)) ? 0 : (await this.#readCopy(block, from, 1)) ? 1 : -1;
+      if (copy < 0) continue;
+      const other = this.#copyAt(from, 1 - copy);
+      await other.member.writev([block], other.position, true);
+      copied++;
+    }
+    return copied;
+  }
+}

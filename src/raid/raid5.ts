@@ -1,0 +1,410 @@
+import { isStorageError } from "../lib/errors.js";
+import { allSettledOrThrow } from "../lib/mutex.js";
+import { BLOCK_BYTES } from "../lib/units.js";
+import { forEachRun, maskOf } from "./block-mask.js";
+import type { GroupCore, RaidArray } from "./core.js";
+import { FullStripes } from "./full-stripes.js";
+import type { Raid5Geometry } from "./geometry.js";
+import { IoBatch } from "./io-batch.js";
+import type { Member } from "./member.js";
+import { PartialStripes } from "./partial-stripes.js";
+import { cutPieces, slicePieces, totalBytes } from "./pieces.js";
+import { RangeLock } from "./range-lock.js";
+import { reconstruct } from "./reconstruct.js";
+import type { SlotOwner, StripeSlot } from "./stripe-slot.js";
+
+/** Stripes that one full write locks and writes at a time; a longer write is cut. */
+const STRIPES_AT_ONCE = 64;
+
+/** A piece of a read that could not simply come from its member. */
+interface HardPiece {
+  readonly piece: Buffer;
+  readonly at: number;
+}
+
+/**
+ * RAID-5. Whole stripes go straight to the members (full-stripes.ts). Parts of stripes are gathered in slots (stripe-cache.ts), and go to
+ * the journal at `flush` and to their place later (partial-stripes.ts).
+ *
+ * Per stripe there is one lock. It is held while anybody writes the stripe on the disks or reads several members of it for parity.
+ * Plain reads and writes into a slot take none: they do their work between two awaits, a slot write only while nobody holds the lock.
+ */
+export class Raid5Array implements RaidArray, SlotOwner {
+  readonly sizeBytes: number;
+  readonly stripeBytes: number;
+  readonly #core: GroupCore;
+  readonly #geometry: Raid5Geometry;
+  readonly #bandBytes: number;
+  readonly #bandsPerChunk: number;
+  readonly #lock = new RangeLock();
+  /** Slots of this array by band. */
+  readonly #slots = new Map<number, StripeSlot>();
+  /** The newest journal record of a band, while it may still be replayed. */
+  readonly #lastSeq = new Map<number, number>();
+  readonly #partial: PartialStripes;
+  readonly #full: FullStripes;
+  /** Whole slots on their way to the members without anybody waiting; a flush does. */
+  readonly #background = new Set<Promise<void>>();
+  #backgroundError: unknown = null;
+
+  constructor(core: GroupCore, geometry: Raid5Geometry) {
+    this.#core = core;
+    this.#geometry = geometry;
+    this.sizeBytes = geometry.capacityBytes;
+    this.stripeBytes = geometry.stripeBytes;
+    this.#bandBytes = core.bands.bandBytes;
+    this.#bandsPerChunk = geometry.chunkBytes / this.#bandBytes;
+    this.#partial = new PartialStripes(core, geometry, this.#lastSeq);
+    this.#full = new FullStripes(core, geometry);
+    core.cache.join(this);
+  }
+
+  // Reading
+
+  #memberAt(at: number): Member {
+    const { chunkBytes } = this.#geometry;
+    const stripe = Math.floor(at / this.stripeBytes);
+    const chunk = Math.floor((at % this.stripeBytes) / chunkBytes);
+    return this.#core.members[this.#geometry.dataMember(stripe, chunk)]!;
+  }
+
+  #memberByte(at: number): number {
+    return this.#geometry.memberByte(Math.floor(at / this.stripeBytes)) + (at % this.#geometry.chunkBytes);
+  }
+
+  #bandAt(at: number): number {
+    const inChunk = at % this.#geometry.chunkBytes;
+    return Math.floor(at / this.stripeBytes) * this.#bandsPerChunk + Math.floor(inChunk / this.#bandBytes);
+  }
+
+  async readv(targets: readonly Buffer[], at: number): Promise<void> {
+    this.#core.assertAlive();
+    const batch = new IoBatch(this.#core.members);
+    const hard: HardPiece[] = [];
+    cutPieces(targets, at, this.#bandBytes, (piece, pieceAt) => this.#planRead(batch, hard, piece, pieceAt));
+    try {
+      await batch.read();
+    } catch (error) {
+      if (!isStorageError(error)) throw error;
+      this.#core.assertAlive();
+      await this.#readCarefully(targets, at);
+      return;
+    }
+    for (const { piece, at: pieceAt } of hard) await this.#readHard(piece, pieceAt);
+  }
+
+  /** What is newer in memory is copied now; what was on its member at this moment is read from there. */
+  #planRead(batch: IoBatch, hard: HardPiece[], piece: Buffer, at: number): void {
+    const member = this.#memberAt(at);
+    const slot = this.#slots.size === 0 ? undefined : this.#slots.get(this.#bandAt(at));
+    if (slot === undefined) {
+      if (member.online) batch.add(member.slot, this.#memberByte(at), piece);
+      else hard.push({ piece, at });
+      return;
+    }
+    const rest = this.#copyNewer(slot, piece, at);
+    if (!member.online && rest !== 0) {
+      hard.push({ piece, at });
+      return;
+    }
+    const first = (at % this.#bandBytes) / BLOCK_BYTES;
+    forEachRun(rest, (from, to) => {
+      const skip = (from - first) * BLOCK_BYTES;
+      batch.add(member.slot, this.#memberByte(at) + skip, piece.subarray(skip, (to - first) * BLOCK_BYTES));
+    });
+  }
+
+  /** @returns the blocks of the band that the piece covers and the slot did not have newer */
+  #copyNewer(slot: StripeSlot, piece: Buffer, at: number): number {
+    const chunk = Math.floor((at % this.stripeBytes) / this.#geometry.chunkBytes);
+    const first = (at % this.#bandBytes) / BLOCK_BYTES;
+    const covered = maskOf(first, first + piece.length / BLOCK_BYTES);
+    const newer = slot.newer(chunk) & covered;
+    forEachRun(newer, (from, to) => slot.view(chunk, from, to).copy(piece, (from - first) * BLOCK_BYTES));
+    return covered & ~newer;
+  }
+
+  /** A piece whose member is lost: from the slot, or from all the other members, while nobody writes the stripe. */
+  async #readHard(piece: Buffer, at: number): Promise<void> {
+    const stripe = Math.floor(at / this.stripeBytes);
+    await this.#lock.run(stripe, stripe, async () => {
+      const slot = this.#slots.get(this.#bandAt(at));
+      const first = (at % this.#bandBytes) / BLOCK_BYTES;
+      const rest =
+        slot === undefined ? maskOf(first, first + piece.length / BLOCK_BYTES) : this.#copyNewer(slot, piece, at);
+      const parts: Promise<void>[] = [];
+      forEachRun(rest, (from, to) => {
+        const skip = (from - first) * BLOCK_BYTES;
+        const part = piece.subarray(skip, (to - first) * BLOCK_BYTES);
+        parts.push(this.#readOrReconstruct(part, at + skip));
+      });
+      await allSettledOrThrow(parts);
+    });
+  }
+
+  async #readOrReconstruct(target: Buffer, at: number): Promise<void> {
+    const member = this.#memberAt(at);
+    try {
+      if (member.online) {
+        await member.readv([target], this.#memberByte(at));
+        return;
+      }
+    } catch (error) {
+      if (!isStorageError(error)) throw error;
+    }
+    this.#core.counters.degradedReads++;
+    await reconstruct(this.#core, target, member.slot, this.#memberByte(at));
+  }
+
+  /** After a read error: block for block, so that one bad sector costs one reconstruction. */
+  async #readCarefully(targets: readonly Buffer[], at: number): Promise<void> {
+    const pieces: HardPiece[] = [];
+    cutPieces(targets, at, BLOCK_BYTES, (piece, pieceAt) => void pieces.push({ piece, at: pieceAt }));
+    for (const { piece, at: pieceAt } of pieces) await this.#readHard(piece, pieceAt);
+  }
+
+  // Writing
+
+  async writev(sources: readonly Buffer[], at: number): Promise<void> {
+    const byteCount = totalBytes(sources);
+    const end = at + byteCount;
+    const fullFrom = Math.ceil(at / this.stripeBytes) * this.stripeBytes;
+    const fullTo = Math.floor(end / this.stripeBytes) * this.stripeBytes;
+    if (fullFrom >= fullTo) {
+      await this.#writePartial(sources, at);
+      return;
+    }
+    if (fullFrom > at) await this.#writePartial(slicePieces(sources, 0, fullFrom - at), at);
+    for (let from = fullFrom; from < fullTo; from += STRIPES_AT_ONCE * this.stripeBytes) {
+      const part = Math.min(fullTo - from, STRIPES_AT_ONCE * this.stripeBytes);
+      await this.#writeFull(part === byteCount ? sources : slicePieces(sources, from - at, part), from, part);
+    }
+    if (end > fullTo) await this.#writePartial(slicePieces(sources, fullTo - at, end - fullTo), fullTo);
+  }
+
+  async #writeFull(sources: readonly Buffer[], at: number, byteCount: number): Promise<void> {
+    this.#core.assertAlive();
+    const first = at / this.stripeBytes;
+    const count = byteCount / this.stripeBytes;
+    const last = first + count - 1;
+    const hold = this.#lock.tryAcquire(first, last) ?? (await this.#lock.acquire(first, last));
+    try {
+      this.#supersede(first, last);
+      await this.#full.write(sources, first, count);
+    } finally {
+      this.#lock.release(hold);
+    }
+  }
+
+  /** Whole stripes are about to be written: slots and journal records of them are of no more use. */
+  #supersede(first: number, last: number): void {
+    if (this.#slots.size === 0 && this.#lastSeq.size === 0) return;
+    for (let band = first * this.#bandsPerChunk; band < (last + 1) * this.#bandsPerChunk; band++) {
+      const slot = this.#slots.get(band);
+      if (slot !== undefined) this.#release(slot);
+      const stripe = Math.floor(band / this.#bandsPerChunk);
+      const base = this.#geometry.memberByte(stripe) + (band % this.#bandsPerChunk) * this.#bandBytes;
+      this.#partial.revokeBand(band, base, this.#bandBytes);
+    }
+  }
+
+  #release(slot: StripeSlot): void {
+    this.#slots.delete(slot.band);
+    this.#core.cache.release(slot);
+  }
+
+  async #writePartial(sources: readonly Buffer[], at: number): Promise<void> {
+    const pieces: HardPiece[] = [];
+    cutPieces(sources, at, this.#bandBytes, (piece, pieceAt) => void pieces.push({ piece, at: pieceAt }));
+    for (const { piece, at: pieceAt } of pieces) {
+      while (!this.#tryWriteSlot(piece, pieceAt)) await this.#waitToWrite(pieceAt);
+    }
+  }
+
+  /** Copy a piece into its slot, unless the stripe is being written or there is no slot: then nothing is done. */
+  #tryWriteSlot(piece: Buffer, at: number): boolean {
+    this.#core.assertAlive();
+    const stripe = Math.floor(at / this.stripeBytes);
+    if (!this.#lock.isFree(stripe, stripe)) return false;
+    const band = this.#bandAt(at);
+    let slot = this.#slots.get(band) ?? null;
+    if (slot === null) {
+      slot = this.#core.cache.tryTake(this, stripe, band);
+      if (slot === null) return false;
+      this.#slots.set(band, slot);
+    }
+    this.#fill(slot, piece, at);
+    this.#core.cache.touch(slot);
+    if (slot.whollyDirty) this.#startWhole(slot);
+    return true;
+  }
+
+  #fill(slot: StripeSlot, piece: Buffer, at: number): void {
+    const chunk = Math.floor((at % this.stripeBytes) / this.#geometry.chunkBytes);
+    const inBand = at % this.#bandBytes;
+    const mask = maskOf(inBand / BLOCK_BYTES, (inBand + piece.length) / BLOCK_BYTES);
+    piece.copy(slot.chunks[chunk]!, inBand);
+    slot.dirty[chunk]! |= mask;
+    slot.present[chunk]! |= mask;
+  }
+
+  async #waitToWrite(at: number): Promise<void> {
+    const stripe = Math.floor(at / this.stripeBytes);
+    if (!this.#lock.isFree(stripe, stripe)) await this.#lock.run(stripe, stripe, async () => {});
+    else await this.#core.cache.waitForSlot();
+  }
+
+  /** A slot has become a whole band of new data: write it now, in the background. */
+  #startWhole(slot: StripeSlot): void {
+    const writing = this.destage(slot)
+      .catch((error: unknown) => {
+        this.#backgroundError = error;
+      })
+      .finally(() => this.#background.delete(writing));
+    this.#background.add(writing);
+  }
+
+  async writeThrough(sources: readonly Buffer[], at: number): Promise<void> {
+    await this.writev(sources, at);
+    await this.flush();
+  }
+
+  // Making durable, putting in place
+
+  async flush(): Promise<void> {
+    const core = this.#core;
+    core.guard();
+    core.counters.flushes++;
+    await allSettledOrThrow([this.#journalDirty(), this.#flushDirect()]);
+    await core.labelsSettled();
+    core.assertAlive();
+  }
+
+  async #journalDirty(): Promise<void> {
+    const dirty: StripeSlot[] = [];
+    for (const slot of this.#slots.values()) if (slot.dirtyColumns !== 0) dirty.push(slot);
+    for (const slots of this.#core.cache.portions(dirty)) {
+      await this.#core.cache.admit();
+      await allSettledOrThrow(slots.map((slot) => this.#locked(slot, (held) => this.#partial.journal(held))));
+    }
+    await this.#core.journal.commit();
+  }
+
+  async #flushDirect(): Promise<void> {
+    await Promise.all(this.#background);
+    await Promise.all(this.#core.members.map((member) => member.flush(true)));
+    // A slot that could not be written is dirty still; the error belongs to everybody whose data it holds.
+    const error = this.#backgroundError;
+    this.#backgroundError = null;
+    if (error !== null) throw error;
+  }
+
+  /** Run with the lock of the slot's stripe, if the slot is still what it was when that is granted. */
+  async #locked(slot: StripeSlot, action: (slot: StripeSlot) => Promise<void>): Promise<void> {
+    const { band, stripe } = slot;
+    if (band < 0) return;
+    await this.#lock.run(stripe, stripe, async () => {
+      if (slot.owner === this && slot.band === band) await action(slot);
+    });
+  }
+
+  async destage(slot: StripeSlot): Promise<void> {
+    await this.#locked(slot, async () => {
+      this.#core.assertAlive();
+      if (slot.whollyDirty) {
+        await this.#partial.writeWhole(slot);
+      } else {
+        await this.#partial.journal(slot);
+        await this.#core.journal.durable(slot.lastSeq);
+        await this.#partial.writeInPlace(slot);
+      }
+      this.#release(slot);
+    });
+  }
+
+  forgetJournaled(tailSeq: number): void {
+    for (const [band, seq] of this.#lastSeq) if (seq < tailSeq) this.#lastSeq.delete(band);
+  }
+
+  async drain(): Promise<void> {
+    await this.#core.cache.drain(this);
+    await this.#lock.run(0, this.#geometry.stripeCount - 1, async () => {});
+  }
+
+  // Other ways to a block
+
+  async *readAlternatives(target: Buffer, at: number): AsyncIterable<void> {
+    await this.#settleStripe(at);
+    const stripe = Math.floor(at / this.stripeBytes);
+    const member = this.#memberAt(at);
+    const ways = [
+      () => reconstruct(this.#core, target, member.slot, this.#memberByte(at)),
+      () => member.readv([target], this.#memberByte(at)),
+    ];
+    for (const way of ways) {
+      const there = await this.#lock.run(stripe, stripe, () => succeeds(way()));
+      if (there) yield;
+    }
+  }
+
+  /** An ordinary write of one block, put in place at once: parity comes from the data that all members hold. */
+  async heal(good: Buffer, at: number): Promise<void> {
+    await this.#settleStripe(at);
+    const first = (at % this.#bandBytes) / BLOCK_BYTES;
+    const chunk = Math.floor((at % this.stripeBytes) / this.#geometry.chunkBytes);
+    for (;;) {
+      // Newer content has come meanwhile: what was found bad will be overwritten.
+      const slot = this.#slots.get(this.#bandAt(at));
+      if (slot !== undefined && (slot.newer(chunk) & maskOf(first, first + 1)) !== 0) return;
+      if (this.#tryWriteSlot(good, at)) break;
+      await this.#waitToWrite(at);
+    }
+    await this.#settleStripe(at);
+    this.#core.counters.healedBlocks++;
+    this.#core.emit("healed", { at }, this.#memberAt(at).label.number);
+  }
+
+  /** Nothing of this block's stripe is only in memory or in the journal. */
+  async #settleStripe(at: number): Promise<void> {
+    const slot = this.#slots.get(this.#bandAt(at));
+    if (slot !== undefined) await this.destage(slot);
+  }
+
+  // After an unclean stop
+
+  async resync(from: number, to: number): Promise<number> {
+    if (!this.#core.members.every((member) => member.online)) return 0;
+    const bands = await this.#core.bands.acquireMany(this.#geometry.members + 1);
+    try {
+      let differing = 0;
+      for (let inLu = from; inLu < to; inLu += this.#bandBytes) differing += await this.#resyncBand(inLu, bands);
+      return differing;
+    } finally {
+      this.#core.bands.releaseMany(bands);
+    }
+  }
+
+  /** Parity is made to agree with data: where they differ, some of the data was being written and may be anything. */
+  async #resyncBand(inLu: number, bands: readonly Buffer[]): Promise<number> {
+    const { members, arena } = this.#core;
+    const parity = members[this.#geometry.parityMember(Math.floor(inLu / this.#geometry.chunkBytes))]!;
+    const position = this.#geometry.rows.memberByte(inLu);
+    await allSettledOrThrow(members.map((member) => member.readv([bands[member.slot]!], position)));
+    const right = bands[members.length]!;
+    const data = members.filter((member) => member !== parity).map((member) => bands[member.slot]!);
+    arena.xorBuffers(right, data);
+    if (right.equals(bands[parity.slot]!)) return 0;
+    await parity.writev([right], position, true);
+    return this.#bandBytes / BLOCK_BYTES;
+  }
+}
+
+async function succeeds(way: Promise<void>): Promise<boolean> {
+  try {
+    await way;
+    return true;
+  } catch (error) {
+    if (isStorageError(error)) return false;
+    throw error;
+  }
+}

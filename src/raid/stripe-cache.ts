@@ -1,0 +1,240 @@
+import { assert } from "../lib/assert.js";
+import type { CancelTimer, Clock } from "../lib/clock.js";
+import { messageOf } from "../lib/errors.js";
+import type { Logger } from "../lib/log.js";
+import { allSettledOrThrow, Mutex } from "../lib/mutex.js";
+import { BLOCK_BYTES } from "../lib/units.js";
+import type { Arena } from "../parity/arena.js";
+import type { Journal } from "./journal.js";
+import type { Member } from "./member.js";
+import { type SlotOwner, StripeSlot } from "./stripe-slot.js";
+
+/** Dirty stripes without a write for so long go to their place. */
+const IDLE_MS = 1000;
+/** Slots that are freed together when there is none left: a share of all. */
+const EVICT_SHARE = 8;
+/** Of the ring: above it the oldest slots go to their place in the background; above the second, flushes wait for that. */
+const RELIEF_AT = 0.3;
+const ADMIT_AT = 0.5;
+/** Of the ring: what one step may add to it, so that several steps at once stay below its end. */
+const PORTION = 1 / 8;
+
+export interface StripeCacheOptions {
+  readonly arena: Arena;
+  readonly members: readonly Member[];
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly bandBytes: number;
+  readonly slotCount: number;
+}
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Partial stripes of all RAID-5 LUs of a group: a fixed number of slots. Slots hold only what is not yet in place. When they run out,
+ * when the journal fills, when nothing was written for a while, and at close, they are put in place.
+ */
+export class StripeCache {
+  readonly #options: StripeCacheOptions;
+  readonly #slots: StripeSlot[] = [];
+  readonly #free: StripeSlot[] = [];
+  readonly #owners = new Set<SlotOwner>();
+  readonly #relief = new Mutex();
+  readonly #checkpoints = new Mutex();
+  readonly #waiting: Waiter[] = [];
+  #use = 0;
+  #evicting = false;
+  #idleTimer: CancelTimer | null = null;
+  #useAtTimer = 0;
+  #closed = false;
+
+  constructor(options: StripeCacheOptions) {
+    this.#options = options;
+    const { arena, members, bandBytes, slotCount } = options;
+    const slotBytes = bandBytes * members.length;
+    const memory = arena.take(slotBytes * slotCount, "raid: stripe cache");
+    const base = arena.offsetOf(memory);
+    for (let i = 0; i < slotCount; i++) {
+      const part = memory.subarray(i * slotBytes, (i + 1) * slotBytes);
+      this.#slots.push(new StripeSlot(part, base + i * slotBytes, members.length - 1, bandBytes));
+    }
+    this.#free.push(...this.#slots);
+    options.journal.onFull = () => this.#relieveFull();
+  }
+
+  join(owner: SlotOwner): void {
+    this.#owners.add(owner);
+  }
+
+  leave(owner: SlotOwner): void {
+    this.#owners.delete(owner);
+  }
+
+  /** A free slot, or null: await `waitForSlot` and look again. */
+  tryTake(owner: SlotOwner, stripe: number, band: number): StripeSlot | null {
+    const slot = this.#free.pop();
+    if (slot === undefined) return null;
+    slot.reset(owner, stripe, band);
+    this.touch(slot);
+    return slot;
+  }
+
+  touch(slot: StripeSlot): void {
+    slot.lastUse = ++this.#use;
+    if (this.#idleTimer === null && !this.#closed) this.#armIdleTimer();
+  }
+
+  release(slot: StripeSlot): void {
+    assert(slot.owner !== null, "a slot is released once");
+    slot.reset(null, 0, -1);
+    this.#free.push(slot);
+    for (const waiter of this.#waiting.splice(0)) waiter.resolve();
+  }
+
+  /** Until some slot was released; then look again. @throws why none can be, when that is so */
+  async waitForSlot(): Promise<void> {
+    if (this.#free.length > 0) return;
+    const released = new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    if (!this.#evicting) void this.#evict();
+    await released;
+  }
+
+  async #evict(): Promise<void> {
+    this.#evicting = true;
+    try {
+      const inUse = this.#inUse().sort((a, b) => a.lastUse - b.lastUse);
+      await this.#destage(inUse.slice(0, Math.max(1, Math.floor(this.#slots.length / EVICT_SHARE))));
+      for (const waiter of this.#waiting.splice(0)) waiter.resolve();
+    } catch (error) {
+      this.#options.log.warn({ error: messageOf(error) }, "stripes could not be put in place");
+      for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
+    } finally {
+      this.#evicting = false;
+    }
+  }
+
+  #inUse(): StripeSlot[] {
+    return this.#slots.filter((slot) => slot.owner !== null);
+  }
+
+  /** Cut a list of slots so that each part adds at most a portion of the ring to the journal (one slot at least). */
+  portions(slots: readonly StripeSlot[]): StripeSlot[][] {
+    const bytesMax = this.#options.journal.ringBytes * PORTION;
+    const portions: StripeSlot[][] = [];
+    let room = 0;
+    for (const slot of slots) {
+      // Data and as much parity, at most.
+      const bytes = 2 * slot.dirtyBlocks * BLOCK_BYTES;
+      if (portions.length === 0 || bytes > room) {
+        portions.push([]);
+        room = bytesMax;
+      }
+      portions[portions.length - 1]!.push(slot);
+      room -= bytes;
+    }
+    return portions;
+  }
+
+  async #destage(slots: readonly StripeSlot[]): Promise<void> {
+    for (const portion of this.portions(slots)) {
+      await this.admit();
+      await destageAll(portion);
+    }
+  }
+
+  /** Before a flush adds to the journal: waits while it is too full. What puts stripes in place does not ask. */
+  async admit(): Promise<void> {
+    const { journal } = this.#options;
+    if (journal.usedBytes > journal.ringBytes * RELIEF_AT) {
+      const relieved = this.#relieve();
+      if (journal.usedBytes > journal.ringBytes * ADMIT_AT) await relieved;
+      else
+        relieved.catch((error: unknown) =>
+          this.#options.log.warn({ error: messageOf(error) }, "journal relief failed"),
+        );
+    }
+  }
+
+  /** Oldest first, because the tail of the journal is where the oldest is. */
+  async #relieve(): Promise<void> {
+    if (this.#relief.held) {
+      await this.#relief.run(() => {});
+      return;
+    }
+    await this.#relief.run(async () => {
+      const { journal } = this.#options;
+      while (journal.usedBytes > (journal.ringBytes * RELIEF_AT) / 2) {
+        const oldest = this.#inUse().filter((slot) => slot.firstSeq > 0);
+        oldest.sort((a, b) => a.firstSeq - b.firstSeq);
+        await destageAll(this.portions(oldest)[0] ?? []);
+        await this.checkpoint();
+        if (oldest.length === 0) break;
+      }
+    });
+  }
+
+  /** The ring has no room for the record in hand: only slots that are wholly in the journal can make some. */
+  async #relieveFull(): Promise<void> {
+    const { journal } = this.#options;
+    const settled = this.#inUse().filter(
+      (slot) => slot.firstSeq > 0 && slot.lastSeq <= journal.durableSeq && slot.dirtyColumns === 0,
+    );
+    await destageAll(settled);
+    await this.checkpoint();
+  }
+
+  /** Move the journal's tail to the oldest record that is still needed. Everything in place is flushed first. */
+  async checkpoint(): Promise<void> {
+    await this.#checkpoints.run(async () => {
+      const { journal, members } = this.#options;
+      let needed = journal.openSeq;
+      if (journal.durableSeq + 1 < needed) needed = journal.durableSeq + 1;
+      for (const slot of this.#slots) if (slot.firstSeq > 0 && slot.firstSeq < needed) needed = slot.firstSeq;
+      await Promise.all(members.map((member) => member.flush(false)));
+      await journal.advance(needed);
+      for (const owner of this.#owners) owner.forgetJournaled(journal.tailSeq);
+    });
+  }
+
+  /** Put everything in place, of one LU or of all. */
+  async drain(owner?: SlotOwner): Promise<void> {
+    for (;;) {
+      const slots = this.#inUse().filter((slot) => owner === undefined || slot.owner === owner);
+      if (slots.length === 0) return;
+      await this.#destage(slots.sort((a, b) => a.firstSeq - b.firstSeq));
+    }
+  }
+
+  #armIdleTimer(): void {
+    this.#useAtTimer = this.#use;
+    this.#idleTimer = this.#options.clock.after(IDLE_MS, () => {
+      this.#idleTimer = null;
+      if (this.#closed) return;
+      if (this.#use !== this.#useAtTimer) this.#armIdleTimer();
+      else void this.#settleIdle();
+    });
+  }
+
+  async #settleIdle(): Promise<void> {
+    try {
+      await this.#destage(this.#inUse());
+      await this.checkpoint();
+    } catch (error) {
+      this.#options.log.warn({ error: messageOf(error) }, "idle stripes could not be put in place");
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#idleTimer?.();
+    this.#idleTimer = null;
+  }
+}
+
+async function destageAll(slots: readonly StripeSlot[]): Promise<void> {
+  await allSettledOrThrow(slots.map((slot) => slot.owner?.destage(slot) ?? Promise.resolve()));
+}

@@ -1,0 +1,115 @@
+import { MemoryDevice } from "../../src/device/memory-device.js";
+import { SystemClock } from "../../src/lib/clock.js";
+import { SILENT } from "../../src/lib/log.js";
+import { type Random, SeededRandom } from "../../src/lib/prng.js";
+import { MIB } from "../../src/lib/units.js";
+import {
+  type AssembleGroupOptions,
+  assembleGroup,
+  createGroup,
+  initDisk,
+  labelledDisk,
+  readLabel,
+} from "../../src/lu/group.js";
+import { Arena } from "../../src/parity/arena.js";
+import type { Group, GroupEvent, LabelledDisk } from "../../src/raid/contract.js";
+
+/** An arena whose reservations are handed out again in the next life, so that a test may assemble hundreds of groups. */
+export class RecyclingArena extends Arena {
+  readonly #taken: Buffer[] = [];
+  #next = 0;
+
+  recycle(): void {
+    this.#next = 0;
+  }
+
+  override take(byteCount: number, owner: string): Buffer {
+    const old = this.#taken[this.#next++];
+    if (old !== undefined && old.length === byteCount) return old.fill(0);
+    const fresh = super.take(byteCount, owner);
+    this.#taken.splice(this.#next - 1, this.#taken.length, fresh);
+    return fresh;
+  }
+}
+
+export const SMALL_BUFFERS = { stripeCacheBytes: 2 * MIB, bandPoolBytes: MIB, journalRecordBytes: 256 * 1024 };
+
+export interface RigOptions {
+  readonly members: number;
+  readonly seed: number;
+  readonly diskBytes?: number;
+  readonly chunkBytes?: number;
+  readonly before?: (disk: number) => void | Promise<void>;
+}
+
+/** Disks in memory that live through several lives of a group. */
+export class RaidRig {
+  readonly random: Random;
+  readonly arena = new RecyclingArena({ byteCount: 12 * MIB });
+  readonly events: GroupEvent[] = [];
+  readonly options: RigOptions;
+  /** null: pulled out. */
+  devices: Array<MemoryDevice | null> = [];
+  /** Counts every operation of every device; called before it takes effect. */
+  before: (operation: string, disk: number) => void | Promise<void> = () => {};
+
+  constructor(options: RigOptions) {
+    this.options = options;
+    this.random = new SeededRandom(options.seed);
+  }
+
+  #device(i: number): MemoryDevice {
+    return new MemoryDevice({
+      name: `disk${i}`,
+      sizeBytes: this.options.diskBytes ?? 40 * MIB,
+      random: new SeededRandom(this.options.seed * 100 + i),
+      before: (operation) => this.before(operation, i),
+    });
+  }
+
+  async create(): Promise<Group> {
+    const disks: LabelledDisk[] = [];
+    for (let i = 0; i < this.options.members; i++) {
+      const device = this.#device(i);
+      this.devices.push(device);
+      disks.push(await initDisk(device, { number: i + 1, random: this.random }));
+    }
+    return createGroup(disks, { ...this.#environment(), name: "g", chunkBytes: this.options.chunkBytes ?? 64 * 1024 });
+  }
+
+  #environment(): AssembleGroupOptions {
+    this.arena.recycle();
+    return {
+      arena: this.arena,
+      clock: new SystemClock(),
+      random: this.random,
+      log: SILENT,
+      buffers: SMALL_BUFFERS,
+      onEvent: (event) => void this.events.push(event),
+    };
+  }
+
+  /** Fresh handles on the same media: what was running before can write no more. */
+  reopen(): void {
+    this.devices = this.devices.map((device) => device?.reopen() ?? null);
+  }
+
+  crash(keep: "none" | "all" | "random"): void {
+    this.reopen();
+    for (const device of this.devices) device?.crash({ keep } as Parameters<MemoryDevice["crash"]>[0]);
+  }
+
+  async found(): Promise<LabelledDisk[]> {
+    const disks: LabelledDisk[] = [];
+    for (const device of this.devices) {
+      const label = device === null ? null : await readLabel(device);
+      if (device !== null && label !== null) disks.push(labelledDisk(device, label));
+    }
+    // Any order will do.
+    return disks.sort(() => this.random.below(3) - 1);
+  }
+
+  async assemble(options: Partial<AssembleGroupOptions> = {}): Promise<Group> {
+    return assembleGroup(await this.found(), { ...this.#environment(), ...options });
+  }
+}
