@@ -118,6 +118,26 @@ test("truncate while the tail is being written back: nothing of it comes back", 
   await after.close();
 });
 
+test("truncate while the tail is being written back: what is published is cut, even when nothing newer survives", async () => {
+  const clock = new ManualClock();
+  const rig = await Rig.create({ clock });
+  const inode = rig.inodes.create(2);
+  await rig.write(inode, 0, bytes(10 * BLOCK_BYTES, 19));
+  rig.data.latencyMs = 30;
+  clock.advance(2500);
+  clock.advance(2500);
+  await rig.truncate(inode, 5 * BLOCK_BYTES + 10);
+  await rig.truncate(inode, 8 * BLOCK_BYTES);
+  await settled(80);
+  await rig.store.durable();
+  const after = await rig.crash("none");
+  const wanted = Buffer.alloc(8 * BLOCK_BYTES);
+  bytes(10 * BLOCK_BYTES, 19).copy(wanted, 0, 0, 5 * BLOCK_BYTES + 10);
+  assert.deepEqual(await after.content(after.inodes.load(2)!), wanted);
+  assert.deepEqual(await after.faults(), []);
+  await after.close();
+});
+
 test("overwrite during write-back: the newer version wins, and both are published in order", async () => {
   const rig = await Rig.create();
   const inode = rig.inodes.create(2);
@@ -262,6 +282,45 @@ test("age: what is dirty for five seconds is written back by itself", async () =
   assert.equal(rig.contents.statistics().dirtyBlocks, 0);
   assert.equal(rig.data.counters.bytesWritten, 10 * BLOCK_BYTES);
   await rig.close();
+});
+
+test("a block that is logged again during its write-back: the record outlives the publication", async () => {
+  const clock = new ManualClock();
+  const rig = await Rig.create({ clock });
+  const inode = rig.inodes.create(2);
+  await rig.stableWrite(inode, 0, bytes(10 * BLOCK_BYTES, 17));
+  rig.data.latencyMs = 40;
+  clock.advance(2500);
+  clock.advance(2500);
+  await rig.stableWrite(inode, 0, bytes(BLOCK_BYTES, 18));
+  assert.equal(rig.data.counters.writes, 0);
+  await settled(80);
+  assert.equal(rig.data.counters.writes, 1);
+  await rig.store.durable();
+  const after = await rig.crash("none");
+  const wanted = bytes(10 * BLOCK_BYTES, 17);
+  bytes(BLOCK_BYTES, 18).copy(wanted);
+  assert.deepEqual(await after.content(after.inodes.load(2)!), wanted);
+  assert.equal(after.replayedBlocks, 1);
+  assert.deepEqual(await after.faults(), []);
+  await after.close();
+});
+
+test("quarantine: a block that no durable commit has freed is not written again", async () => {
+  const rig = await Rig.create({ dataBytes: 16 * MIB });
+  const inode = rig.inodes.create(2);
+  for (let i = 0; i < 6; i++) await rig.write(inode, i * MIB, bytes(MIB, i));
+  await rig.contents.stabilize(inode);
+  rig.metadata.beforeOperation = () => "halt";
+  const overwritten = async () => {
+    for (let i = 0; i < 24; i++) await rig.write(inode, (i % 6) * MIB, bytes(MIB, 100 + i));
+  };
+  await assert.rejects(overwritten, (error) => isStorageError(error, "EIO"));
+  const after = await rig.crash("all", "none");
+  const found = after.inodes.load(2)!;
+  for (let i = 0; i < 6; i++) assert.ok((await after.read(found, i * MIB, MIB)).equals(bytes(MIB, i)));
+  assert.deepEqual(await after.faults(), []);
+  await after.close();
 });
 
 test("releaseSidecars: a checkpoint writes logged blocks home and the log's tail moves", async () => {

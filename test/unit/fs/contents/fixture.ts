@@ -149,9 +149,9 @@ export class Rig {
   }
 
   /** Pull the plug and mount what is left. */
-  async crash(keep: "none" | "all" | "random" = "random"): Promise<Rig> {
+  async crash(keep: "none" | "all" | "random" = "random", keepMetadata = keep): Promise<Rig> {
     const data = this.data.crash({ keep });
-    const metadata = this.metadata.crash({ keep });
+    const metadata = this.metadata.crash({ keep: keepMetadata });
     await this.contents.close().catch(() => {});
     await this.store.close().catch(() => {});
     return await Rig.mount(this.options, data, metadata);
