@@ -1,6 +1,7 @@
-// Builds everything into dist/: the parity kernel (AssemblyScript to WebAssembly), then TypeScript.
+// Builds everything into dist/: the parity kernel (AssemblyScript to WebAssembly), then TypeScript. With --if-stale only when a source
+// is newer than the last build: npm runs `prepare` again whenever `npx stripeward` puts the checkout into its cache.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -13,6 +14,23 @@ function run(name, args) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
+const SOURCES = ["src", "test", "bench", "scripts/build.mjs", "package.json", "tsconfig.json"];
+
+/** Milliseconds since 1970 of the newest file below the sources. */
+function newestSource() {
+  const times = SOURCES.map((name) => path.join(root, name)).flatMap((place) =>
+    statSync(place).isDirectory()
+      ? readdirSync(place, { recursive: true }).map((name) => statSync(path.join(place, name)).mtimeMs)
+      : [statSync(place).mtimeMs],
+  );
+  return Math.max(...times);
+}
+
+const stamp = path.join(root, "dist/.built");
+if (process.argv.includes("--if-stale") && existsSync(stamp) && statSync(stamp).mtimeMs > newestSource())
+  process.exit(0);
+const startedAt = new Date();
+
 const kernelSource = "src/parity/kernel/assembly/index.ts";
 const kernelTarget = process.env.STRIPEWARD_OUT ?? "dist";
 mkdirSync(path.join(root, kernelTarget, "src/parity/kernel"), { recursive: true });
@@ -24,3 +42,13 @@ if (existsSync(path.join(root, kernelSource))) {
   ]);
 }
 run("tsc", ["-p", ".", ...(kernelTarget === "dist" ? [] : ["--outDir", kernelTarget])]);
+
+if (kernelTarget === "dist") {
+  // npm links the commands of dependencies only: with this link `npx stripeward` in the checkout runs this build at once.
+  const command = path.join(root, "dist/src/cli/main.js");
+  const link = path.join(root, "node_modules/.bin/stripeward");
+  chmodSync(command, 0o755);
+  rmSync(link, { force: true });
+  symlinkSync(path.relative(path.dirname(link), command), link);
+  writeFileSync(stamp, `${startedAt.toISOString()}\n`);
+}
