@@ -1,7 +1,7 @@
 // Builds everything into dist/: the parity kernel (AssemblyScript to WebAssembly), then TypeScript. With --if-stale only when a source
 // is newer than the last build: npm runs `prepare` again whenever `npx stripeward` puts the checkout into its cache.
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -29,7 +29,6 @@ function newestSource() {
 const stamp = path.join(root, "dist/.built");
 if (process.argv.includes("--if-stale") && existsSync(stamp) && statSync(stamp).mtimeMs > newestSource())
   process.exit(0);
-const startedAt = new Date();
 
 const kernelSource = "src/parity/kernel/assembly/index.ts";
 const kernelTarget = process.env.STRIPEWARD_OUT ?? "dist";
@@ -44,11 +43,6 @@ if (existsSync(path.join(root, kernelSource))) {
 run("tsc", ["-p", ".", ...(kernelTarget === "dist" ? [] : ["--outDir", kernelTarget])]);
 
 if (kernelTarget === "dist") {
-  // npm links the commands of dependencies only: with this link `npx stripeward` in the checkout runs this build at once.
-  const command = path.join(root, "dist/src/cli/main.js");
-  const link = path.join(root, "node_modules/.bin/stripeward");
-  chmodSync(command, 0o755);
-  rmSync(link, { force: true });
-  symlinkSync(path.relative(path.dirname(link), command), link);
-  writeFileSync(stamp, `${startedAt.toISOString()}\n`);
+  chmodSync(path.join(root, "dist/src/cli/main.js"), 0o755);
+  writeFileSync(stamp, `${new Date().toISOString()}\n`);
 }
