@@ -1,0 +1,213 @@
+import { equal } from "node:assert/strict";
+import { BLOCK_BYTES, type LuByte } from "../../src/lib/units.js";
+import type { LogicalUnit } from "../../src/lu/lu.js";
+import type { Group } from "../../src/raid/contract.js";
+import { RaidRig } from "./raid-rig.js";
+
+/**
+ * The crash model. A workload runs on an LU; at a chosen device operation the power fails: every later operation fails, each disk keeps any
+ * subset of its unflushed sectors, and one disk may be lost at the same moment. Then, per block:
+ *   flushed since it was last written   reads back as that                                                     (I-1)
+ *   written and not flushed             may be anything, but the same at every read until it is written again
+ *   never written                       reads back as at the start
+ */
+
+/** The power fails: thrown into every device operation from the chosen one on. */
+class PowerCut extends Error {}
+
+export interface CrashCase {
+  readonly level: 1 | 5;
+  readonly members: number;
+  readonly seed: number;
+  readonly steps: number;
+  readonly chunkBytes?: number;
+  /** Device operation (counted over all disks, reads left out) at which the power fails; Infinity: after the workload. */
+  readonly cutAt: number;
+  readonly keep: "none" | "all" | "random";
+  /** Disk lost at the crash; -1: none. */
+  readonly lost: number;
+}
+
+/** What may be in a block: its version number, or anything. */
+const ANYTHING = -1;
+const REGION_BLOCKS = 384;
+
+/** Content of a block by version: told apart at a glance, and never the XOR of others. */
+export function fillBlock(target: Buffer, block: number, version: number): void {
+  let x = (block * 0x9e3779b1 + version * 0x85ebca6b + 1) >>> 0;
+  for (let i = 0; i < target.length; i += 4) {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x = (x ^ (x << 5)) >>> 0;
+    target.writeUInt32LE(x, i);
+  }
+  if (version === 0) target.fill(0);
+}
+
+export class CrashRun {
+  readonly rig: RaidRig;
+  /** Per block: what a flush has made sure of, and what was written last. */
+  readonly sure = new Int32Array(REGION_BLOCKS);
+  readonly latest = new Int32Array(REGION_BLOCKS);
+  operations = 0;
+  #version = 0;
+  #cut = false;
+  group!: Group;
+  lu!: LogicalUnit;
+
+  constructor(readonly spec: CrashCase) {
+    const { members, seed, chunkBytes } = spec;
+    this.rig = new RaidRig({ members, seed, chunkBytes: chunkBytes ?? 16 * 1024, diskBytes: 36 * 2 ** 20 });
+  }
+
+  async start(): Promise<void> {
+    this.group = await this.rig.create();
+    await this.group.createLu("lu", this.spec.level, REGION_BLOCKS * BLOCK_BYTES);
+    this.lu = this.group.openLu(1);
+    this.rig.before = (operation) => this.#count(operation);
+  }
+
+  #count(operation: string): void | Promise<void> {
+    if (this.#cut) throw new PowerCut();
+    if (operation === "read") return;
+    this.operations++;
+    if (this.operations >= this.spec.cutAt) {
+      this.#cut = true;
+      throw new PowerCut();
+    }
+    // Operations of one moment take effect in any order.
+    if (this.rig.random.below(3) === 0)
+      return new Promise((resolve) => setImmediate(resolve)).then(() => this.#throwIfCut());
+  }
+
+  #throwIfCut(): void {
+    if (this.#cut) throw new PowerCut();
+  }
+
+  /** Run the workload until it ends or the power fails. */
+  async work(): Promise<void> {
+    try {
+      for (let i = 0; i < this.spec.steps; i++) await this.#step();
+    } catch (error) {
+      if (!this.#cut) throw error;
+    }
+  }
+
+  async #step(): Promise<void> {
+    const dice = this.rig.random.below(16);
+    if (dice < 6) await this.#write(this.#smallRange());
+    else if (dice < 9) await this.#write(this.#stripeRange());
+    else if (dice < 11) await Promise.all([this.#write(this.#smallRange()), this.#flush()]);
+    else if (dice < 12) await Promise.all([this.#write(this.#smallRange()), this.#write(this.#smallRange())]);
+    else if (dice < 13) await this.#write(this.#smallRange(), true);
+    else if (dice < 14) await this.#destage();
+    else await this.#flush();
+  }
+
+  #smallRange(): { first: number; count: number } {
+    const first = this.rig.random.below(REGION_BLOCKS - 6);
+    return { first, count: 1 + this.rig.random.below(6) };
+  }
+
+  #stripeRange(): { first: number; count: number } {
+    const blocks = this.lu.stripeBytes / BLOCK_BYTES;
+    const stripes = Math.floor(REGION_BLOCKS / blocks);
+    const first = this.rig.random.below(stripes);
+    return { first: first * blocks, count: blocks * Math.min(1 + this.rig.random.below(2), stripes - first) };
+  }
+
+  async #write({ first, count }: { first: number; count: number }, through = false): Promise<void> {
+    const source = Buffer.alloc(count * BLOCK_BYTES);
+    const version = ++this.#version;
+    for (let i = 0; i < count; i++) {
+      const block = first + i;
+      fillBlock(source.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES), block, version);
+      // Two writes of one block at once have no order: then it is not known which one stays.
+      this.latest[block] = this.#inFlight.has(block) ? ANYTHING : version;
+      this.#inFlight.set(block, (this.#inFlight.get(block) ?? 0) + 1);
+      this.sure[block] = ANYTHING;
+    }
+    const at = (first * BLOCK_BYTES) as LuByte;
+    await (through ? this.lu.writeThrough([source], at) : this.lu.write(source, at));
+    for (let i = 0; i < count; i++) this.#landed(first + i, version, through);
+  }
+
+  readonly #inFlight = new Map<number, number>();
+
+  #landed(block: number, version: number, through: boolean): void {
+    const left = this.#inFlight.get(block)! - 1;
+    if (left === 0) this.#inFlight.delete(block);
+    else this.#inFlight.set(block, left);
+    if (through && left === 0 && this.latest[block] === version) this.sure[block] = version;
+  }
+
+  async #flush(): Promise<void> {
+    const before = Int32Array.from(this.latest);
+    const unsettled = new Set(this.#inFlight.keys());
+    await this.lu.flush();
+    for (let block = 0; block < REGION_BLOCKS; block++) {
+      const known = before[block] !== ANYTHING && !unsettled.has(block);
+      if (known && this.latest[block] === before[block]) this.sure[block] = before[block]!;
+    }
+  }
+
+  /** Push stripes to their place, as pressure and idleness do in a long life. */
+  async #destage(): Promise<void> {
+    const one = this.rig.random.below(REGION_BLOCKS);
+    const target = Buffer.alloc(BLOCK_BYTES);
+    for await (const _ of this.lu.readAlternatives(target, (one * BLOCK_BYTES) as LuByte)) break;
+  }
+
+  async crash(): Promise<void> {
+    this.#cut = true;
+    // Whatever was in flight ends with an error before the next life begins.
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+    this.rig.before = () => {};
+    this.rig.crash(this.spec.keep);
+    if (this.spec.lost >= 0) this.rig.devices[this.spec.lost] = null;
+  }
+
+  async readAll(): Promise<Buffer> {
+    const all = Buffer.alloc(REGION_BLOCKS * BLOCK_BYTES);
+    await this.lu.read(all, 0 as LuByte);
+    return all;
+  }
+
+  check(all: Buffer): void {
+    const wanted = Buffer.alloc(BLOCK_BYTES);
+    for (let block = 0; block < REGION_BLOCKS; block++) {
+      if (this.sure[block] === ANYTHING) continue;
+      fillBlock(wanted, block, this.sure[block]!);
+      const found = all.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES);
+      equal(found.equals(wanted), true, `block ${block} is not version ${this.sure[block]}, which was flushed`);
+    }
+  }
+
+  async assemble(): Promise<void> {
+    this.group = await this.rig.assemble();
+    this.lu = this.group.openLu(1);
+  }
+}
+
+/** One crash, then: what was sure is there; all of it stays as it is after another stop, and without any one member. */
+export async function runCrash(spec: CrashCase): Promise<number> {
+  const run = new CrashRun(spec);
+  await run.start();
+  await run.work();
+  const operations = run.operations;
+  await run.crash();
+  await run.assemble();
+  const first = await run.readAll();
+  run.check(first);
+  // A second crash at once, nothing written: the same again.
+  run.rig.crash("random");
+  await run.assemble();
+  equal((await run.readAll()).equals(first), true, "what was read once stays, after another crash");
+  await run.group.close();
+  run.rig.reopen();
+  if (spec.lost < 0) run.rig.devices[run.rig.random.below(spec.members)] = null;
+  await run.assemble();
+  equal((await run.readAll()).equals(first), true, "what was read once stays, without a member");
+  await run.group.close();
+  return operations;
+}
