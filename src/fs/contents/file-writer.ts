@@ -107,6 +107,7 @@ export class FileWriter {
     const { frames, writeBack, table, relieve } = this.#parts;
     const frameCount = blocksOf(offset, source.length);
     while (table.pendingRowCount >= table.rowsMax) await relieve();
+    this.#refuse(state);
     const room = frames.reserve(frameCount);
     writeBack.kick();
     await room;
@@ -127,6 +128,7 @@ export class FileWriter {
 
   async #truncateSlowly(state: FileState, sizeBytes: number, observer: ApplyObserver): Promise<void> {
     const { frames, truncation, writeBack } = this.#parts;
+    this.#refuse(state);
     const room = frames.reserve(1);
     writeBack.kick();
     await room;

@@ -269,6 +269,20 @@ test("a failed write of the data LU: stabilize rejects, the data stays and goes 
   await after.close();
 });
 
+test("close: a write that still has to wait is refused, and none waits for ever", async () => {
+  const rig = await Rig.create();
+  await rig.stableWrite(rig.inodes.create(2), 0, bytes(MIB, 20));
+  const fresh = await rig.remount();
+  const inode = fresh.inodes.load(2)!;
+  const first = fresh.write(inode, 5, Buffer.from("waits for the old block"));
+  const second = fresh.write(inode, 9, Buffer.from("waits for the first"));
+  const closed = fresh.contents.close();
+  await Promise.allSettled([first, second, closed]);
+  await assert.rejects(second, (error) => isStorageError(error, "EIO"));
+  await closed;
+  await fresh.store.close();
+});
+
 test("age: what is dirty for five seconds is written back by itself", async () => {
   const clock = new ManualClock();
   const rig = await Rig.create({ clock });
