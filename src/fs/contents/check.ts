@@ -31,8 +31,8 @@ export interface CheckParts {
 const ROWS_PER_STEP = 256;
 
 /**
- * Proves that extents, allocation map and inodes agree. The structure is looked at in one synchronous piece (about 3 microseconds a
- * row), so that it is one moment of a live file system; blocks are read afterwards, those that were freed meanwhile excepted.
+ * Proves that extents, allocation map and inodes agree. The structure is looked at in one synchronous piece (0.15 s per GiB of
+ * data), so that it is one moment of a live file system; blocks are read afterwards, those that were freed meanwhile excepted.
  */
 export class ContentsCheck {
   readonly #parts: CheckParts;
