@@ -70,7 +70,7 @@ class Model {
     if (dice < 8) await this.write();
     else if (dice < 10) await this.parallelWrites();
     else if (dice < 18) await this.read();
-    else if (dice < 19) await this.lu.flush();
+    else if (dice < 19) await this.lu.flush().then(() => this.rig.clock.pass());
     else await this.reopen();
   }
 

@@ -27,13 +27,25 @@ function randomCase(level: 1 | 5, members: number, seed: number): CrashCase {
   };
 }
 
-for (const [level, members] of [
+const GROUPS = [
   [1, 2],
   [1, 3],
   [5, 3],
   [5, 4],
   [5, 5],
-] as const) {
+] as const;
+
+for (const [level, members] of GROUPS) {
+  test(`crash: RAID-${level} on ${members}, a disk away all the time and back afterwards (seeds from ${SEED})`, async () => {
+    for (let i = 0; i < CRASHES / 2; i++) {
+      await must({ ...randomCase(level, members, SEED + i), lost: -1, away: i % members });
+    }
+  });
+  test(`crash: RAID-${level} on ${members}, a disk fails on the way and is back afterwards (seeds from ${SEED})`, async () => {
+    for (let i = 0; i < CRASHES / 2; i++) {
+      await must({ ...randomCase(level, members, SEED + i), lost: -1, failing: i % members, failAt: 1 + 7 * i });
+    }
+  });
   test(`crash: RAID-${level} on ${members}, ${CRASHES} random power cuts (seeds from ${SEED})`, async () => {
     for (let i = 0; i < CRASHES; i++) await must(randomCase(level, members, SEED + i));
   });

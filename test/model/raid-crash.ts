@@ -1,4 +1,5 @@
 import { equal } from "node:assert/strict";
+import type { MemoryDevice } from "../../src/device/memory-device.js";
 import { BLOCK_BYTES, type LuByte } from "../../src/lib/units.js";
 import type { LogicalUnit } from "../../src/lu/lu.js";
 import type { Group } from "../../src/raid/contract.js";
@@ -26,6 +27,11 @@ export interface CrashCase {
   readonly keep: "none" | "all" | "random";
   /** Disk lost at the crash; -1: none. */
   readonly lost: number;
+  /** Disk that is away from before the workload on, and comes back after the crash with its old content; then `lost` is -1. */
+  readonly away?: number | undefined;
+  /** Disk that stops taking requests at device operation `failAt`, and works again after the crash; then `lost` is -1. */
+  readonly failing?: number | undefined;
+  readonly failAt?: number | undefined;
 }
 
 /** What may be in a block: its version number, or anything. */
@@ -64,13 +70,28 @@ export class CrashRun {
     this.group = await this.rig.create();
     await this.group.createLu("lu", this.spec.level, REGION_BLOCKS * BLOCK_BYTES);
     this.lu = this.group.openLu(1);
+    if (this.spec.away !== undefined) await this.#takeAway(this.spec.away);
     this.rig.before = (operation) => this.#count(operation);
   }
+
+  /** The group goes on without a disk, after some writes with it. */
+  async #takeAway(disk: number): Promise<void> {
+    for (let i = 0; i < 6; i++) await this.#step();
+    await this.group.close();
+    this.rig.reopen();
+    this.#kept = this.rig.devices[disk] ?? null;
+    this.rig.devices[disk] = null;
+    await this.assemble();
+    for (let block = 0; block < REGION_BLOCKS; block++) this.sure[block] = this.latest[block]!;
+  }
+
+  #kept: MemoryDevice | null = null;
 
   #count(operation: string): void | Promise<void> {
     if (this.#cut) throw new PowerCut();
     if (operation === "read") return;
     this.operations++;
+    if (this.operations === this.spec.failAt) this.rig.devices[this.spec.failing ?? 0]?.fail("EIO");
     if (this.operations >= this.spec.cutAt) {
       this.#cut = true;
       throw new PowerCut();
@@ -101,6 +122,7 @@ export class CrashRun {
     else if (dice < 12) await Promise.all([this.#write(this.#smallRange()), this.#write(this.#smallRange())]);
     else if (dice < 13) await this.#write(this.#smallRange(), true);
     else if (dice < 14) await this.#destage();
+    else if (dice < 15) this.rig.clock.pass();
     else await this.#flush();
   }
 
@@ -165,6 +187,8 @@ export class CrashRun {
     this.rig.before = () => {};
     this.rig.crash(this.spec.keep);
     if (this.spec.lost >= 0) this.rig.devices[this.spec.lost] = null;
+    // It is back, and looks as good as any; only the labels of the others know that it missed something.
+    if (this.spec.away !== undefined) this.rig.devices[this.spec.away] = this.#kept;
   }
 
   async readAll(): Promise<Buffer> {
@@ -205,7 +229,8 @@ export async function runCrash(spec: CrashCase): Promise<number> {
   equal((await run.readAll()).equals(first), true, "what was read once stays, after another crash");
   await run.group.close();
   run.rig.reopen();
-  if (spec.lost < 0) run.rig.devices[run.rig.random.below(spec.members)] = null;
+  if (spec.lost < 0 && spec.away === undefined && spec.failing === undefined)
+    run.rig.devices[run.rig.random.below(spec.members)] = null;
   await run.assemble();
   equal((await run.readAll()).equals(first), true, "what was read once stays, without a member");
   await run.group.close();

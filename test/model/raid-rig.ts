@@ -1,5 +1,5 @@
 import { MemoryDevice } from "../../src/device/memory-device.js";
-import { SystemClock } from "../../src/lib/clock.js";
+import { type CancelTimer, SystemClock } from "../../src/lib/clock.js";
 import { SILENT } from "../../src/lib/log.js";
 import { type Random, SeededRandom } from "../../src/lib/prng.js";
 import { MIB } from "../../src/lib/units.js";
@@ -34,12 +34,27 @@ export class RecyclingArena extends Arena {
 
 export const SMALL_BUFFERS = { stripeCacheBytes: 2 * MIB, bandPoolBytes: MIB, journalRecordBytes: 256 * 1024 };
 
+/** Time that passes when a test says so: every timer that is set fires, in order. */
+export class ManualClock extends SystemClock {
+  #timers: Array<() => void> = [];
+
+  override after(_delayMs: number, action: () => void): CancelTimer {
+    this.#timers.push(action);
+    return () => {
+      this.#timers = this.#timers.filter((timer) => timer !== action);
+    };
+  }
+
+  pass(): void {
+    for (const timer of this.#timers.splice(0)) timer();
+  }
+}
+
 export interface RigOptions {
   readonly members: number;
   readonly seed: number;
   readonly diskBytes?: number;
   readonly chunkBytes?: number;
-  readonly before?: (disk: number) => void | Promise<void>;
 }
 
 /** Disks in memory that live through several lives of a group. */
@@ -47,6 +62,7 @@ export class RaidRig {
   readonly random: Random;
   readonly arena = new RecyclingArena({ byteCount: 12 * MIB });
   readonly events: GroupEvent[] = [];
+  clock = new ManualClock();
   readonly options: RigOptions;
   /** null: pulled out. */
   devices: Array<MemoryDevice | null> = [];
@@ -79,9 +95,10 @@ export class RaidRig {
 
   #environment(): AssembleGroupOptions {
     this.arena.recycle();
+    this.clock = new ManualClock();
     return {
       arena: this.arena,
-      clock: new SystemClock(),
+      clock: this.clock,
       random: this.random,
       log: SILENT,
       buffers: SMALL_BUFFERS,
