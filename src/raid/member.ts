@@ -91,6 +91,11 @@ export class Member {
     }
   }
 
+  /** Flush also what an earlier process may have written and not flushed. */
+  async flushOlder(): Promise<void> {
+    if (this.online) await (this.#flushing ?? this.#startFlush());
+  }
+
   #startFlush(): Promise<void> {
     this.#flushingWrites = this.#writes;
     this.#flushing = this.#flushDevice().finally(() => {

@@ -123,6 +123,8 @@ async function recover(group: RaidGroup): Promise<void> {
   // Before anything is written: whoever is away misses it. Also when there is nothing to replay, because what this life reads as the
   // outcome of the crash must not change when a disk comes back with another.
   await group.writable();
+  // A process that was killed leaves writes in a cache below. They were read above as if they were on the disks: now they are.
+  await Promise.all(group.members.map((member) => member.flushOlder()));
   await replay(group, options, scan);
   await resync(group);
 }
