@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
+import { NfsClient } from "../support/nfs-client.js";
 import { skipWithout } from "../support/packages.js";
 import { Rig } from "../support/rig.js";
 import { Vm } from "../support/vm.js";
@@ -17,6 +18,12 @@ const ENTRIES = Number(process.env.STRIPEWARD_ENTRIES ?? 100_000);
  * the change is durable. Several mounts overlap, so that changes share commits.
  */
 const MOUNTS = 16;
+/**
+ * So many of the entries the guest makes and removes itself; the others a client beside it, with many calls in flight, because an emulated
+ * kernel needs more than a millisecond for each. It lists and looks up all of them.
+ */
+const OWN = Math.min(12_000, ENTRIES);
+const IN_FLIGHT = 64;
 /** Removed one after the other, while the directory is being read. */
 const SERIAL = Math.min(1_000, ENTRIES);
 
@@ -28,6 +35,17 @@ function assertSameLines(actual: readonly string[], expected: readonly string[])
   assert.equal(differing.slice(0, 10).join("\n"), "");
   assert.equal(actual.length, expected.length);
 }
+
+/** Call `one` for each number of the range, at most IN_FLIGHT at a time. */
+async function manyAtOnce(from: number, to: number, one: (index: number) => Promise<void>): Promise<void> {
+  let next = from;
+  const worker = async () => {
+    while (next < to) await one(next++);
+  };
+  await Promise.all(Array.from({ length: IN_FLIGHT }, worker));
+}
+
+const entryName = (index: number) => `entry-${String(index).padStart(6, "0")}`;
 
 describe("the Linux kernel's NFS client", { skip }, () => {
   let rig: Rig | undefined;
@@ -285,19 +303,35 @@ describe("the Linux kernel's NFS client", { skip }, () => {
       umount /mnt2`);
   });
 
+  /** A client of our own on the same export, and the handle of a directory in its root. */
+  async function clientBeside(name: string): Promise<{ client: NfsClient; directory: Buffer }> {
+    const [port, mountPort] = peer ?? [rig!.port, rig!.port];
+    const mounter = await NfsClient.connect(mountPort!);
+    const { handle: root } = await mounter.mount("/data");
+    await mounter.close();
+    const client = await NfsClient.connect(port!);
+    const { handle } = await client.lookup(root, name);
+    return { client, directory: Buffer.from(handle!) };
+  }
+
   test(`a directory of ${ENTRIES} entries`, { timeout: 600_000 }, async () => {
-    const share = Math.ceil(ENTRIES / MOUNTS);
+    const share = Math.ceil(OWN / MOUNTS);
     const each = (line: (index: number) => string) =>
       Array.from({ length: MOUNTS }, (_, index) => line(index)).join("\n");
     /** Side by side, each through its own mount, on its own share of the names. */
     const together = (operation: string) => `
       p=; ${each((index) => {
-        const count = Math.max(0, Math.min(share, ENTRIES - index * share));
+        const count = Math.max(0, Math.min(share, OWN - index * share));
         return `guest ${operation} /many${index}/many ${index * share} ${count} >/dev/null & p="$p $!"`;
       })}
       for x in $p; do wait $x; done`;
     await vm.ok(`mkdir /mnt/many\n${each((index) => mountCommand(`/many${index}`, "nosharecache"))}`);
-    await vm.ok(together("many"), { timeoutMs: 500_000 });
+    await vm.ok(together("many"), { timeoutMs: 300_000 });
+    const { client, directory } = await clientBeside("many");
+    await manyAtOnce(OWN, ENTRIES, async (index) => {
+      const { status } = await client.create(directory, entryName(index), { mode: 0o644 });
+      assert.equal(status, 0, `CREATE of entry ${index}`);
+    });
     await vm.ok(
       `${remount()}; guest list /mnt/many ${ENTRIES} >/dev/null
       test $(ls /mnt/many | wc -l) = ${ENTRIES}
@@ -305,11 +339,18 @@ describe("the Linux kernel's NFS client", { skip }, () => {
       test ! -e /mnt/many/entry-${ENTRIES}; test $(guest errno rmdir /mnt/many) = ENOTEMPTY`,
       { timeoutMs: 120_000 },
     );
-    const removed = vm.ok(together("few"), { timeoutMs: 500_000 });
+    const removed = Promise.all([
+      vm.ok(together("few"), { timeoutMs: 300_000 }),
+      manyAtOnce(OWN, ENTRIES, async (index) => {
+        const { status } = await client.remove(directory, entryName(index));
+        assert.equal(status, 0, `REMOVE of entry ${index}`);
+      }),
+    ]);
     // Meanwhile the directory shrinks under a reader, who must never see an entry twice or one that was never there.
     removed.catch(() => {});
     await vm.ok("for i in 1 2 3; do guest shrinking /mnt/many >/dev/null; sleep 1; done", { timeoutMs: 240_000 });
     await removed;
+    await client.close();
     await vm.ok(each((index) => `umount /many${index}; rmdir /many${index}`));
     const left = await lines(`${remount()}; ls -A /mnt/many | wc -l; guest many /mnt/many 0 ${SERIAL} >/dev/null
       guest empty /mnt/many; rmdir /mnt/many`);
