@@ -142,8 +142,9 @@ export class Journal {
   }
 
   async makeRoom(): Promise<void> {
+    this.#throwIfBroken();
     if (this.#writing !== null) await this.#writing;
-    else await this.commit();
+    else if (!this.#open.empty) await this.#startWrite();
   }
 
   /** On the disk with the next commit. What is written to these blocks later goes into a later record. */

@@ -217,15 +217,20 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const pieces: HardPiece[] = [];
     cutPieces(sources, at, this.#bandBytes, (piece, pieceAt) => void pieces.push({ piece, at: pieceAt }));
     for (const { piece, at: pieceAt } of pieces) {
-      while (!this.#tryWriteSlot(piece, pieceAt)) await this.#waitToWrite(pieceAt);
+      while (!(await this.#writeSlot(piece, pieceAt))) await this.#core.cache.waitForSlot();
     }
   }
 
-  /** Copy a piece into its slot, unless the stripe is being written or there is no slot: then nothing is done. */
-  #tryWriteSlot(piece: Buffer, at: number): boolean {
+  /** Copy a piece into its slot while nobody writes the stripe. @returns false when there is no slot: then nothing is done */
+  #writeSlot(piece: Buffer, at: number): boolean | Promise<boolean> {
+    const stripe = Math.floor(at / this.stripeBytes);
+    if (this.#lock.isFree(stripe, stripe)) return this.#writeSlotNow(piece, at);
+    return this.#lock.run(stripe, stripe, async () => this.#writeSlotNow(piece, at));
+  }
+
+  #writeSlotNow(piece: Buffer, at: number): boolean {
     this.#core.assertAlive();
     const stripe = Math.floor(at / this.stripeBytes);
-    if (!this.#lock.isFree(stripe, stripe)) return false;
     const band = this.#bandAt(at);
     let slot = this.#slots.get(band) ?? null;
     if (slot === null) {
@@ -246,12 +251,6 @@ export class Raid5Array implements RaidArray, SlotOwner {
     piece.copy(slot.chunks[chunk]!, inBand);
     slot.dirty[chunk]! |= mask;
     slot.present[chunk]! |= mask;
-  }
-
-  async #waitToWrite(at: number): Promise<void> {
-    const stripe = Math.floor(at / this.stripeBytes);
-    if (!this.#lock.isFree(stripe, stripe)) await this.#lock.run(stripe, stripe, async () => {});
-    else await this.#core.cache.waitForSlot();
   }
 
   /** A slot has become a whole band of new data: write it now, in the background. */
@@ -352,13 +351,14 @@ export class Raid5Array implements RaidArray, SlotOwner {
     await this.#settleStripe(at);
     const first = (at % this.#bandBytes) / BLOCK_BYTES;
     const chunk = Math.floor((at % this.stripeBytes) / this.#geometry.chunkBytes);
-    for (;;) {
-      // Newer content has come meanwhile: what was found bad will be overwritten.
+    const stripe = Math.floor(at / this.stripeBytes);
+    const write = async (): Promise<boolean> => {
       const slot = this.#slots.get(this.#bandAt(at));
-      if (slot !== undefined && (slot.newer(chunk) & maskOf(first, first + 1)) !== 0) return;
-      if (this.#tryWriteSlot(good, at)) break;
-      await this.#waitToWrite(at);
-    }
+      // Newer content has come meanwhile: what was found bad will be overwritten.
+      if (slot !== undefined && (slot.newer(chunk) & maskOf(first, first + 1)) !== 0) return true;
+      return this.#writeSlotNow(good, at);
+    };
+    while (!(await this.#lock.run(stripe, stripe, write))) await this.#core.cache.waitForSlot();
     await this.#settleStripe(at);
     this.#core.counters.healedBlocks++;
     this.#core.emit("healed", { at }, this.#memberAt(at).label.number);

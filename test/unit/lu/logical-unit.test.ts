@@ -1,0 +1,67 @@
+import { equal, rejects } from "node:assert/strict";
+import { test } from "node:test";
+import { isStorageError } from "../../../src/lib/errors.js";
+import { type LuByte, MIB } from "../../../src/lib/units.js";
+import { SharedFlush } from "../../../src/lu/shared-flush.js";
+import { RaidRig } from "../../model/raid-rig.js";
+
+test("lu: positions, lengths and ends that do not fit are EINVAL", async () => {
+  const rig = new RaidRig({ members: 3, seed: 1 });
+  const group = await rig.create();
+  await group.createLu("data", 5, 4 * MIB);
+  const lu = group.openLu(1);
+  equal(lu, group.openLu(1));
+  const block = Buffer.alloc(4096);
+  const invalid = (error: unknown) => isStorageError(error, "EINVAL");
+  await rejects(lu.read(block, 1 as LuByte), invalid);
+  await rejects(lu.read(block, -4096 as LuByte), invalid);
+  await rejects(lu.read(block, Number.NaN as LuByte), invalid);
+  await rejects(lu.write(block, lu.sizeBytes as LuByte), invalid);
+  await rejects(lu.write(Buffer.alloc(100), 0 as LuByte), invalid);
+  await rejects(lu.writev([Buffer.alloc(2048), Buffer.alloc(2048)], 0 as LuByte), invalid);
+  await rejects(lu.heal(Buffer.alloc(8192), 0 as LuByte), invalid);
+  await lu.write(block, (lu.sizeBytes - 4096) as LuByte);
+  await lu.writev([], 0 as LuByte);
+  await group.close();
+  await rejects(lu.read(block, 0 as LuByte), (error) => isStorageError(error, "ENXIO"));
+});
+
+test("lu: a node that learns of a higher epoch writes nothing more", async () => {
+  let epoch = 3;
+  const rig = new RaidRig({ members: 3, seed: 2 });
+  await (await rig.create()).close();
+  rig.reopen();
+  const group = await rig.assemble({ epoch: () => epoch });
+  await group.createLu("data", 5, 4 * MIB);
+  const lu = group.openLu(1);
+  await lu.write(Buffer.alloc(4096, 1), 0 as LuByte);
+  await lu.flush();
+  await lu.write(Buffer.alloc(4096, 2), 0 as LuByte);
+  epoch = 4;
+  const stale = (error: unknown) => isStorageError(error, "ESTALE");
+  const writes = () => rig.devices.map((device) => device!.counters.writes).join();
+  const before = writes();
+  await rejects(lu.flush(), stale);
+  await rejects(lu.write(Buffer.alloc(lu.stripeBytes), 0 as LuByte), stale);
+  await rejects(group.createLu("more", 1, MIB), stale);
+  await rejects(group.close(), stale);
+  equal(writes(), before);
+});
+
+test("lu: flushes that come while one runs share the next", async () => {
+  const started: Array<() => void> = [];
+  const shared = new SharedFlush(() => new Promise<void>((resolve) => started.push(resolve)));
+  const first = shared.run();
+  const others = [shared.run(), shared.run(), shared.run()];
+  equal(started.length, 1);
+  started[0]!();
+  await first;
+  await new Promise((resolve) => setImmediate(resolve));
+  equal(started.length, 2);
+  started[1]!();
+  await Promise.all(others);
+  const last = shared.run();
+  equal(started.length, 3);
+  started[2]!();
+  await last;
+});

@@ -1,0 +1,127 @@
+import { deepEqual, equal, rejects } from "node:assert/strict";
+import { test } from "node:test";
+import { MemoryDevice } from "../../../src/device/memory-device.js";
+import { isStorageError } from "../../../src/lib/errors.js";
+import { SeededRandom } from "../../../src/lib/prng.js";
+import { MIB } from "../../../src/lib/units.js";
+import { newUuid } from "../../../src/raid/fields.js";
+import { type DiskLabel, decodeLabel, encodeLabel, LABEL } from "../../../src/raid/label.js";
+import { initDisk, readLabel, wipeDisk, writeLabel } from "../../../src/raid/label-io.js";
+import { LABEL_END_BYTES, planShape } from "../../../src/raid/layout.js";
+import { LUS_MAX, MEMBERS_MAX, NODES_MAX, ROW_RUNS_MAX } from "../../../src/raid/limits.js";
+
+const SEED = Number(process.env.SEED ?? 99);
+const random = new SeededRandom(SEED);
+const SIZE = 100 * MIB;
+
+function device(sizeBytes = SIZE): MemoryDevice {
+  return new MemoryDevice({ name: "d", sizeBytes, random });
+}
+
+function fullLabel(): DiskLabel {
+  const shape = planShape(30 * 1024 * MIB, 32, 64 * 1024, MIB);
+  const members = Array.from({ length: MEMBERS_MAX }, (_, i) => {
+    const path = `/dev/disk/by-id/${"ü".repeat(90)}${i}`;
+    return { uuid: newUuid(random), number: i + 1, state: "online" as const, sizeBytes: 64 * 1024 * 1024 * MIB, path };
+  });
+  const lus = Array.from({ length: LUS_MAX }, (_, i) => ({
+    ...{ number: i + 1, uuid: newUuid(random), name: `lu-${i}`, level: i % 2 === 0 ? (5 as const) : (1 as const) },
+    sizeBytes: MIB,
+    runs: Array.from({ length: ROW_RUNS_MAX / LUS_MAX }, (_, r) => ({ first: 2 * (i * 64 + r), count: 1 })),
+  }));
+  const nodes = Array.from({ length: NODES_MAX }, (_, i) => `chn${i + 1}`);
+  const group = { uuid: newUuid(random), name: "g".repeat(63), generation: 2 ** 40, ownerEpoch: 7, clean: true };
+  return {
+    ...{ uuid: members[31]!.uuid, number: 32, sequence: 2 ** 33, sizeBytes: SIZE, slot: 31 },
+    group: { ...group, shape, nodes, members, lus },
+  };
+}
+
+test("label: the largest group survives a round trip", () => {
+  const label = fullLabel();
+  const found = decodeLabel(encodeLabel(label));
+  const cut = label.group!.members.map((member) => ({ ...member, path: member.path.slice(-1) }));
+  deepEqual(
+    {
+      ...found,
+      group: { ...found?.group, members: found?.group?.members.map((m) => ({ ...m, path: m.path.slice(-1) })) },
+    },
+    {
+      ...label,
+      group: { ...label.group, members: cut },
+    },
+  );
+});
+
+test(`label: no corrupted slot is taken for a label (seed ${SEED})`, () => {
+  const slot = encodeLabel(fullLabel());
+  for (let i = 0; i < 400; i++) {
+    const bad = Buffer.from(slot);
+    const at = random.below(bad.length);
+    bad[at]! ^= 1 << random.below(8);
+    equal(decodeLabel(bad), null, `bit flipped in byte ${at}`);
+    equal(decodeLabel(slot.subarray(0, random.below(slot.length))), null);
+  }
+});
+
+test("label: bytes that mean nothing are refused even with a right checksum", async () => {
+  const { sealChecksum } = await import("../../../src/raid/fields.js");
+  for (const at of [LABEL.pad, LABEL.reserved, LABEL.tail, LABEL.end - 1, LABEL.members + 32, LABEL.lus + 104]) {
+    const bad = encodeLabel(fullLabel());
+    bad[at] = 1;
+    sealChecksum(bad, LABEL.checksum);
+    equal(decodeLabel(bad), null, `byte ${at}`);
+  }
+});
+
+test("label: a disk without one reads as null, a wiped one too", async () => {
+  const disk = device();
+  equal(await readLabel(disk), null);
+  await initDisk(disk, { number: 3, random });
+  equal((await readLabel(disk))?.number, 3);
+  await wipeDisk(disk);
+  equal(await readLabel(disk), null);
+});
+
+test("label: too small a disk is refused", async () => {
+  await rejects(initDisk(device(16 * MIB), { number: 1 }), (error) => isStorageError(error, "ENOSPC"));
+});
+
+test("label: damage at one end is survived and reported", async () => {
+  for (const [end, at] of [
+    ["start", 0],
+    ["end", SIZE - LABEL_END_BYTES],
+  ] as const) {
+    const disk = device();
+    await initDisk(disk, { number: 5, random });
+    disk.poke(Buffer.alloc(LABEL_END_BYTES, 0xaa), at);
+    const label = await readLabel(disk);
+    deepEqual([label?.number, label?.badEnd], [5, end]);
+  }
+});
+
+test("label: an unreadable end is survived and reported", async () => {
+  const disk = device();
+  await initDisk(disk, { number: 5, random });
+  disk.failRange({ position: 0, byteCount: 4096, on: "read" });
+  equal((await readLabel(disk))?.badEnd, "start");
+});
+
+test("label: slots of ours that are all damaged are an error, not an empty disk", async () => {
+  const disk = device();
+  await initDisk(disk, { number: 5, random });
+  for (const at of [0, LABEL.end, SIZE - LABEL_END_BYTES, SIZE - LABEL.end]) disk.poke(Buffer.alloc(8, 1), at + 100);
+  await rejects(readLabel(disk), (error) => isStorageError(error, "EIO"));
+});
+
+test("label: the newest of the slots counts, whichever end a crash tore", async () => {
+  const disk = device();
+  const { uuid } = await initDisk(disk, { number: 1, random });
+  const base = { uuid, number: 1, sizeBytes: SIZE, slot: 0 };
+  for (let sequence = 2; sequence < 6; sequence++) {
+    await writeLabel(disk, { ...base, number: sequence, sequence });
+    equal((await readLabel(disk))?.number, sequence);
+  }
+  disk.poke(Buffer.alloc(512, 9), LABEL.end + 1024);
+  equal((await readLabel(disk))?.number, 5);
+});
