@@ -1,0 +1,123 @@
+import { spawn } from "node:child_process";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import net from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { stringify } from "yaml";
+import { someoneAnswers } from "../../control/claim-socket.js";
+import type { StatusReport } from "../../control/types.js";
+import { LIMITS } from "../../limits.js";
+import { ApiClient } from "../client.js";
+import { CliError } from "../errors.js";
+import type { RigPaths, RigRecord } from "./record.js";
+
+/** How often a rig looks whether its daemon has come up or gone. */
+const POLL_MS = 25;
+
+export async function daemonAnswers({ socket }: RigRecord): Promise<boolean> {
+  return existsSync(socket) && (await someoneAnswers(socket));
+}
+
+export function writeConfig(paths: RigPaths, record: RigRecord, disks: readonly string[]): void {
+  const config = {
+    node: "chn1",
+    "state-directory": paths.state,
+    disks,
+    management: { socket: record.socket },
+    nfs: { host: "127.0.0.1", port: record.nfsPort },
+  };
+  writeFileSync(paths.config, `# Written by "stripeward rig up", again at every start.\n${stringify(config)}`);
+}
+
+/**
+ * Start the daemon, detached, and wait for its first answer.
+ * @throws CliError with the daemon's own last words when it does not come up
+ */
+export async function startDaemon(paths: RigPaths, record: RigRecord): Promise<void> {
+  mkdirSync(paths.state, { recursive: true });
+  const log = openSync(paths.log, "a", 0o600);
+  const complaint = openSync(paths.complaint, "w", 0o600);
+  const cli = fileURLToPath(new URL("../main.js", import.meta.url));
+  const child = spawn(process.execPath, ["--enable-source-maps", cli, "serve", "--config", paths.config], {
+    detached: true,
+    stdio: ["ignore", log, complaint],
+    env: { ...process.env, UV_THREADPOOL_SIZE: String(LIMITS.ioThreads) },
+  });
+  closeSync(log);
+  closeSync(complaint);
+  let exited = false;
+  child.once("exit", () => {
+    exited = true;
+  });
+  child.once("error", () => {
+    exited = true;
+  });
+  child.unref();
+  const deadline = Date.now() + LIMITS.startMs;
+  while (!(await daemonAnswers(record))) {
+    if (exited) throw new CliError(lastWords(paths));
+    if (Date.now() > deadline) throw new CliError(`the daemon does not answer; see ${paths.log}`);
+    await sleep(POLL_MS);
+  }
+  const { pid } = await new ApiClient(record.socket).get<StatusReport>("/v1/status");
+  if (pid !== child.pid) throw new CliError(`another daemon (process ${pid}) answers at ${record.socket}`);
+}
+
+function lastWords(paths: RigPaths): string {
+  const lines = readFileSync(paths.complaint, "utf8").trim().split("\n");
+  const said = lines.at(-1)?.replace(/^stripeward: /, "") ?? "";
+  return said === "" ? `the daemon did not start; see ${paths.log}` : `the daemon did not start: ${said}`;
+}
+
+/** SIGTERM, a limit, SIGKILL. @returns how it ended; "absent" when nothing ran */
+export async function stopDaemon(paths: RigPaths, record: RigRecord): Promise<"absent" | "stopped" | "killed"> {
+  const pid = runningPid(paths);
+  let outcome: "absent" | "stopped" | "killed" = "absent";
+  if (pid !== undefined) {
+    process.kill(pid, "SIGTERM");
+    outcome = (await waitForExit(paths, pid, LIMITS.stopMs)) ? "stopped" : "killed";
+    if (outcome === "killed") {
+      process.kill(pid, "SIGKILL");
+      await waitForExit(paths, pid, LIMITS.drainMs);
+    }
+  }
+  rmSync(paths.pid, { force: true });
+  rmSync(record.socket, { force: true });
+  return outcome;
+}
+
+/** The recorded process, if it still is our daemon and not a stranger that was given its number. */
+export function runningPid(paths: RigPaths): number | undefined {
+  if (!existsSync(paths.pid)) return undefined;
+  const pid = Number(readFileSync(paths.pid, "utf8"));
+  return Number.isInteger(pid) && pid > 1 && isOurDaemon(paths, pid) ? pid : undefined;
+}
+
+function isOurDaemon(paths: RigPaths, pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").includes(paths.config);
+  } catch {
+    return false;
+  }
+}
+
+async function waitForExit(paths: RigPaths, pid: number, limitMs: number): Promise<boolean> {
+  const deadline = Date.now() + limitMs;
+  while (isOurDaemon(paths, pid)) {
+    if (Date.now() > deadline) return false;
+    await sleep(POLL_MS);
+  }
+  return true;
+}
+
+/** A port that was free a moment ago, on the address that rigs listen on. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = net.createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => resolve(address !== null && typeof address === "object" ? address.port : 0));
+    });
+  });
+}

@@ -1,0 +1,176 @@
+import { closeSync, openSync } from "node:fs";
+import { flockSync } from "fs-ext";
+import type { DiskRow, ExportRow, FileSystemRow, GroupRow, LuRow, StatusReport } from "../../control/types.js";
+import { formatSize } from "../../lib/size.js";
+import { ApiClient } from "../client.js";
+import { CliError } from "../errors.js";
+import { daemonAnswers, freePort, startDaemon, stopDaemon, writeConfig } from "./daemon.js";
+import { allDisks, attachLoops, detachLoops, makeDiskFiles } from "./disks.js";
+import {
+  prepareFolder,
+  type RigPaths,
+  type RigRecord,
+  readRig,
+  rigExists,
+  rigPaths,
+  socketPathFor,
+  writeRig,
+} from "./record.js";
+
+/** What is absent keeps the rig's own value, or the default for a new one. */
+export interface UpOptions {
+  readonly dir: string;
+  readonly diskCount?: number | undefined;
+  readonly diskBytes?: number | undefined;
+  readonly level?: 1 | 5 | undefined;
+  readonly loop?: boolean | undefined;
+  readonly nfsPort?: number | undefined;
+}
+
+/** The document that `rig up --json` prints; scripts rely on it. */
+export interface RigReport {
+  readonly dir: string;
+  readonly nodes: readonly { name: string; pid: number; socket: string; role: string }[];
+  readonly service: StatusReport["service"];
+  readonly exports: readonly { path: string; url: string }[];
+  readonly disks: readonly { number: number | null; path: string; state: string }[];
+  readonly groups: readonly GroupRow[];
+  readonly lus: readonly LuRow[];
+}
+
+const GROUP = "rig";
+const FILE_SYSTEM = "data";
+const DEFAULTS = { diskCount: 5, diskBytes: 1024 ** 3, level: 5 } as const;
+
+/**
+ * Bring a rig up: a new one, one that was interrupted while it was made, one with data, or one that is up already.
+ * After the daemon's start only management calls are used, the same ones as an administrator's.
+ */
+export async function rigUp(options: UpOptions): Promise<StatusReport> {
+  const paths = rigPaths(options.dir);
+  if (!rigExists(options.dir)) prepareFolder(options.dir);
+  const release = lockRig(paths);
+  try {
+    const record = rigExists(options.dir) ? resumed(options) : await created(options);
+    if (!(await daemonAnswers(record))) await bringUp(paths, record);
+    const api = new ApiClient(record.socket);
+    if (!record.complete) await furnish(api, paths, record);
+    return await api.get<StatusReport>("/v1/status");
+  } finally {
+    release();
+  }
+}
+
+/** @returns whether a daemon had to be stopped, and how */
+export async function rigDown(dir: string): Promise<"absent" | "stopped" | "killed"> {
+  const record = readRig(dir);
+  const paths = rigPaths(dir);
+  const release = lockRig(paths);
+  try {
+    const outcome = await stopDaemon(paths, record);
+    if (record.loop) detachLoops(paths, record);
+    return outcome;
+  } finally {
+    release();
+  }
+}
+
+export function rigReport(dir: string, status: StatusReport): RigReport {
+  const { host, nfsPort } = status.service;
+  const paths = [...new Set(status.exports.map(({ path }) => path))];
+  return {
+    dir,
+    nodes: [{ name: status.node, pid: status.pid, socket: status.socket, role: status.role }],
+    service: status.service,
+    exports: paths.map((path) => ({ path, url: `nfs://${host}${path}?nfsport=${nfsPort}&mountport=${nfsPort}` })),
+    disks: status.disks.map(({ number, path, state }) => ({ number, path, state })),
+    groups: status.groups,
+    lus: status.lus,
+  };
+}
+
+/** One rig command at a time; the kernel drops the lock with the process. */
+function lockRig({ dir, lock }: RigPaths): () => void {
+  const descriptor = openSync(lock, "w", 0o600);
+  try {
+    flockSync(descriptor, "exnb");
+  } catch {
+    closeSync(descriptor);
+    throw new CliError(`another rig command is at work on ${dir}`);
+  }
+  return () => closeSync(descriptor);
+}
+
+async function created(options: UpOptions): Promise<RigRecord> {
+  const level = options.level ?? DEFAULTS.level;
+  const diskCount = options.diskCount ?? DEFAULTS.diskCount;
+  const fewest = level === 5 ? 3 : 2;
+  if (diskCount < fewest) throw new CliError(`RAID-${level} needs at least ${fewest} disks`);
+  const record: RigRecord = {
+    version: 1,
+    diskCount,
+    diskBytes: options.diskBytes ?? DEFAULTS.diskBytes,
+    level,
+    loop: options.loop ?? false,
+    nfsPort: options.nfsPort ?? (await freePort()),
+    socket: socketPathFor(options.dir),
+    complete: false,
+  };
+  writeRig(options.dir, record);
+  return record;
+}
+
+/** A rig keeps its shape: what was asked for must fit what is there. Only the port may change, while it is down. */
+function resumed(options: UpOptions): RigRecord {
+  const record = readRig(options.dir);
+  refuseChange(options, "--disks", options.diskCount, record.diskCount);
+  refuseChange(options, "--disk-size", options.diskBytes, record.diskBytes, formatSize);
+  refuseChange(options, "--raid", options.level, record.level);
+  refuseChange(options, "--loop", options.loop, record.loop);
+  return { ...record, nfsPort: options.nfsPort ?? record.nfsPort, socket: socketPathFor(options.dir) };
+}
+
+function refuseChange<T>(
+  { dir }: UpOptions,
+  name: string,
+  wanted: T | undefined,
+  is: T,
+  show: (v: T) => string = String,
+): void {
+  if (wanted === undefined || wanted === is) return;
+  throw new CliError(
+    `the rig in ${dir} was made with ${name} ${show(is)}, which cannot be changed; use another folder`,
+  );
+}
+
+async function bringUp(paths: RigPaths, record: RigRecord): Promise<void> {
+  if (!record.complete) makeDiskFiles(paths, record);
+  // What a killed daemon left behind: its socket and process id.
+  await stopDaemon(paths, record);
+  writeConfig(paths, record, record.loop ? attachLoops(paths, record) : allDisks(paths, record));
+  await startDaemon(paths, record);
+  // Only now: a port that could not be had is not remembered.
+  writeRig(paths.dir, record);
+}
+
+/** Each step only when it is not done yet, so that an interrupted `rig up` can be repeated. */
+async function furnish(api: ApiClient, paths: RigPaths, record: RigRecord): Promise<void> {
+  const before = await api.get<DiskRow[]>("/v1/disks");
+  for (const { number, path } of before) if (number === null) await api.post("/v1/disks", { path });
+  const groups = await api.get<GroupRow[]>("/v1/groups");
+  if (groups.length === 0) {
+    const disks = (await api.get<DiskRow[]>("/v1/disks")).map(({ number }) => number);
+    await api.post("/v1/groups", { name: GROUP, disks });
+  }
+  const fileSystems = await api.get<FileSystemRow[]>("/v1/file-systems");
+  if (fileSystems.length === 0) {
+    // Any client user may write: a rig is for trying things, on an address that only this machine reaches.
+    await api.post("/v1/file-systems", { name: FILE_SYSTEM, level: record.level, root: { mode: 0o1777 } });
+  }
+  const exports = await api.get<ExportRow[]>("/v1/exports");
+  if (exports.length === 0) {
+    const rule = { path: `/${FILE_SYSTEM}`, client: "127.0.0.0/8", squash: "none", privilegedPort: false };
+    await api.post("/v1/exports", rule);
+  }
+  writeRig(paths.dir, { ...record, complete: true });
+}
