@@ -1,5 +1,4 @@
 import type { BlockDevice } from "../device/device.js";
-import { must } from "../lib/assert.js";
 import { isStorageError, StorageError } from "../lib/errors.js";
 import type { Random } from "../lib/prng.js";
 import { formatSize } from "../lib/size.js";
@@ -135,9 +134,4 @@ export async function wipeDisk(device: BlockDevice): Promise<void> {
 export function labelledDisk(device: BlockDevice, label: DiskLabel): LabelledDisk {
   const disk = { device, uuid: label.uuid, number: label.number };
   return label.group === undefined ? disk : { ...disk, groupUuid: label.group.uuid };
-}
-
-/** The label of a disk that is known to have one. */
-export async function mustReadLabel(device: BlockDevice): Promise<Label> {
-  return must(await readLabel(device), "a labelled disk has a label");
 }

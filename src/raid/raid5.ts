@@ -79,18 +79,32 @@ export class Raid5Array implements RaidArray, SlotOwner {
 
   async readv(targets: readonly Buffer[], at: number): Promise<void> {
     this.#core.assertAlive();
-    const batch = new IoBatch(this.#core.members);
-    const hard: HardPiece[] = [];
-    cutPieces(targets, at, this.#bandBytes, (piece, pieceAt) => this.#planRead(batch, hard, piece, pieceAt));
     try {
-      await batch.read();
+      if (targets.length === 1 && this.#isPlain(targets[0]!, at)) {
+        await this.#memberAt(at).readv(targets, this.#memberByte(at));
+        return;
+      }
+      await this.#readPieces(targets, at);
     } catch (error) {
       if (!isStorageError(error)) throw error;
       this.#core.assertAlive();
       await this.#readCarefully(targets, at);
-      return;
     }
+  }
+
+  async #readPieces(targets: readonly Buffer[], at: number): Promise<void> {
+    const batch = new IoBatch(this.#core.members);
+    const hard: HardPiece[] = [];
+    cutPieces(targets, at, this.#bandBytes, (piece, pieceAt) => this.#planRead(batch, hard, piece, pieceAt));
+    await batch.read();
     for (const { piece, at: pieceAt } of hard) await this.#readHard(piece, pieceAt);
+  }
+
+  /** One device call will do: inside one band of an online member, and nothing newer in memory. */
+  #isPlain(target: Buffer, at: number): boolean {
+    if ((at % this.#bandBytes) + target.length > this.#bandBytes) return false;
+    if (this.#slots.size > 0 && this.#slots.has(this.#bandAt(at))) return false;
+    return this.#memberAt(at).online;
   }
 
   /** What is newer in memory is copied now; what was on its member at this moment is read from there. */

@@ -67,7 +67,7 @@ export class RaidRig {
   /** null: pulled out. */
   devices: Array<MemoryDevice | null> = [];
   /** Counts every operation of every device; called before it takes effect. */
-  before: (operation: string, disk: number) => void | Promise<void> = () => {};
+  before: (operation: string, disk: number, position: number) => void | Promise<void> = () => {};
 
   constructor(options: RigOptions) {
     this.options = options;
@@ -79,7 +79,7 @@ export class RaidRig {
       name: `disk${i}`,
       sizeBytes: this.options.diskBytes ?? 40 * MIB,
       random: new SeededRandom(this.options.seed * 100 + i),
-      before: (operation) => this.before(operation, i),
+      before: (operation, position) => this.before(operation, i, position),
     });
   }
 

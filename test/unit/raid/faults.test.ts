@@ -124,6 +124,30 @@ for (const [level, members] of [
   });
 }
 
+test("faults: no flush is acknowledged before a member's failure is on the labels of the others (I-2)", async () => {
+  for (const level of [1, 5] as const) {
+    const { rig, lu, group } = await fixture(level, 3);
+    let release = (): void => {};
+    const gate = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    rig.before = (operation, _disk, position) =>
+      operation === "writeThrough" && position < 2 * 65536 ? gate : undefined;
+    everyRow(rig.devices[1]!, "write");
+    await lu.write(Buffer.alloc(5 * 65536, 3), 0 as LuByte);
+    let acknowledged = false;
+    const flush = lu.flush().then(() => {
+      acknowledged = true;
+    });
+    for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve));
+    equal(group.describe().disks[1]!.state, "failed");
+    equal(acknowledged, false);
+    release();
+    await flush;
+    await group.close();
+  }
+});
+
 /** Where on the disks' rows a block lies, by its content. */
 async function placesOf(rig: RaidRig, block: Buffer): Promise<Array<{ disk: number; position: number }>> {
   const places: Array<{ disk: number; position: number }> = [];
