@@ -167,16 +167,21 @@ export class NamespaceCheck implements DirentWatcher {
     this.#core.dirents.watcher = this;
     try {
       await this.#namespace();
+      this.#total();
+      for await (const fault of contentsFaults) this.#fault(fault.ino, fault.what);
     } finally {
+      // To the end, so that a second check is refused as long as this one runs.
       this.#core.dirents.watcher = null;
     }
+    return this.#report();
+  }
+
+  #total(): void {
     const beyond = reading(() => this.#statements.firstFrom.get(this.#core.inodes.nextIno));
     if (beyond !== undefined) this.#fault(beyond, "an inode number that was never given out");
     if (this.#quiet && this.#inodes !== this.#core.inodes.inodeCount) {
       this.#fault(0, `inodes are ${this.#inodes}, counted were ${this.#core.inodes.inodeCount}`);
     }
-    for await (const fault of contentsFaults) this.#fault(fault.ino, fault.what);
-    return this.#report();
   }
 
   changed(parent: number, cookie: number, child: Inode, delta: 1 | -1): void {

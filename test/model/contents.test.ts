@@ -62,13 +62,26 @@ class Model {
 
   async truncate(file: ModelFile): Promise<void> {
     const old = this.current(file);
-    const sizeBytes = this.random.below(Math.min(FILE_BYTES_MAX, old.length + 200 * KIB) + 1);
+    // Often most of the file goes: with few groups a step that takes several commits.
+    const deep = this.random.below(2) === 0;
+    const sizeMax = deep ? old.length / 4 : Math.min(FILE_BYTES_MAX, old.length + 200 * KIB);
+    const sizeBytes = this.random.below(Math.floor(sizeMax) + 1);
+    if (sizeBytes < old.length && this.random.below(2) === 0) return await this.#truncateUnstable(file, sizeBytes);
     // As in the contract the size may become durable before older unstable writes do: those are made stable first.
     await this.stabilize(file);
     await this.rig.truncate(file.inode, sizeBytes);
-    const next = Buffer.alloc(sizeBytes);
-    old.copy(next, 0, 0, sizeBytes);
-    file.history.push(next);
+    file.history.push(resized(old, sizeBytes));
+    if (this.random.below(2) === 0) await this.stabilize(file);
+  }
+
+  /**
+   * With unstable writes pending. Until something later is stable a crash may leave any earlier content, or any of them cut (or grown
+   * with zeros) to the new size: the size may be durable before those writes are.
+   */
+  async #truncateUnstable(file: ModelFile, sizeBytes: number): Promise<void> {
+    const cut = file.history.map((content) => resized(content, sizeBytes));
+    await this.rig.truncate(file.inode, sizeBytes);
+    file.history.push(...cut);
     if (this.random.below(2) === 0) await this.stabilize(file);
   }
 
@@ -114,6 +127,12 @@ class Model {
     if (kind === 2) return 1 + this.random.below(64 * KIB);
     return 1 + this.random.below(MIB);
   }
+}
+
+function resized(content: Buffer, sizeBytes: number): Buffer {
+  const next = Buffer.alloc(sizeBytes);
+  content.copy(next, 0, 0, sizeBytes);
+  return next;
 }
 
 async function step(model: Model): Promise<void> {
@@ -201,7 +220,12 @@ for (let round = 0; round < ROUNDS; round++) {
   test(`contents: random operations and crashes, SEED=${seed} ROUNDS=1`, async () => {
     // A write that waits for the next attempt at a failed write-back waits for a timer, which does not keep the process alive.
     const alive = setInterval(() => {}, 1000);
-    const options = { dataBytes: (round % 2 === 0 ? 64 : 40) * MIB, cacheBytes: 4 * MIB, redundant: round % 2 === 0 };
+    const options = {
+      dataBytes: (round % 2 === 0 ? 64 : 40) * MIB,
+      cacheBytes: 4 * MIB,
+      redundant: round % 2 === 0,
+      freedGroupsPerStep: 2,
+    };
     await run(options, seed, 150).finally(() => clearInterval(alive));
   });
 }

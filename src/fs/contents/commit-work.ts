@@ -26,6 +26,8 @@ export class CommitWork {
   readonly releases: LogRecord[] = [];
   /** Blocks of the data LU that this commit unmaps. */
   readonly freed = new RunList();
+  /** Extent rows that were written into the open transaction or deleted from it, before the seal writes the rest. */
+  rowCount = 0;
   /** Inodes whose saved state changed: at the seal their serials are taken. */
   readonly changed = new Set<FileState>();
   readonly sealed: Array<{ readonly state: FileState; readonly serial: number }> = [];

@@ -3,7 +3,7 @@ import { assert } from "../../lib/assert.js";
 import { BLOCK_BYTES } from "../../lib/units.js";
 import type { PageStore } from "../../pagestore/contract.js";
 import type { InodeMarks } from "../inode.js";
-import { CommitWork, LogRecord } from "./commit-work.js";
+import { type CommitWork, LogRecord } from "./commit-work.js";
 import type { DataWriter } from "./data-writer.js";
 import { BlockFlag, type FileGroup, type FileState } from "./file-state.js";
 import type { FrameCache } from "./frame-cache.js";
@@ -77,8 +77,7 @@ export class Committer {
     const intents = this.#sealIntents(work.record);
     for (const state of work.changed) this.#sealState(work, state);
     table.writeRows();
-    this.#sealed = work;
-    table.work = new CommitWork();
+    this.#sealed = table.takeWork();
     if (work.record.liveCount > 0) this.#records.push(work.record);
     this.commitCount++;
     if (work.touches.length === 0 && intents.count === 0) return [];

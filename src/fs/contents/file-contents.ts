@@ -12,22 +12,22 @@ import { type CheckOptions, ContentsCheck } from "./check.js";
 import { Committer } from "./committer.js";
 import { DataWriter } from "./data-writer.js";
 import { DatabaseRoom } from "./database-room.js";
-import { Discarder } from "./discarder.js";
 import type { ContentsEvent } from "./events.js";
 import { decodeExtentMap, newBlockMap } from "./extent-map.js";
 import { FileWriter } from "./file-writer.js";
 import { FrameCache } from "./frame-cache.js";
+import { Freer } from "./freer.js";
 import { GroupTable } from "./group-table.js";
 import {
   CACHE_BYTES_DEFAULT,
   CACHE_BYTES_MIN,
+  FREED_GROUPS_PER_STEP,
   GROUPS_MAX,
   GROUPS_MIN,
   INTENT_BLOCKS_PER_COMMIT,
+  PAGES_PER_COMMIT_MIN,
+  PAGES_PER_COMMIT_SHARE,
   RECORD_BYTES_DEFAULT,
-  ROWS_PER_COMMIT_MAX,
-  ROWS_PER_COMMIT_MIN,
-  SEGMENT_ROWS_PER_PAGE,
 } from "./limits.js";
 import { ReadEpochs } from "./read-epochs.js";
 import { Reader } from "./reader.js";
@@ -54,6 +54,8 @@ export interface FileContentsOptions {
   readonly random: Random;
   /** Of the data cache, taken from the arena; at least 4 MiB, default 128 MiB. Half of it may be dirty. */
   readonly cacheBytes?: number;
+  /** More groups than this are freed in steps of so many, a commit each. Default 256. */
+  readonly freedGroupsPerStep?: number;
   readonly onEvent?: (event: ContentsEvent) => void;
 }
 
@@ -92,7 +94,7 @@ export class FileContents implements Contents, CommitParticipant {
   readonly #committer: Committer;
   readonly #reader: Reader;
   readonly #truncation: Truncation;
-  readonly #discarder: Discarder;
+  readonly #freer: Freer;
   readonly #databaseRoom: DatabaseRoom;
   readonly #fileWriter: FileWriter;
   readonly #inodes: InodeMarks;
@@ -113,8 +115,8 @@ export class FileContents implements Contents, CommitParticipant {
     const frames = new FrameCache(options.arena.take(cacheBytes, "data cache"));
     const space = new SpaceMap(db, loadSpaceGeometry(db, lu));
     const groupsMax = Math.max(GROUPS_MIN, Math.min(GROUPS_MAX, frames.views.length));
-    const rowsMax = rowsPerCommit(store.recordBytesMax ?? RECORD_BYTES_DEFAULT, space.segmentCount);
-    const table = new GroupTable({ db, frames, space, inodes, groupsMax, rowsMax });
+    const pagesMax = pagesPerCommit(store.recordBytesMax ?? RECORD_BYTES_DEFAULT);
+    const table = new GroupTable({ db, frames, space, inodes, groupsMax, pagesMax });
     const epochs = new ReadEpochs((freed) => space.releaseAll(freed));
     const writer = new DataWriter(lu, frames);
     this.#frames = frames;
@@ -126,15 +128,17 @@ export class FileContents implements Contents, CommitParticipant {
     const writeBack = this.#writeBack;
     this.#committer = new Committer({ db, table, frames, epochs, writer, writeBack, inodes, store });
     this.#reader = new Reader({ lu, table, frames, epochs, log, onEvent });
-    this.#truncation = new Truncation({ db, table, frames, inodes, clock });
+    const groupsPerStep = options.freedGroupsPerStep ?? FREED_GROUPS_PER_STEP;
+    const freer = new Freer({ db, table, inodes, store, log, groupsPerStep });
+    this.#freer = freer;
+    this.#truncation = new Truncation({ freer, table, frames, inodes, clock });
     const truncation = this.#truncation;
-    this.#discarder = new Discarder({ db, table, truncation, store, log });
     this.#databaseRoom = new DatabaseRoom(store, table);
     const [databaseRoom, reader] = [this.#databaseRoom, this.#reader];
     const reclaim = (attempt: number) => this.#reclaim(attempt);
     const relieve = () => this.#relieve();
     this.#fileWriter = new FileWriter({
-      ...{ table, frames, space, databaseRoom, reader, writeBack, truncation, inodes, clock, reclaim, relieve },
+      ...{ table, frames, space, databaseRoom, reader, writeBack, truncation, freer, inodes, clock, reclaim, relieve },
     });
   }
 
@@ -156,7 +160,7 @@ export class FileContents implements Contents, CommitParticipant {
     settleUsedBlocks(parts);
     const blockCount = await loadIntents(parts, recovery);
     if (blockCount > 0) this.#log.info({ blockCount }, "file data was recovered from the log");
-    this.#discarder.resume();
+    this.#freer.resume();
     this.#writeBack.kick();
   }
 
@@ -176,7 +180,7 @@ export class FileContents implements Contents, CommitParticipant {
   }
 
   discard(inode: Inode): void {
-    this.#discarder.discard(inode);
+    this.#truncation.discard(this.#table.stateOf(inode));
   }
 
   stabilize(inode: Inode): Promise<void> {
@@ -187,9 +191,9 @@ export class FileContents implements Contents, CommitParticipant {
   headAddress(ino: number): number {
     this.#table.writeRows();
     const map = this.#store.db
-      .prepare<[number], Buffer>("SELECT map FROM extent WHERE ino = ? ORDER BY grp LIMIT 1")
+      .prepare<[number, number], Buffer>("SELECT map FROM extent WHERE ino = ? AND grp < ? ORDER BY grp LIMIT 1")
       .pluck()
-      .get(ino);
+      .get(ino, this.#freer.firstGroup(ino));
     if (map === undefined) return -1;
     const blocks = newBlockMap();
     decodeExtentMap(map, blocks);
@@ -225,12 +229,13 @@ export class FileContents implements Contents, CommitParticipant {
     return this.#committer.oldestSidecar();
   }
 
-  /** Prove that extents, allocation and inodes agree; with `data`, that every block reads back. Nothing is changed, except that bad copies are healed. */
+  /** Prove that extents, allocation and inodes agree, beside the service; with `data`, that every block reads back. Nothing is changed, except that bad copies are healed. */
   async *check(options: CheckOptions = {}): AsyncIterable<ContentsFault> {
-    const check = new ContentsCheck({
-      ...{ db: this.#store.db, table: this.#table, space: this.#space },
+    const parts = {
+      ...{ db: this.#store.db, table: this.#table, space: this.#space, freer: this.#freer },
       ...{ epochs: this.#epochs, reader: this.#reader, inodes: this.#inodes },
-    });
+    };
+    const check = new ContentsCheck(parts, options.onSlice);
     yield* check.structure(options.files ?? []);
     if (options.data === true) yield* check.data();
   }
@@ -254,7 +259,7 @@ export class FileContents implements Contents, CommitParticipant {
   /** Write everything home and commit it. The page store is closed afterwards, by its owner. @throws StorageError EIO */
   async close(): Promise<void> {
     this.#fileWriter.close();
-    await this.#discarder.close();
+    await this.#freer.close();
     try {
       await this.#writeBack.writeBackAll();
       await this.#store.durable();
@@ -274,24 +279,22 @@ export class FileContents implements Contents, CommitParticipant {
     return this.#relief;
   }
 
-  /** In rising order of cost: wait for the frees of the commits in progress; write everything back; let large removals end. */
+  /** In rising order of cost: wait for the frees of the commits in progress; write everything back; let what is freed in steps end. */
   async #reclaim(attempt: number): Promise<boolean> {
     const freeing = this.#committer.freeingBlocks + this.#epochs.waitingBlocks;
     const pending = this.#space.promisedCount + this.#table.pendingRowCount;
-    if (attempt === 0 && freeing + pending === 0 && this.#discarder.running === null) return false;
+    if (attempt === 0 && freeing + pending === 0 && !this.#freer.running) return false;
     if (attempt === 1) await this.#writeBack.writeBackAll();
-    if (attempt === 2 && this.#discarder.running !== null) await this.#discarder.running;
-    if (attempt > 2) return false;
+    if (attempt > 2 && !this.#freer.running) return false;
     await this.#store.durable();
     return true;
   }
 }
 
-/** Each extent row may be a page of its own, and each changed segment a seventh; intents and the rows of inodes come on top. */
-function rowsPerCommit(recordBytesMax: number, segmentCount: number): number {
-  const segmentPages = Math.ceil(segmentCount / SEGMENT_ROWS_PER_PAGE);
-  const pages = Math.floor(recordBytesMax / BLOCK_BYTES) - INTENT_BLOCKS_PER_COMMIT - segmentPages;
-  return Math.max(ROWS_PER_COMMIT_MIN, Math.min(ROWS_PER_COMMIT_MAX, Math.floor(pages / 2)));
+/** Of the metadata database, that this layer may change in one commit. */
+function pagesPerCommit(recordBytesMax: number): number {
+  const pages = Math.floor(recordBytesMax / BLOCK_BYTES) - INTENT_BLOCKS_PER_COMMIT;
+  return Math.max(PAGES_PER_COMMIT_MIN, Math.floor(pages * PAGES_PER_COMMIT_SHARE));
 }
 
 function refuseDead(inode: Inode): void {

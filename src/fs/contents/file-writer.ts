@@ -7,8 +7,9 @@ import { LIMITS } from "../vfs.js";
 import type { DatabaseRoom } from "./database-room.js";
 import { BlockFlag, type FileGroup, type FileState, PENDING } from "./file-state.js";
 import { type FrameCache, FrameState } from "./frame-cache.js";
+import type { Freer } from "./freer.js";
 import type { GroupTable } from "./group-table.js";
-import { GROUP_BLOCKS } from "./limits.js";
+import { GROUP_BLOCKS, WRITE_BLOCKS_MIN } from "./limits.js";
 import type { Reader } from "./reader.js";
 import type { SpaceMap } from "./space-map.js";
 import type { Truncation } from "./truncation.js";
@@ -22,6 +23,7 @@ export interface FileWriterParts {
   readonly reader: Reader;
   readonly writeBack: WriteBack;
   readonly truncation: Truncation;
+  readonly freer: Freer;
   readonly inodes: InodeMarks;
   readonly clock: Clock;
   /**
@@ -34,11 +36,13 @@ export interface FileWriterParts {
 }
 
 /** What a write needs and does not have; "none": it can be applied at once. */
-type Lack = "none" | "old block" | "space";
+type Lack = "none" | "old block" | "space" | "rows" | "commit";
+
+const GROUP_BYTES = GROUP_BLOCKS * BLOCK_BYTES;
 
 /**
  * Writes and truncates. An operation is applied in one synchronous piece. When it must await something first (room in the cache, an old
- * block to merge with, space), it stands in its inode's queue, and so do all later ones of that inode: the order of the calls is kept.
+ * block to merge with, space, the end of what a truncate is still freeing behind the end of the file), it stands in its inode's queue, and so do all later ones of that inode: the order of the calls is kept.
  */
 export class FileWriter {
   readonly #parts: FileWriterParts;
@@ -48,7 +52,10 @@ export class FileWriter {
 
   constructor(parts: FileWriterParts) {
     this.#parts = parts;
-    this.#writeBytesMax = (parts.frames.pinnedMax - 2) * BLOCK_BYTES;
+    // One write is published in one commit: a new segment and an old one for each block, at the worst.
+    const publishedMax = Math.floor((parts.table.pagesMax * 2) / 5);
+    this.#writeBytesMax =
+      (Math.min(parts.frames.pinnedMax, Math.max(publishedMax, WRITE_BLOCKS_MIN)) - 2) * BLOCK_BYTES;
   }
 
   /** @throws StorageError EFBIG, EINVAL (larger than half the cache), ENOSPC, EIO (the old block, or write-back failed), ESTALE */
@@ -57,8 +64,11 @@ export class FileWriter {
     if (source.length > this.#writeBytesMax) throw new StorageError("EINVAL", "the write is larger than the cache");
     const { table, frames, writeBack } = this.#parts;
     const state = table.stateOf(inode);
-    const rowsFit = table.pendingRowCount < table.rowsMax;
-    if (state.queue === null && rowsFit && frames.hasRoom(blocksOf(offset, source.length))) {
+    if (
+      state.queue === null &&
+      !this.#beingFreed(inode, writeEnd(offset, source)) &&
+      frames.hasRoom(blocksOf(offset, source.length))
+    ) {
       if (this.#lackOf(state, offset, source.length) === "none") {
         this.#apply(state, offset, source, observer);
         writeBack.kick();
@@ -73,7 +83,8 @@ export class FileWriter {
     if (sizeBytes > LIMITS.fileBytesMax) throw new StorageError("EFBIG", "the file would be too large");
     const { table, frames, truncation } = this.#parts;
     const state = table.stateOf(inode);
-    if (state.queue === null && (!truncation.needsFrame(state, sizeBytes) || this.#roomForOne(frames.hasRoom(1)))) {
+    const free = state.queue === null && !this.#beingFreed(inode, sizeBytes);
+    if (free && (!truncation.needsFrame(state, sizeBytes) || this.#roomForOne(frames.hasRoom(1)))) {
       truncation.apply(state, sizeBytes, observer);
       table.forgetIdle(state);
       return;
@@ -104,10 +115,9 @@ export class FileWriter {
   }
 
   async #writeSlowly(state: FileState, offset: number, source: Buffer, observer: ApplyObserver): Promise<void> {
-    const { frames, writeBack, table, relieve } = this.#parts;
+    const { frames, writeBack, relieve } = this.#parts;
     const frameCount = blocksOf(offset, source.length);
-    while (table.pendingRowCount >= table.rowsMax) await relieve();
-    this.#refuse(state);
+    await this.#untilFreed(state, writeEnd(offset, source));
     const room = frames.reserve(frameCount);
     writeBack.kick();
     await room;
@@ -116,7 +126,9 @@ export class FileWriter {
         this.#refuse(state);
         const lack = this.#lackOf(state, offset, source.length);
         if (lack === "none") break;
-        if (lack === "old block") await this.#loadEdges(state, offset, source.length);
+        if (lack === "rows") await relieve();
+        else if (lack === "commit") await writeBack.writeBack(state);
+        else if (lack === "old block") await this.#loadEdges(state, offset, source.length);
         else attempt = await this.#reclaim(attempt);
       }
       this.#apply(state, offset, source, observer);
@@ -128,7 +140,7 @@ export class FileWriter {
 
   async #truncateSlowly(state: FileState, sizeBytes: number, observer: ApplyObserver): Promise<void> {
     const { frames, truncation, writeBack } = this.#parts;
-    this.#refuse(state);
+    await this.#untilFreed(state, sizeBytes);
     const room = frames.reserve(1);
     writeBack.kick();
     await room;
@@ -144,6 +156,20 @@ export class FileWriter {
     }
   }
 
+  /** Whether the file would reach into groups that are being freed. Its size never does. */
+  #beingFreed(inode: Inode, end: number): boolean {
+    return end > this.#parts.freer.firstGroup(inode.ino) * GROUP_BYTES;
+  }
+
+  /** Before room is asked for: it may take long, and the queue keeps a later truncate of this file behind. */
+  async #untilFreed(state: FileState, end: number): Promise<void> {
+    this.#refuse(state);
+    while (this.#beingFreed(state.inode, end)) {
+      await this.#parts.freer.step(state.inode.ino);
+      this.#refuse(state);
+    }
+  }
+
   async #reclaim(attempt: number): Promise<number> {
     if (await this.#parts.reclaim(attempt)) return attempt + 1;
     throw new StorageError("ENOSPC", "no space is left for file data");
@@ -155,9 +181,12 @@ export class FileWriter {
 
   #lackOf(state: FileState, offset: number, byteCount: number): Lack {
     if (byteCount === 0) return "none";
-    const { space, databaseRoom } = this.#parts;
+    const { space, databaseRoom, table } = this.#parts;
     const first = Math.floor(offset / BLOCK_BYTES);
     const last = Math.floor((offset + byteCount - 1) / BLOCK_BYTES);
+    const groupCount = Math.floor(last / GROUP_BLOCKS) - Math.floor(first / GROUP_BLOCKS) + 1;
+    if (table.pendingRowCount >= table.rowsMax) return "rows";
+    if (!table.publishable(state, groupCount, last - first + 1)) return "commit";
     let fresh = 0;
     let overwritten = 0;
     for (let block = first; block <= last; block++) {
@@ -262,6 +291,11 @@ export function newVersion(frames: FrameCache, group: FileGroup, slot: number, w
 function blocksOf(offset: number, byteCount: number): number {
   if (byteCount === 0) return 0;
   return Math.floor((offset + byteCount - 1) / BLOCK_BYTES) - Math.floor(offset / BLOCK_BYTES) + 1;
+}
+
+/** Where a file that has only this written ends. */
+function writeEnd(offset: number, source: Buffer): number {
+  return source.length === 0 ? 0 : offset + source.length;
 }
 
 function closedError(): StorageError {

@@ -6,11 +6,18 @@ import { CommitWork, type LogRecord } from "./commit-work.js";
 import { decodeExtentMap, EXTENT_MAP_BYTES_MAX, encodeExtentMap } from "./extent-map.js";
 import { BlockFlag, FileGroup, FileState, PENDING } from "./file-state.js";
 import { type FrameCache, FrameState } from "./frame-cache.js";
-import { GROUP_BLOCKS } from "./limits.js";
+import { GROUP_BLOCKS, ROWS_PENDING_MAX, ROWS_PENDING_SHARE, SEGMENT_ROWS_PER_PAGE } from "./limits.js";
+import { SIDECAR_TOUCH } from "./sidecar.js";
 import type { SpaceMap } from "./space-map.js";
 
 /** Steps of the clock's hand for one new group: when so many in a row are held, the table grows instead. */
 const SCAN_STEPS_MAX = 64;
+
+/** Told of every change of the block map, as it is made: the extent row of this group maps the block from now on, or does not. */
+export interface MapWatcher {
+  mapped(ino: number, group: number, address: number): void;
+  unmapped(ino: number, group: number, address: number): void;
+}
 
 export interface GroupTableOptions {
   readonly db: Database.Database;
@@ -18,8 +25,8 @@ export interface GroupTableOptions {
   readonly space: SpaceMap;
   readonly inodes: InodeMarks;
   readonly groupsMax: number;
-  /** Rows that one commit may change, so that its record fits into the log. */
-  readonly rowsMax: number;
+  /** Of the metadata database that this layer may change in one commit, so that its record fits into the log. */
+  readonly pagesMax: number;
 }
 
 /**
@@ -29,6 +36,7 @@ export interface GroupTableOptions {
 export class GroupTable {
   /** What the next seal will take. */
   work = new CommitWork();
+  watcher: MapWatcher | null = null;
   /** Inodes with dirty blocks, the longest dirty first. */
   readonly dirtyStates = new Set<FileState>();
   /** Inodes with blocks whose log record recovery would need. */
@@ -37,7 +45,10 @@ export class GroupTable {
   readonly #space: SpaceMap;
   readonly #inodes: InodeMarks;
   readonly #groupsMax: number;
+  readonly pagesMax: number;
+  /** Groups that may be pending: a writer waits while there are more. */
   readonly rowsMax: number;
+  readonly #segmentPages: number;
   readonly #ring: FileGroup[] = [];
   #hand = 0;
   readonly #dirtyRows = new Set<FileGroup>();
@@ -53,7 +64,9 @@ export class GroupTable {
     this.#space = options.space;
     this.#inodes = options.inodes;
     this.#groupsMax = options.groupsMax;
-    this.rowsMax = options.rowsMax;
+    this.pagesMax = options.pagesMax;
+    this.rowsMax = Math.min(ROWS_PENDING_MAX, Math.floor(options.pagesMax * ROWS_PENDING_SHARE));
+    this.#segmentPages = Math.ceil(options.space.segmentCount / SEGMENT_ROWS_PER_PAGE);
     this.#select = options.db
       .prepare<[number, number], Buffer>("SELECT map FROM extent WHERE ino = ? AND grp = ?")
       .pluck();
@@ -72,12 +85,35 @@ export class GroupTable {
     return this.#dirtyGroupCount + this.#writingGroupCount + this.#dirtyRows.size;
   }
 
-  get dirtyRowCount(): number {
-    return this.#dirtyRows.size;
-  }
-
   get dirtyGroupCount(): number {
     return this.#dirtyGroupCount;
+  }
+
+  /** Pages that the open commit changes, at most, if it were sealed now. */
+  get commitPages(): number {
+    const { rowCount, touches } = this.work;
+    const touchPages = Math.ceil((touches.length * SIDECAR_TOUCH.end) / BLOCK_BYTES);
+    return rowCount + this.#dirtyRows.size + touchPages + this.segmentPagesOf(this.#space.changedSegmentCount);
+  }
+
+  /** Pages of segment rows that so many blocks, anywhere on the data LU, change at most. */
+  segmentPagesOf(blockCount: number): number {
+    return Math.min(this.#segmentPages, blockCount);
+  }
+
+  /** Pages that publishing so many blocks changes at most: each has a new place and leaves an old one. */
+  publicationPages(groupCount: number, blockCount: number): number {
+    return groupCount + this.segmentPagesOf(2 * blockCount);
+  }
+
+  /**
+   * Whether everything of this inode that is dirty, and so much more, can be published in one commit. It has to be (I-4), so whoever
+   * would make it too much has the rest written back first. One operation alone is never too much.
+   */
+  publishable(state: FileState, groupCount: number, blockCount: number): boolean {
+    if (state.dirtyCount === 0) return true;
+    const groups = state.dirtyGroups.size + groupCount;
+    return this.publicationPages(groups, state.dirtyCount + blockCount) <= this.pagesMax;
   }
 
   peek(inode: Inode): FileState | null {
@@ -121,6 +157,7 @@ export class GroupTable {
 
   /** Write changed extent and segment rows into the open transaction. Legal at any time. */
   writeRows(): void {
+    this.work.rowCount += this.#dirtyRows.size;
     for (const group of this.#dirtyRows) {
       group.rowDirty = false;
       const map = encodeExtentMap(group, this.#scratch);
@@ -129,6 +166,14 @@ export class GroupTable {
     }
     this.#dirtyRows.clear();
     this.#space.writeRows();
+  }
+
+  /** The rows are written: the open work belongs to the commit that is being sealed. */
+  takeWork(): CommitWork {
+    const { work } = this;
+    this.work = new CommitWork();
+    this.#space.sealed();
+    return work;
   }
 
   /** A new version is about to be put into the block's frame. The caller gives it a frame that may be changed. */
@@ -164,12 +209,13 @@ export class GroupTable {
   /** The captured version is on the data LU and becomes what the extents say. */
   publish(group: FileGroup, slot: number, frame: number, address: number, crc: number, validBytes: number): void {
     const { state } = group;
-    if (group.addresses[slot]! >= 0) this.#freeStored(group.addresses[slot]!);
+    if (group.addresses[slot]! >= 0) this.freeStored(state.inode.ino, group.index, group.addresses[slot]!);
     else if (group.logged[slot] === null) state.unsettledCount--;
     group.addresses[slot] = address;
     group.crcs[slot] = crc;
     group.validBytes[slot] = validBytes;
     this.#space.store(address);
+    this.watcher?.mapped(state.inode.ino, group.index, address);
     this.markRow(group);
     // A record holds something newer than this only when the block was both changed and logged since the capture.
     const newer = BlockFlag.dirty | BlockFlag.relogged;
@@ -210,17 +256,45 @@ export class GroupTable {
   /** Truncated or removed: the block becomes a hole. The caller notes the touch. */
   drop(group: FileGroup, slot: number): void {
     const { state } = group;
-    const pending = (group.flags[slot]! & PENDING) !== 0;
     const address = group.addresses[slot]!;
-    if (address < 0 && !pending) return;
-    state.inode.usedBlocks--;
-    if (address < 0 && group.logged[slot] === null) state.unsettledCount--;
     if (address >= 0) {
-      this.#freeStored(address);
+      this.freeStored(state.inode.ino, group.index, address);
+      state.inode.usedBlocks--;
       group.addresses[slot] = -1;
       this.markRow(group);
-    }
+    } else if ((group.flags[slot]! & PENDING) !== 0) this.#discountPending(group, slot);
+    else return;
     group.validBytes[slot] = BLOCK_BYTES;
+    this.#dropVersions(group, slot);
+  }
+
+  /**
+   * Cut off with its row, which is freed later: the group leaves memory, and what is pending of it is not wanted any more.
+   * The caller notes the touch, and has written the rows.
+   */
+  forget(group: FileGroup): void {
+    const { state } = group;
+    assert(!group.rowDirty, "the row of a group that leaves memory is written");
+    if (group.dirtyCount + group.writingCount > 0) {
+      for (let slot = 0; slot < GROUP_BLOCKS; slot++) {
+        if ((group.flags[slot]! & PENDING) === 0) continue;
+        if (group.addresses[slot]! < 0) this.#discountPending(group, slot);
+        this.#dropVersions(group, slot);
+      }
+    }
+    this.#dropFrames(group);
+    state.groups.delete(group.index);
+    if (this.#ring.length > this.#groupsMax) this.#shrink();
+  }
+
+  /** The block waited without a place. */
+  #discountPending(group: FileGroup, slot: number): void {
+    group.state.inode.usedBlocks--;
+    if (group.logged[slot] === null) group.state.unsettledCount--;
+  }
+
+  /** What is newer than the stored block goes. */
+  #dropVersions(group: FileGroup, slot: number): void {
     if (group.logged[slot] !== null) this.#dropRecord(group, slot, false);
     if ((group.flags[slot]! & BlockFlag.dirty) !== 0) {
       this.#endDirty(group, slot);
@@ -229,7 +303,7 @@ export class GroupTable {
     if ((group.flags[slot]! & BlockFlag.writing) !== 0) this.#endWriting(group, slot);
     this.#endUnsaved(group, slot);
     if (group.frames[slot]! >= 0) this.#frames.detach(group.frames[slot]!);
-    this.work.changed.add(state);
+    this.work.changed.add(group.state);
   }
 
   /** A captured version that nobody wants any more: its block was dropped meanwhile. */
@@ -237,13 +311,16 @@ export class GroupTable {
     this.#frames.freeWritten(frame);
   }
 
-  /** Free a block of a row that is not in memory. */
-  freeStored(address: number): void {
-    this.#freeStored(address);
+  /** The extent row of this group does not map the block any more. */
+  freeStored(ino: number, group: number, address: number): void {
+    this.#space.unstore(address);
+    this.watcher?.unmapped(ino, group, address);
+    this.work.freed.add(address);
   }
 
   /** The inode is gone: its groups leave memory with their rows. Every block of them was dropped. */
   dismiss(state: FileState): void {
+    this.work.rowCount += state.groups.size;
     for (const group of state.groups.values()) {
       assert(group.evictable || group.rowDirty, "nothing of a removed file is pending");
       this.#delete.run(state.inode.ino, group.index);
@@ -325,11 +402,6 @@ export class GroupTable {
     if (!noteTouch) return;
     const firstBlock = group.index * GROUP_BLOCKS + slot;
     this.work.touches.push({ ino: state.inode.ino, firstBlock, blockCount: 1, validBytes: -1 });
-  }
-
-  #freeStored(address: number): void {
-    this.#space.unstore(address);
-    this.work.freed.add(address);
   }
 
   #insert(group: FileGroup): void {

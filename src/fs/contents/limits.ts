@@ -48,8 +48,8 @@ export const PUBLISHED_BLOCKS_PER_COMMIT = (64 * MIB) / BLOCK_BYTES;
 /** From this size on, whole blocks are read straight into the caller's buffer and do not pass through the cache. */
 export const DIRECT_READ_BYTES = 32 * KIB;
 
-/** A removed file of more groups than this (64 MiB) is freed in steps of so many groups, one commit each. */
-export const DISCARD_GROUPS_PER_STEP = 256;
+/** More groups than this (64 MiB) are freed in steps of so many, one commit each: 6 ms in which nobody else has a turn. */
+export const FREED_GROUPS_PER_STEP = 256;
 
 /** File groups in memory: about 1.7 KiB each, so 28 MiB at most. */
 export const GROUPS_MAX = 16_384;
@@ -61,10 +61,21 @@ export const CACHE_BYTES_MIN = 4 * MIB;
 /** The data cache when nobody says otherwise: the largest line in the sum that keeps a node below 512 MiB. */
 export const CACHE_BYTES_DEFAULT = 128 * MIB;
 
-/** Extent rows that one commit may change: 32 MiB of pages with the segments they touch, which fits into a log of 64 MiB. */
-export const ROWS_PER_COMMIT_MAX = 4096;
-export const ROWS_PER_COMMIT_MIN = 64;
+/**
+ * Of the pages that a record can hold the contents layer's rows take half at most: each changed extent row may lie on a page of its own,
+ * and each changed segment too, until all of them have changed (seven lie on a page). The other half is for what comes on top:
+ * inodes, entries, and the inner pages of the trees.
+ */
+export const PAGES_PER_COMMIT_SHARE = 1 / 2;
+export const PAGES_PER_COMMIT_MIN = 64;
 export const SEGMENT_ROWS_PER_PAGE = 7;
+
+/** A write of 1 MiB with both edges is taken however small the log is. */
+export const WRITE_BLOCKS_MIN = MIB / BLOCK_BYTES + 2;
+
+/** Groups that wait to be written back, as a part of the pages of a commit; at most so many. */
+export const ROWS_PENDING_SHARE = 2 / 3;
+export const ROWS_PENDING_MAX = 4096;
 
 /** What a record may hold when the store does not say. */
 export const RECORD_BYTES_DEFAULT = 48 * MIB;

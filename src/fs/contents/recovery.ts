@@ -45,7 +45,8 @@ export async function loadIntents(parts: RecoveryParts, recovery: SidecarRecover
     for (const [block, recovered] of blocks) {
       if (block * BLOCK_BYTES >= inode.sizeBytes) continue;
       if (!parts.frames.hasRoom(1)) await parts.writeBack.writeBackAll();
-      if (parts.table.pendingRowCount >= parts.table.rowsMax) await parts.relieve();
+      const { table } = parts;
+      if (table.pendingRowCount >= table.rowsMax || !table.publishable(state, 1, 1)) await parts.relieve();
       loadIntent(parts, parts.table.stateOf(inode), block, recovered);
       blockCount++;
     }

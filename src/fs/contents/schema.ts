@@ -39,8 +39,9 @@ export const CONTENTS_TABLES = `
     bitmap BLOB NOT NULL
   ) STRICT;
 
-  CREATE TABLE orphan (
-    ino INTEGER PRIMARY KEY
+  CREATE TABLE freeing (
+    ino INTEGER PRIMARY KEY,
+    grp INTEGER NOT NULL
   ) STRICT;
 
   CREATE TABLE unsettled (

@@ -30,6 +30,8 @@ export class SpaceMap {
   readonly #segmentFreeStripes: Uint16Array;
   readonly #segmentFree: Int32Array;
   readonly #dirtySegments = new Set<number>();
+  /** Segments that changed since the last seal, each counted again when its row was written in between. */
+  #changedSegmentCount = 0;
   readonly #put: Database.Statement<[number, Buffer]>;
   readonly #delete: Database.Statement<[number]>;
   readonly #get: Database.Statement<[number], Buffer>;
@@ -62,6 +64,15 @@ export class SpaceMap {
 
   get freeCount(): number {
     return this.#freeCount;
+  }
+
+  get changedSegmentCount(): number {
+    return this.#changedSegmentCount;
+  }
+
+  /** The changes so far go into the commit that is being sealed. */
+  sealed(): void {
+    this.#changedSegmentCount = 0;
   }
 
   get promisedCount(): number {
@@ -111,14 +122,14 @@ export class SpaceMap {
     assert(hasBit(this.#busy, block), "a block is taken before it is mapped");
     assert(!hasBit(this.#stored, block), "a block is mapped once");
     setBit(this.#stored, block);
-    this.#dirtySegments.add(Math.floor(block / this.geometry.segmentBlocks));
+    this.#markSegment(block);
   }
 
   /** The commit being collected unmaps this block; it stays busy until `release`. */
   unstore(block: number): void {
     assert(hasBit(this.#stored, block), "only a mapped block is unmapped");
     clearBit(this.#stored, block);
-    this.#dirtySegments.add(Math.floor(block / this.geometry.segmentBlocks));
+    this.#markSegment(block);
   }
 
   /** A block that is not mapped becomes free. */
@@ -144,18 +155,28 @@ export class SpaceMap {
     return block < this.geometry.blockCount && hasBit(this.#stored, block);
   }
 
-  countStored(): number {
-    return countBits(this.#stored, 0, this.geometry.blockCount);
+  /** Stored blocks of a segment that are not set in `bits`, one bit for each block of the data LU. */
+  countStoredOutside(segment: number, bits: Uint8Array): number {
+    const { segmentBlocks, blockCount } = this.geometry;
+    const first = segment * segmentBlocks;
+    const end = Math.min(first + segmentBlocks, blockCount);
+    let count = 0;
+    for (let block = first; block < end; ) {
+      const whole = block % 8 === 0 && block + 8 <= end;
+      if (whole && this.#stored[block / 8] === bits[block / 8]) block += 8;
+      else {
+        if (hasBit(this.#stored, block) && !hasBit(bits, block)) count++;
+        block++;
+      }
+    }
+    return count;
   }
 
-  /** Whether the rows say the same as memory. After `writeRows`. */
-  rowsAgree(): boolean {
+  /** Whether the segment's row says the same as memory. After `writeRows`. */
+  rowAgrees(segment: number): boolean {
     const bytes = this.geometry.segmentBlocks / 8;
-    for (let segment = 0; segment < this.segmentCount; segment++) {
-      const row = this.#get.get(segment) ?? Buffer.alloc(Math.ceil(bytes));
-      if (!row.equals(this.#segmentBitmap(segment, bytes))) return false;
-    }
-    return true;
+    const row = this.#get.get(segment) ?? Buffer.alloc(Math.ceil(bytes));
+    return row.equals(this.#segmentBitmap(segment, bytes));
   }
 
   /** Write the bitmaps that changed into the open transaction. */
@@ -167,6 +188,12 @@ export class SpaceMap {
       else this.#put.run(segment, bitmap);
     }
     this.#dirtySegments.clear();
+  }
+
+  #markSegment(block: number): void {
+    const before = this.#dirtySegments.size;
+    this.#dirtySegments.add(Math.floor(block / this.geometry.segmentBlocks));
+    this.#changedSegmentCount += this.#dirtySegments.size - before;
   }
 
   /** A segment need not be whole bytes of the flat bitmap; then its row is put together bit by bit. */

@@ -1,17 +1,16 @@
-import type Database from "better-sqlite3";
 import type { Clock } from "../../lib/clock.js";
 import { BLOCK_BYTES } from "../../lib/units.js";
 import type { ApplyObserver } from "../contents-contract.js";
 import type { InodeMarks } from "../inode.js";
-import { decodeExtentMap, newBlockMap } from "./extent-map.js";
 import { type FileGroup, type FileState, PENDING } from "./file-state.js";
 import { newVersion } from "./file-writer.js";
 import { type FrameCache, FrameState } from "./frame-cache.js";
+import type { Freer } from "./freer.js";
 import type { GroupTable } from "./group-table.js";
-import { DISCARD_GROUPS_PER_STEP, GROUP_BLOCKS } from "./limits.js";
+import { GROUP_BLOCKS } from "./limits.js";
 
 export interface TruncationParts {
-  readonly db: Database.Database;
+  readonly freer: Freer;
   readonly table: GroupTable;
   readonly frames: FrameCache;
   readonly inodes: InodeMarks;
@@ -21,25 +20,17 @@ export interface TruncationParts {
 /**
  * Shrinking and growing a file. It changes rows only, never data on the LU: a block that is cut in its middle keeps its place and its
  * checksum, and its row says how many bytes are still valid. So the new size can be durable with the next commit, whatever is
- * unstable in the file, and nothing has to be read.
+ * unstable in the file, and nothing has to be read. What is cut off is freed in the same piece when it is little; otherwise the size
+ * and a note of what is to be freed are in one commit, and the steps of Freer follow.
  *
  * Every version of a block (frame, captured frame, stored block with its valid bytes, intent) is zero behind the end of the file; so
  * growing needs no work.
  */
 export class Truncation {
   readonly #parts: TruncationParts;
-  readonly #rowsFrom: Database.Statement<[number, number, number], [number, Buffer]>;
-  readonly #deleteRows: Database.Statement<[number, number, number]>;
-  readonly #scratch = newBlockMap();
 
   constructor(parts: TruncationParts) {
     this.#parts = parts;
-    this.#rowsFrom = parts.db
-      .prepare<[number, number, number], [number, Buffer]>(
-        "SELECT grp, map FROM extent WHERE ino = ? AND grp >= ? ORDER BY grp LIMIT ?",
-      )
-      .raw();
-    this.#deleteRows = parts.db.prepare("DELETE FROM extent WHERE ino = ? AND grp >= ? AND grp <= ?");
   }
 
   /** Whether the block that would be cut is being written back: its new version then needs a frame, and space. */
@@ -60,50 +51,47 @@ export class Truncation {
     observer.after();
   }
 
-  /** The last link is gone: everything in memory is dropped, and the rows too unless `rowsStay`. */
-  discard(state: FileState, rowsStay: boolean): void {
-    const { table } = this.#parts;
+  /** The last link is gone. */
+  discard(state: FileState): void {
+    const { table, freer } = this.#parts;
+    const { inode } = state;
+    const large = freer.isLarge(inode.ino, 0, inode.usedBlocks);
     this.#shrinkJob(state, 0);
     this.#forgetIntents(state, 0);
-    this.#dropCached(state, 0);
+    if (large) this.#forgetGroups(state, 0);
+    else this.#dropCached(state, 0);
     state.dead = true;
-    state.inode.contents = null;
+    inode.contents = null;
     table.dismiss(state);
-    if (!rowsStay) while (this.freeRows(state.inode.ino, 0, DISCARD_GROUPS_PER_STEP) > 0);
+    if (large) freer.freeLater(inode.ino, 0);
+    else freer.freeNow(inode.ino, 0);
     table.work.changed.add(state);
   }
 
-  /**
-   * Free the blocks of up to `limit` rows from group `first` on, and delete those rows. None of them is in memory.
-   * @returns the number of blocks that were freed; 0 when there was no row
-   */
-  freeRows(ino: number, first: number, limit: number): number {
-    const rows = this.#rowsFrom.all(ino, first, limit);
-    let blockCount = 0;
-    for (const [, map] of rows) blockCount += this.#freeMap(map);
-    const last = rows.at(-1)?.[0];
-    if (last !== undefined) this.#deleteRows.run(ino, first, last);
-    return blockCount;
-  }
-
   #shrink(state: FileState, sizeBytes: number): void {
-    const { table } = this.#parts;
+    const { table, freer } = this.#parts;
+    const { inode } = state;
     const endBlock = Math.ceil(sizeBytes / BLOCK_BYTES);
+    const firstGroup = Math.ceil(endBlock / GROUP_BLOCKS);
+    const large = freer.isLarge(inode.ino, firstGroup, inode.usedBlocks);
     this.#shrinkJob(state, sizeBytes);
     if (sizeBytes % BLOCK_BYTES !== 0) this.#cut(state, endBlock - 1, sizeBytes % BLOCK_BYTES);
     // The group at the border is in memory from here on; those behind it are either in memory or only rows.
     if (endBlock % GROUP_BLOCKS !== 0) this.#groupOf(state, endBlock);
     this.#forgetIntents(state, endBlock);
+    if (large) this.#forgetGroups(state, firstGroup);
     this.#dropCached(state, endBlock);
     // Emptied groups lose their rows here, so that what is left behind the border has no group in memory.
     table.writeRows();
-    const firstGroup = Math.ceil(endBlock / GROUP_BLOCKS);
-    for (;;) {
-      const freed = this.freeRows(state.inode.ino, firstGroup, DISCARD_GROUPS_PER_STEP);
-      if (freed === 0) break;
-      state.inode.usedBlocks -= freed;
-    }
+    if (large) freer.freeLater(inode.ino, firstGroup);
+    else freer.freeNow(inode.ino, firstGroup);
     table.work.changed.add(state);
+  }
+
+  /** Groups that are freed later leave memory. */
+  #forgetGroups(state: FileState, firstGroup: number): void {
+    this.#parts.table.writeRows();
+    for (const group of [...state.groups.values()]) if (group.index >= firstGroup) this.#parts.table.forget(group);
   }
 
   #shrinkJob(state: FileState, sizeBytes: number): void {
@@ -149,17 +137,6 @@ export class Truncation {
     // A clean frame stays clean: with the cut in the row it still equals what a read would give.
     const frame = clean ? group.frames[slot]! : newVersion(frames, group, slot, false);
     frames.view(frame).fill(0, validBytes);
-  }
-
-  #freeMap(map: Buffer): number {
-    decodeExtentMap(map, this.#scratch);
-    let blockCount = 0;
-    for (const address of this.#scratch.addresses) {
-      if (address < 0) continue;
-      this.#parts.table.freeStored(address);
-      blockCount++;
-    }
-    return blockCount;
   }
 
   #groupOf(state: FileState, block: number): FileGroup {

@@ -9,6 +9,7 @@ export interface JobPart {
   readonly state: FileState;
   readonly first: number;
   end: number;
+  readonly groupCount: number;
   /** Writes up to this serial are in the captured versions. */
   readonly serial: number;
   /** The file's size at capture, or less when it was truncated since: blocks behind it are dropped, the last one is cut. */
@@ -45,8 +46,9 @@ export class WriteBackJob implements BlockWrites {
     const { sizeBytes } = state.inode;
     const first = this.#count;
     const { serial } = state;
-    const part: JobPart = { state, first, end: first, serial, sizeBytes, truncated: false, done: Promise.resolve() };
     const groups = [...state.dirtyGroups].sort((a, b) => a.index - b.index);
+    const where = { state, first, end: first, groupCount: groups.length };
+    const part: JobPart = { ...where, serial, sizeBytes, truncated: false, done: Promise.resolve() };
     for (const group of groups) this.#captureGroup(table, group);
     part.end = this.#count;
     state.job = part;
@@ -54,31 +56,29 @@ export class WriteBackJob implements BlockWrites {
     return part;
   }
 
-  /** All blocks of all inodes at once: the next seal takes them together. */
-  publish(table: GroupTable, releaseUnused: (address: number) => void): void {
-    for (const part of this.parts) {
-      const { state } = part;
-      const endBlock = state.dead ? 0 : Math.ceil(part.sizeBytes / BLOCK_BYTES);
-      for (let i = part.first; i < part.end; i++) {
-        const group = this.groups[i]!;
-        const slot = this.slots[i]!;
-        const block = group.index * GROUP_BLOCKS + slot;
-        if (block < endBlock) {
-          const valid = part.truncated ? Math.min(BLOCK_BYTES, part.sizeBytes - block * BLOCK_BYTES) : BLOCK_BYTES;
-          table.publish(group, slot, this.frames[i]!, this.addresses[i]!, this.crcs[i]!, valid);
-        } else {
-          table.freeCaptured(this.frames[i]!);
-          releaseUnused(this.addresses[i]!);
-        }
+  /** All blocks of one inode at once: the next seal takes them together. */
+  publish(table: GroupTable, part: JobPart, releaseUnused: (address: number) => void): void {
+    const { state } = part;
+    const endBlock = state.dead ? 0 : Math.ceil(part.sizeBytes / BLOCK_BYTES);
+    for (let i = part.first; i < part.end; i++) {
+      const group = this.groups[i]!;
+      const slot = this.slots[i]!;
+      const block = group.index * GROUP_BLOCKS + slot;
+      if (block < endBlock) {
+        const valid = part.truncated ? Math.min(BLOCK_BYTES, part.sizeBytes - block * BLOCK_BYTES) : BLOCK_BYTES;
+        table.publish(group, slot, this.frames[i]!, this.addresses[i]!, this.crcs[i]!, valid);
+      } else {
+        table.freeCaptured(this.frames[i]!);
+        releaseUnused(this.addresses[i]!);
       }
-      state.job = null;
-      state.publishedSerial = Math.max(state.publishedSerial, part.serial);
     }
+    state.job = null;
+    state.publishedSerial = Math.max(state.publishedSerial, part.serial);
   }
 
-  /** The write failed: what is still wanted is dirty again. */
-  abandon(table: GroupTable, nowMs: number): void {
-    for (const part of this.parts) {
+  /** The write failed: what is still wanted of these parts is dirty again. */
+  abandon(table: GroupTable, parts: readonly JobPart[], nowMs: number): void {
+    for (const part of parts) {
       const endBlock = part.state.dead ? 0 : Math.ceil(part.sizeBytes / BLOCK_BYTES);
       for (let i = part.first; i < part.end; i++) {
         const group = this.groups[i]!;

@@ -10,7 +10,7 @@ import type { FrameCache } from "./frame-cache.js";
 import type { GroupTable } from "./group-table.js";
 import { BATCH_BLOCKS, PUBLISHED_BLOCKS_PER_COMMIT, RETRY_MS, WATERMARK_BLOCKS, WRITE_BACK_AGE_MS } from "./limits.js";
 import type { SpaceMap } from "./space-map.js";
-import { WriteBackJob } from "./write-back-job.js";
+import { type JobPart, WriteBackJob } from "./write-back-job.js";
 
 /** Batches that background write-back keeps in flight: one is prepared while the other waits for its last chunks. */
 const BATCHES_IN_FLIGHT = 2;
@@ -28,7 +28,7 @@ export interface WriteBackParts {
 }
 
 /**
- * Brings dirty data home. Each job takes all dirty blocks of its inodes and publishes them in one piece (I-4). It runs when somebody asks
+ * Brings dirty data home. Each job takes all dirty blocks of its inodes and publishes each inode's in one piece (I-4). It runs when somebody asks
  * (`writeBack`), when much is dirty (`kick`), and when something has been dirty for long (a timer).
  */
 export class WriteBack {
@@ -153,39 +153,60 @@ export class WriteBack {
   }
 
   async #run(job: WriteBackJob): Promise<void> {
-    const { space, writer, table, clock, frames } = this.#parts;
+    const { space, writer } = this.#parts;
     let allocated = false;
+    let publishedCount = 0;
     try {
       space.allocate(job.addresses);
       allocated = true;
       await writer.write(job);
+      for (const part of job.parts) {
+        for (let room = this.#roomInCommit(part); room !== null; room = this.#roomInCommit(part)) await room;
+        this.#publish(job, part);
+        publishedCount++;
+      }
     } catch (error) {
-      if (allocated) for (const address of job.addresses) space.release(address);
-      job.abandon(table, clock.monotonicMs());
-      this.#forget(job);
-      this.#failed(error, job);
-      const failure = new StorageError("EIO", "file data could not be written", { blockCount: job.blockCount }, error);
-      frames.failWaiters(failure);
-      throw failure;
+      this.#abandon(job, publishedCount, allocated);
+      throw this.#failed(error, job);
     }
-    job.publish(table, (address) => space.release(address));
     this.#published(job);
   }
 
+  /** A commit holds so much. Null at once when the open one can take this inode's rows, which is nearly always. */
+  #roomInCommit(part: JobPart): Promise<void> | null {
+    const { table, store } = this.#parts;
+    const wanted = table.publicationPages(part.groupCount, part.end - part.first);
+    if (table.commitPages === 0 || table.commitPages + wanted <= table.pagesMax) return null;
+    return store.durable();
+  }
+
+  #publish(job: WriteBackJob, part: JobPart): void {
+    const { table, inodes, space } = this.#parts;
+    const { state } = part;
+    job.publish(table, part, (address) => space.release(address));
+    if (state.dead) return;
+    table.work.changed.add(state);
+    // Only truncate lowers it; what it says runs with the blocks that this same commit maps.
+    if (part.sizeBytes > state.inode.durableSizeBytes) state.inode.durableSizeBytes = part.sizeBytes;
+    inodes.markDirty(state.inode);
+  }
+
+  /** Everything behind the parts that were published is dirty again. */
+  #abandon(job: WriteBackJob, publishedCount: number, allocated: boolean): void {
+    const { space, table, clock } = this.#parts;
+    const parts = job.parts.slice(publishedCount);
+    const first = parts[0]?.first ?? job.blockCount;
+    if (allocated) for (const address of job.addresses.subarray(first)) space.release(address);
+    job.abandon(table, parts, clock.monotonicMs());
+    this.#forget(job);
+  }
+
   #published(job: WriteBackJob): void {
-    const { table, inodes } = this.#parts;
-    for (const part of job.parts) {
-      const { state } = part;
-      if (state.dead) continue;
-      table.work.changed.add(state);
-      // Only truncate lowers it; what it says runs with the blocks that this same commit maps.
-      if (part.sizeBytes > state.inode.durableSizeBytes) state.inode.durableSizeBytes = part.sizeBytes;
-      inodes.markDirty(state.inode);
-    }
+    const { table } = this.#parts;
     this.#forget(job);
     this.#publishedSinceCommit += job.blockCount;
-    const manyRows = table.dirtyRowCount >= table.rowsMax / 4;
-    if (manyRows || this.#publishedSinceCommit >= PUBLISHED_BLOCKS_PER_COMMIT) this.#askForCommit();
+    if (table.commitPages >= table.pagesMax / 4 || this.#publishedSinceCommit >= PUBLISHED_BLOCKS_PER_COMMIT)
+      this.#askForCommit();
     this.kick();
   }
 
@@ -199,11 +220,19 @@ export class WriteBack {
     this.#parts.store.durable().catch(() => {});
   }
 
-  #failed(error: unknown, job: WriteBackJob): void {
+  /** @returns the error for whoever waits */
+  #failed(error: unknown, job: WriteBackJob): StorageError {
     this.failureCount++;
     const inodes = job.parts.map((part) => part.state.inode.ino);
     this.#parts.log.error({ err: error, blockCount: job.blockCount, ino: inodes[0] }, "file data could not be written");
     this.#parts.onEvent({ kind: "write-failed", ino: inodes[0] ?? 0, blockCount: job.blockCount, error });
+    const failure = new StorageError("EIO", "file data could not be written", { blockCount: job.blockCount }, error);
+    this.#parts.frames.failWaiters(failure);
+    this.#armRetryTimer();
+    return failure;
+  }
+
+  #armRetryTimer(): void {
     if (this.#closed || this.#retryTimer !== null) return;
     this.#retryTimer = this.#parts.clock.after(RETRY_MS, () => {
       this.#retryTimer = null;

@@ -88,6 +88,7 @@ export interface RigOptions {
   readonly logBytes?: number;
   readonly stripeBytes?: number;
   readonly cacheBytes?: number;
+  readonly freedGroupsPerStep?: number;
   readonly redundant?: boolean;
   readonly random?: Random;
   readonly clock?: Clock;
@@ -139,6 +140,7 @@ export class Rig {
       ...{ dataLu: data, store, inodes, clock, log: SILENT, random: new SeededRandom(1) },
       arena: { take: (byteCount) => Buffer.alloc(byteCount) },
       cacheBytes: options.cacheBytes ?? 4 * MIB,
+      ...(options.freedGroupsPerStep === undefined ? {} : { freedGroupsPerStep: options.freedGroupsPerStep }),
       onEvent: (event) => events.push(event),
     });
     store.join(participant(contents, inodes));
