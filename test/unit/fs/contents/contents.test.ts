@@ -320,6 +320,31 @@ test("a block that is logged again during its write-back: the record outlives th
   await after.close();
 });
 
+test("a block that was written home: its record is needed until the commit that maps it is durable", async () => {
+  const clock = new ManualClock();
+  const rig = await Rig.create({ clock });
+  const inode = rig.inodes.create(2);
+  await rig.stableWrite(inode, 0, bytes(BLOCK_BYTES, 24));
+  const record = rig.store.durableSeq;
+  assert.equal(rig.contents.oldestSidecar(), record);
+  clock.advance(2500);
+  clock.advance(2500);
+  while (rig.contents.statistics().dirtyBlocks > 0) await new Promise((resolve) => setImmediate(resolve));
+  // The commit that maps it is sealed when the log record is written, and durable when that has been flushed.
+  const seen: number[] = [];
+  rig.metadata.beforeOperation = () => {
+    seen.push(rig.contents.oldestSidecar());
+    return undefined;
+  };
+  const { commits } = rig.contents.statistics();
+  await rig.store.durable();
+  assert.ok(rig.contents.statistics().commits > commits - 1);
+  assert.ok(seen.length > 0 && seen.every((seq) => seq === record), `${seen} while ${record} was needed`);
+  assert.equal(rig.contents.oldestSidecar(), Number.POSITIVE_INFINITY);
+  rig.metadata.beforeOperation = null;
+  await rig.close();
+});
+
 test("quarantine: a block that no durable commit has freed is not written again", async () => {
   const rig = await Rig.create({ dataBytes: 16 * MIB });
   const inode = rig.inodes.create(2);
