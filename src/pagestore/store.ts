@@ -15,6 +15,12 @@ import { Waiters } from "./waiters.js";
 const FREE_PAGES_CALLS = 16;
 const FREE_PAGES_RESERVE_MIN = 64;
 const FREE_PAGES_RESERVE_MAX = 2048;
+/** Turns of the event loop that a commit waits for those who were just answered: well below a millisecond. */
+const GATHER_TURNS_MAX = 4;
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
 
 export interface StoreParts extends CheckpointerParts {
   readonly scratch: Scratch;
@@ -156,8 +162,11 @@ export class LogPageStore implements PageStore {
   async #commitAll(): Promise<void> {
     try {
       // Everything that this turn of the event loop still applies goes into the same commit.
-      await new Promise<void>((resolve) => setImmediate(resolve));
-      while (this.#next !== null && this.#failure === null) await this.#commitOnce();
+      await nextTurn();
+      while (this.#next !== null && this.#failure === null) {
+        const answered = await this.#commitOnce();
+        await this.#gather(answered);
+      }
     } catch (error) {
       this.#fail(error);
     } finally {
@@ -165,7 +174,18 @@ export class LogPageStore implements PageStore {
     }
   }
 
-  async #commitOnce(): Promise<void> {
+  /**
+   * Those who were just answered usually ask again at once. Without a pause they would always miss the next commit, and two halves of
+   * the clients would take turns with twice the commits; so wait until as many as there were have come, but for a few turns only.
+   */
+  async #gather(answered: number): Promise<void> {
+    const expected = answered + (this.#next?.count ?? 0);
+    if (answered <= 1) return;
+    for (let turn = 0; turn < GATHER_TURNS_MAX && (this.#next?.count ?? 0) < expected; turn++) await nextTurn();
+  }
+
+  /** @returns how many were answered */
+  async #commitOnce(): Promise<number> {
     await this.#participant.prepare();
     const waiters = this.#next;
     assert(waiters !== null, "somebody waits for a commit");
@@ -174,13 +194,14 @@ export class LogPageStore implements PageStore {
     const sealed = this.#seal();
     await this.#participant.settle();
     if (sealed !== null) await this.#append(sealed);
-    if (this.#failure !== null) return;
+    if (this.#failure !== null) return 0;
     this.#participant.durable(this.durableSeq);
     this.#parts.statistics.commits++;
     this.#parts.statistics.waiters += waiters.count;
     this.#inFlight = null;
     waiters.resolve();
     if (this.#checkpointer.isDue) void this.#checkpointer.start();
+    return waiters.count;
   }
 
   /** Synchronous: what is sealed, committed and copied here is one state of the database; the next transaction is open afterwards. */
