@@ -89,6 +89,8 @@ export interface RigOptions {
   readonly stripeBytes?: number;
   readonly cacheBytes?: number;
   readonly freedGroupsPerStep?: number;
+  /** Smaller than the geometry would choose: as many segments as a large LU has. */
+  readonly segmentBlocks?: number;
   readonly redundant?: boolean;
   readonly random?: Random;
   readonly clock?: Clock;
@@ -125,6 +127,9 @@ export class Rig {
     const store = await openPageStore({ lu: metadata, scratchDir, clock, log: SILENT });
     store.db.exec("CREATE TABLE inode (ino INTEGER PRIMARY KEY, size INTEGER, used INTEGER) STRICT");
     createContentsTables(store.db, data);
+    if (options.segmentBlocks !== undefined) {
+      store.db.prepare("UPDATE contents_geometry SET segment_blocks = ?").run(options.segmentBlocks);
+    }
     await store.close();
     return await Rig.mount(options, data, metadata);
   }
