@@ -336,9 +336,7 @@ test("a block that was written home: its record is needed until the commit that 
     seen.push(rig.contents.oldestSidecar());
     return undefined;
   };
-  const { commits } = rig.contents.statistics();
   await rig.store.durable();
-  assert.ok(rig.contents.statistics().commits > commits - 1);
   assert.ok(seen.length > 0 && seen.every((seq) => seq === record), `${seen} while ${record} was needed`);
   assert.equal(rig.contents.oldestSidecar(), Number.POSITIVE_INFINITY);
   rig.metadata.beforeOperation = null;
