@@ -126,9 +126,13 @@ function machine() {
   };
 }
 
+/** A small run of the same calls, not counted: a server that has run for some seconds is compiled and has its buffers. */
+const WARM_UP = { mib: 64, files: 2000 };
+
 async function turn(server: Server, program: string, load: Load): Promise<Round> {
   await server.start();
   try {
+    await runLoad(program, server.url, { connections: load.connections, depth: load.depth, ...WARM_UP });
     const phases = await runLoad(program, server.url, load);
     return { server: server.name, phases, memory: residentMemory(server.pid) };
   } finally {
@@ -167,7 +171,7 @@ function print(values: Options, load: Load, list: readonly Server[], rounds: Rou
     `${here.date}, ${here.cpu}, ${here.cores} cores, ${here.memoryMiB} MiB, Linux ${here.kernel}, Node ${here.node}.`,
     `${load.connections} connections, ${load.depth} calls in flight each, ${load.mib} MiB, ${load.files} files; medians of ${rounds.length / list.length} rounds.`,
     ...list.map(({ name, description }) => `${name}: ${description}.`),
-    `The load generator runs on the same cores. Host page cache: ${pageCache}.`,
+    `The load generator runs on the same cores. Each turn begins with an uncounted ${WARM_UP.mib} MiB, ${WARM_UP.files} files of the same calls. Host page cache: ${pageCache}.`,
   ];
   console.log(lines.join("\n"));
   if (values.json !== undefined) {

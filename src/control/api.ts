@@ -11,6 +11,7 @@ import { followEvents } from "./event-stream.js";
 import { exportSchema } from "./export-book.js";
 import {
   addDiskSchema,
+  checkSchema,
   createFileSystemSchema,
   createGroupSchema,
   createLuSchema,
@@ -121,8 +122,8 @@ export class ManagementApi {
   #fileSystemRoutes(): void {
     const { fileSystems } = this.options.cabinet;
     this.#app.post("/v1/file-systems", ({ body }) => fileSystems.create(valid(createFileSystemSchema, body)));
-    this.#app.post("/v1/file-systems/:name/check", ({ params }) => {
-      return fileSystems.check(valid(fileSystemParams, params).name);
+    this.#app.post("/v1/file-systems/:name/check", ({ params, body }) => {
+      return fileSystems.check(valid(fileSystemParams, params).name, valid(checkSchema, body));
     });
     this.#app.get("/v1/file-systems/:name/files", ({ params, query }) => {
       const { after, limit } = valid(filesQuery, query);

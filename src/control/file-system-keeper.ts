@@ -121,8 +121,8 @@ export class FileSystemKeeper {
     });
   }
 
-  async check(name: string): Promise<CheckReport> {
-    const report = { name, ...(await this.#served(name).check()) };
+  async check(name: string, options: { readonly data: boolean }): Promise<CheckReport> {
+    const report = { name, ...(await this.#served(name).check(options)) };
     this.options.events.add({
       severity: report.clean ? "info" : "error",
       kind: "file-system-checked",

@@ -52,7 +52,8 @@ export interface ServedFileSystem {
   readonly fileSystem: FileSystem;
   getSetting(key: string): string | null;
   setSetting(key: string, value: string): Promise<void>;
-  check(): Promise<Omit<CheckReport, "name">>;
+  /** @param data  read every block and verify its checksum too */
+  check(options: { readonly data: boolean }): Promise<Omit<CheckReport, "name">>;
   listFiles(after: string | null, limit: number): FilesPage | Promise<FilesPage>;
   /** Name to value; counters and gauges for /metrics. */
   statistics(): Readonly<Record<string, number>>;

@@ -59,6 +59,8 @@ export const createFileSystemSchema = z.strictObject({
 
 export const fileSystemParams = z.strictObject({ name: z.string().max(64) });
 
+export const checkSchema = z.strictObject({ data: z.boolean().default(false) });
+
 export const filesQuery = z.strictObject({
   after: z.string().max(8192).optional(),
   limit: z.coerce.number().int().min(1).max(LIMITS.filesPageMax).default(LIMITS.filesPageMax),

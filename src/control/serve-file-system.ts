@@ -14,8 +14,8 @@ export function serveFileSystem(mounted: MountedFileSystem): ServedFileSystem {
     fileSystem: mounted,
     getSetting: (key) => mounted.getSetting(key) ?? null,
     setSetting: (key, value) => mounted.setSetting(key, value),
-    check: async () => {
-      const { ok, faults, faultCount, inodes, directories, files, blocks } = await mounted.check();
+    check: async ({ data }) => {
+      const { ok, faults, faultCount, inodes, directories, files, blocks } = await mounted.check({ data });
       const unlisted = faultCount > faults.length ? [`and ${faultCount - faults.length} more`] : [];
       return {
         clean: ok,

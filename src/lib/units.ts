@@ -1,6 +1,5 @@
 /** Numbers that must not be mixed. A brand costs nothing at run time. */
 export type LuByte = number & { readonly unit: "byte in the LU" };
-export type MemberByte = number & { readonly unit: "byte in one member" };
 export type MemberIndex = number & { readonly unit: "member slot, 0-based" };
 
 /** Everything on a disk is counted in these; so are cache frames and SQLite pages. */

@@ -75,13 +75,15 @@ function check(): Command {
   return withDaemonOptions(new Command("check"))
     .description("prove that a file system is consistent; it goes on serving meanwhile")
     .argument("<name>")
+    .option("--data", "read every block and verify its checksum too; what is bad in one copy is healed")
     .addHelpText(
       "after",
       "\nExit status 1 when it is not clean. There is nothing to mend by hand: report what it says.",
     )
-    .action(async (name: string, options: CommonOptions) => {
+    .action(async (name: string, options: CommonOptions & { readonly data?: true }) => {
       const { api, out } = contextOf(options);
-      const report = await api.post<CheckReport>(`/v1/file-systems/${encodeURIComponent(name)}/check`, {});
+      const place = `/v1/file-systems/${encodeURIComponent(name)}/check`;
+      const report = await api.post<CheckReport>(place, { data: options.data === true });
       out.result(report, () => printCheck(out, report));
       if (!report.clean) throw new CliError(`file system ${name} is not clean: ${report.problems.length} problems`);
     });

@@ -2,8 +2,8 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { Command } from "commander";
 import { loadConfig } from "../../config/load.js";
-import { LIMITS } from "../../limits.js";
 import { jsonOption } from "../context.js";
+import { daemonEnvironment } from "../daemon-environment.js";
 import { Output } from "../output.js";
 
 interface ServeOptions {
@@ -32,14 +32,11 @@ export function serveCommand(): Command {
     });
 }
 
-/**
- * libuv reads its thread count once, before the first line of ours runs (the module loader already uses the pool). So the
- * daemon runs as a child with the count in its environment; systemd/stripeward.service and the rig set it themselves.
- */
+/** The daemon runs as a child with its environment; systemd/stripeward.service and the rig set it themselves. */
 function runWithThreads(): Promise<number> {
   const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
     stdio: "inherit",
-    env: { ...process.env, UV_THREADPOOL_SIZE: String(LIMITS.ioThreads) },
+    env: daemonEnvironment(),
   });
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => child.kill(signal));
   return new Promise((resolve, reject) => {

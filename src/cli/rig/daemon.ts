@@ -8,6 +8,7 @@ import { someoneAnswers } from "../../control/claim-socket.js";
 import type { StatusReport } from "../../control/types.js";
 import { LIMITS } from "../../limits.js";
 import { ApiClient } from "../client.js";
+import { daemonEnvironment } from "../daemon-environment.js";
 import { CliError } from "../errors.js";
 import type { RigPaths, RigRecord } from "./record.js";
 
@@ -41,7 +42,7 @@ export async function startDaemon(paths: RigPaths, record: RigRecord): Promise<v
   const child = spawn(process.execPath, ["--enable-source-maps", cli, "serve", "--config", paths.config], {
     detached: true,
     stdio: ["ignore", log, complaint],
-    env: { ...process.env, UV_THREADPOOL_SIZE: String(LIMITS.ioThreads) },
+    env: daemonEnvironment(),
   });
   closeSync(log);
   closeSync(complaint);
