@@ -1,4 +1,4 @@
-import { crc32c } from "../../lib/crc32c.js";
+import { crc32c, crc32cAppendBlock } from "../../lib/crc32c.js";
 import { StorageError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/log.js";
 import { allSettledOrThrow } from "../../lib/mutex.js";
@@ -132,9 +132,11 @@ export class Reader {
     const bytes = target.subarray(start, start + run.length * BLOCK_BYTES);
     const failed = await this.#tryRead([bytes], run[0]!.address);
     this.counters.directBlocks += run.length;
+    const proven = !failed && crc32c(bytes) === checksumOf(run);
     for (let i = 0; i < run.length; i++) {
-      const view = bytes.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES);
       const missed = run[i]!;
+      if (proven && missed.validBytes === BLOCK_BYTES) continue;
+      const view = bytes.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES);
       if (failed || crc32c(view) !== missed.crc) await this.#prove(inode, missed, view);
       if (missed.validBytes < BLOCK_BYTES) view.fill(0, missed.validBytes);
     }
@@ -248,6 +250,13 @@ function missedBlock(
     byteCount,
     direct,
   };
+}
+
+/** What the blocks' checksums say of all of them together. */
+function checksumOf(run: readonly MissedBlock[]): number {
+  let sum = run[0]!.crc;
+  for (let i = 1; i < run.length; i++) sum = crc32cAppendBlock(sum, run[i]!.crc);
+  return sum;
 }
 
 /** Blocks that one read of the data LU can fetch: adjacent there, and, when read directly, adjacent in the target too. */

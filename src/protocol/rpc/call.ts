@@ -2,6 +2,7 @@ import type { Auth } from "./auth.js";
 import type { Connection } from "./connection.js";
 import { AcceptStatus } from "./message.js";
 import type { VersionTable } from "./program-table.js";
+import type { Chunk } from "./receiver.js";
 import type { ReleaseBuffer, ReplyQueue } from "./reply-queue.js";
 
 /** One request. It lives until its reply is queued. */
@@ -14,6 +15,8 @@ export class RpcCall {
   failed = false;
   /** Answered later: counted in the connection's in-flight limits. */
   asynchronous = false;
+  /** Where the arguments lie in the bytes as they came from the socket: held until the call is settled. */
+  chunk: Chunk | null = null;
   /** Bytes counted against the connection's in-flight limit: those of the request, and what `charge` added. */
   chargedBytes: number;
 

@@ -10,6 +10,7 @@ import { RpcCall } from "./call.js";
 import { AcceptStatus, MessageType, RejectStatus, RPC_VERSION } from "./message.js";
 import type { Peer } from "./peer.js";
 import type { ProgramTable, VersionTable } from "./program-table.js";
+import { type Chunk, receive, UNPOOLED } from "./receiver.js";
 import { RecordError, RecordReader, type RecordSink } from "./record.js";
 import type { ReplyCache } from "./reply-cache.js";
 import { replyKey } from "./reply-key.js";
@@ -54,6 +55,10 @@ export class Connection implements RecordSink {
   requestCount = 0;
   readonly #records: RecordReader;
   readonly #auth = new AuthParser();
+  readonly #socket: Socket;
+  /** What is being fed, and what `#rest` lies in. */
+  #chunk: Chunk = UNPOOLED;
+  #restChunk: Chunk = UNPOOLED;
   #rest: Buffer | null = null;
   #restAt = 0;
   #feeding = false;
@@ -70,7 +75,7 @@ export class Connection implements RecordSink {
 
   constructor(
     private readonly services: ConnectionServices,
-    private readonly socket: Socket,
+    accepted: Socket,
     readonly peer: Peer,
   ) {
     const { limits, pool } = services;
@@ -79,7 +84,8 @@ export class Connection implements RecordSink {
     this.#openedMs = services.clock.monotonicMs();
     this.#heardMs = this.#openedMs;
     this.#sentMs = this.#openedMs;
-    socket.on("data", (chunk: Buffer) => this.#onData(chunk));
+    const socket = receive(accepted, pool, (bytes, chunk) => this.#onData(bytes, chunk));
+    this.#socket = socket;
     socket.on("end", () => this.#onEnd());
     socket.on("error", (error) => services.log.debug({ peer: peer.address, error: messageOf(error) }, "connection"));
     socket.on("close", () => this.#onClose());
@@ -109,18 +115,18 @@ export class Connection implements RecordSink {
   /** Read nothing more, finish what is in flight, send it, close. */
   drain(): void {
     this.#closing = true;
-    this.socket.pause();
+    this.#socket.pause();
     this.#endWhenQuiet();
   }
 
   destroy(): void {
-    this.socket.destroy();
+    this.#socket.destroy();
   }
 
   flush(): void {
     this.#flushScheduled = false;
     if (this.#closed) this.replies.close();
-    else this.replies.flush(this.socket);
+    else this.replies.flush(this.#socket);
   }
 
   /** Called now and then: close what is idle, stuck or half-open. */
@@ -210,6 +216,10 @@ export class Connection implements RecordSink {
 
   #goAsynchronous(call: RpcCall, pending: Promise<void>): void {
     call.asynchronous = true;
+    if (call.lease === null) {
+      call.chunk = this.#chunk;
+      call.chunk.hold();
+    }
     this.inFlightCount++;
     this.inFlightBytes += call.chargedBytes;
     pending.then(
@@ -224,6 +234,7 @@ export class Connection implements RecordSink {
   /** The handler is done with the call's memory. */
   #settled(call: RpcCall): void {
     if (call.lease !== null) this.services.pool.release(call.lease);
+    call.chunk?.release();
     if (call.cacheKey !== null) this.services.replyCache.abandon(call.cacheKey);
     if (!call.asynchronous) return;
     this.inFlightCount--;
@@ -287,42 +298,48 @@ export class Connection implements RecordSink {
     return null;
   }
 
-  #onData(chunk: Buffer): void {
+  #onData(bytes: Buffer, chunk: Chunk): void {
     this.#heardMs = this.services.clock.monotonicMs();
     // A paused socket may still hand over what it had read: it waits behind the rest.
     const rest = this.#rest;
-    if (rest === null) this.#feed(chunk, 0);
-    else {
-      this.#rest = Buffer.concat([rest.subarray(this.#restAt), chunk]);
-      this.#restAt = 0;
-    }
+    if (rest === null) this.#feed(bytes, 0, chunk);
+    else this.#keepRest(Buffer.concat([rest.subarray(this.#restAt), bytes]), 0, UNPOOLED);
   }
 
-  #feed(chunk: Buffer, at: number): void {
+  #keepRest(rest: Buffer | null, at: number, chunk: Chunk): void {
+    chunk.hold();
+    this.#restChunk.release();
+    this.#rest = rest;
+    this.#restAt = at;
+    this.#restChunk = chunk;
+  }
+
+  #feed(bytes: Buffer, at: number, chunk: Chunk): void {
     this.#rest = null;
+    this.#chunk = chunk;
     this.#feeding = true;
     this.#startedMs = this.services.clock.monotonicMs();
-    let next = chunk.length;
+    let next = bytes.length;
     try {
-      next = this.#records.feed(chunk, at);
+      next = this.#records.feed(bytes, at);
     } catch (error) {
       this.#framingLost(error);
     } finally {
       this.#feeding = false;
     }
     if (this.replies.unsent) this.flush();
-    if (next === chunk.length && !this.stalled) return;
-    this.#rest = next < chunk.length && !this.#closing ? chunk : null;
-    this.#restAt = next;
-    this.socket.pause();
+    const left = next < bytes.length && !this.#closing;
+    if (left) this.#keepRest(bytes, next, chunk);
+    else this.#keepRest(null, 0, UNPOOLED);
+    if (next < bytes.length || this.stalled) this.#socket.pause();
   }
 
   /** Something finished or left: go on reading where it stopped. */
   #progress(): void {
     if (this.#closing || this.#ended) this.#endWhenQuiet();
-    if (this.#feeding || this.stalled || this.#closed || !this.socket.isPaused()) return;
-    if (this.#rest !== null) this.#feed(this.#rest, this.#restAt);
-    if (this.#rest === null && !this.stalled) this.socket.resume();
+    if (this.#feeding || this.stalled || this.#closed || !this.#socket.isPaused()) return;
+    if (this.#rest !== null) this.#feed(this.#rest, this.#restAt, this.#restChunk);
+    if (this.#rest === null && !this.stalled) this.#socket.resume();
   }
 
   #framingLost(error: unknown): void {
@@ -335,7 +352,7 @@ export class Connection implements RecordSink {
       this.services.onUnexpected(error);
     }
     if (this.replies.unsent) this.flush();
-    this.socket.destroySoon();
+    this.#socket.destroySoon();
   }
 
   #scheduleFlush(): void {
@@ -352,20 +369,20 @@ export class Connection implements RecordSink {
 
   #endWhenQuiet(): void {
     if (this.#closed || this.inFlightCount > 0 || this.replies.queuedBytes > 0) return;
-    this.socket.end();
+    this.#socket.end();
     // Whoever drains does not wait for the client to close its side.
-    if (this.#closing) this.socket.destroySoon();
+    if (this.#closing) this.#socket.destroySoon();
   }
 
   #closeFor(reason: "stuck" | "idle"): void {
     this.services.log.info({ peer: this.peer.address, port: this.peer.port, reason }, "connection closed");
-    this.socket.destroy();
+    this.#socket.destroy();
   }
 
   #onClose(): void {
     this.#closed = true;
     this.#closing = true;
-    this.#rest = null;
+    this.#keepRest(null, 0, UNPOOLED);
     this.#records.close();
     this.replies.close();
     this.services.onClosed(this);

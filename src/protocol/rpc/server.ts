@@ -57,7 +57,9 @@ export class RpcServer {
 
   /** @throws the socket's error (address in use, no permission) */
   listen(place: { host: string; port: number }): Promise<{ host: string; port: number }> {
-    const server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => this.#accept(socket));
+    const server = createServer({ noDelay: true, allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
+      this.#accept(socket),
+    );
     this.#server = server;
     this.#sweepLater();
     return new Promise((resolve, reject) => {
