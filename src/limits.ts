@@ -28,8 +28,11 @@ export const LIMITS = {
    */
   heapMiB: 384,
 
-  /** libuv's threads: 8 members with two requests each in flight, so that one slow disk cannot hold up the others. */
-  ioThreads: 16,
+  /**
+   * libuv's threads: a flush of five members and the log's two copies at once, and one left. More threads than that wake each other for
+   * every small read, which costs more than they gain (native-notes/thread-pool.md).
+   */
+  ioThreads: 8,
 
   /** Events kept in memory for `events`; some 300 bytes each. */
   eventsMax: 4096,

@@ -111,9 +111,12 @@ export class RpcServer {
     this.#connections.add(new Connection(this.#services, socket, peerOf(socket)));
   }
 
-  /** A tick runs behind all pending microtasks: the replies of a group commit leave together. */
+  /**
+   * Behind everything that this turn of the event loop finishes: the replies of a group commit, and of all reads whose data came, leave in
+   * one write for each connection. (A tick would run after each single read: as many writes as replies.)
+   */
   #scheduleFlush(connection: Connection): void {
-    if (this.#dirty.push(connection) === 1) process.nextTick(this.#flushDirty);
+    if (this.#dirty.push(connection) === 1) setImmediate(this.#flushDirty);
   }
 
   readonly #flushDirty = (): void => {
