@@ -18,6 +18,19 @@ export interface MemoryFileSystemOptions {
   readonly inodesCachedMax?: number;
 }
 
+const folders = new Set<string>();
+
+/** Also a test that ends without `end`, or breaks its file system, leaves nothing behind. */
+process.once("exit", () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+export function scratchFolder(): string {
+  const folder = mkdtempSync(path.join(tmpdir(), "stripeward-fs-"));
+  folders.add(folder);
+  return folder;
+}
+
 /** The whole file system over two LUs in memory that can crash. */
 export class MemoryFileSystem {
   fs!: MountedFileSystem;
@@ -25,7 +38,7 @@ export class MemoryFileSystem {
   readonly events: FileSystemEvent[] = [];
   readonly #options: MemoryFileSystemOptions;
   readonly #random: SeededRandom;
-  readonly #scratchDir = mkdtempSync(path.join(tmpdir(), "stripeward-fs-"));
+  readonly #scratchDir = scratchFolder();
   data: MemoryLu;
   metadata: MemoryLu;
 

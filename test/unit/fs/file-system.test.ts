@@ -5,7 +5,7 @@ import { SILENT } from "../../../src/lib/log.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { MIB } from "../../../src/lib/units.js";
 import { Arena } from "../../../src/parity/arena.js";
-import { MemoryFileSystem } from "../../support/memory-file-system.js";
+import { MemoryFileSystem, scratchFolder } from "../../support/memory-file-system.js";
 import { MemoryLu } from "../../support/memory-lu.js";
 import {
   ALICE,
@@ -79,7 +79,7 @@ test("mount: another data LU, an empty LU and a page store of another kind are r
   const [metadataLu, dataLu, other] = [lu("m"), lu("d"), lu("o")];
   Object.assign(other, { description: { ...other.description, uuid: "another" } });
   const memory = await MemoryFileSystem.open();
-  const scratchDir = `/tmp/stripeward-mount-${process.pid}`;
+  const scratchDir = scratchFolder();
   const common = { metadataLu, dataLu, clock, random, log: SILENT, scratchDir };
   const arena = () => new Arena({ byteCount: 16 * MIB });
   await refused("ENXIO", () => mountFileSystem({ ...common, arena: arena(), cacheBytes: 4 * MIB }));
