@@ -4,7 +4,6 @@ import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
 import type { LogicalUnit } from "../lu/lu.js";
-import type { BufferSource } from "../pagestore/buffers.js";
 import { formatPageStore } from "../pagestore/format.js";
 import { openPageStore } from "../pagestore/open.js";
 import type { LogPageStore } from "../pagestore/store.js";
@@ -75,7 +74,7 @@ export interface MountFileSystemOptions {
  */
 export async function formatFileSystem(options: FormatFileSystemOptions): Promise<void> {
   const { metadataLu, dataLu, name, clock, random, log, scratchDir } = options;
-  const shared = options.arena === undefined ? {} : { arena: bufferSource(options.arena) };
+  const shared = options.arena === undefined ? {} : { arena: options.arena };
   const logBytes = options.logBytes === undefined ? {} : { logBytes: options.logBytes };
   await formatPageStore({ lu: metadataLu, kind: PAGE_STORE_KIND, name, random, clock, ...shared, ...logBytes });
   const epoch = options.epoch === undefined ? {} : { epoch: options.epoch };
@@ -85,10 +84,6 @@ export async function formatFileSystem(options: FormatFileSystemOptions): Promis
   createContentsTables(store.db, dataLu);
   await store.close();
   log.info({ fileSystem: name, data: dataLu.description.name, metadata: metadataLu.description.name }, "fs formatted");
-}
-
-function bufferSource(arena: Arena): BufferSource {
-  return { take: (owner, byteCount) => arena.take(byteCount, owner) };
 }
 
 /**
@@ -115,7 +110,7 @@ async function openStore(options: MountFileSystemOptions, recovery: SidecarRecov
     scratchDir,
     clock,
     log,
-    arena: bufferSource(arena),
+    arena,
     ...(options.epoch && { epoch: options.epoch }),
     ...(options.sqliteCacheBytes !== undefined && { cacheBytes: options.sqliteCacheBytes }),
     onReplay: (seq, sidecar) => recovery.replay(seq, sidecar),

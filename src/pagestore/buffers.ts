@@ -1,13 +1,13 @@
 import { BLOCK_BYTES, MIB } from "../lib/units.js";
 import { CHECKPOINT_BYTES } from "./checkpoint.js";
 
-/** Where I/O buffers come from: the arena, so that the layers below use them in place. */
+/** Where I/O buffers come from: the arena (parity/arena.ts), so that the layers below use them in place. */
 export interface BufferSource {
-  take(owner: string, byteCount: number): Buffer;
+  take(byteCount: number, owner: string): Buffer;
 }
 
 /** For tests and tools: ordinary memory, which the layers below may have to copy. */
-export const ORDINARY_MEMORY: BufferSource = { take: (_owner, byteCount) => Buffer.allocUnsafeSlow(byteCount) };
+export const ORDINARY_MEMORY: BufferSource = { take: (byteCount) => Buffer.allocUnsafeSlow(byteCount) };
 
 /** A record of 250 pages; a larger one gets memory of its own while it is written. */
 const RECORD_BYTES = MIB;
@@ -22,7 +22,7 @@ export interface StoreBuffers {
 }
 
 export function takeBuffers(source: BufferSource): StoreBuffers {
-  const whole = source.take("page store", PAGE_STORE_BUFFER_BYTES);
+  const whole = source.take(PAGE_STORE_BUFFER_BYTES, "page store");
   return {
     record: whole.subarray(0, RECORD_BYTES),
     checkpoint: whole.subarray(RECORD_BYTES, RECORD_BYTES + CHECKPOINT_BYTES),

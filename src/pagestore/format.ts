@@ -38,7 +38,7 @@ export async function formatPageStore(options: FormatOptions): Promise<void> {
   checkText(options.name, NAME_BYTES, "the name");
   const geometry = planGeometry(lu.sizeBytes, options.logBytes);
   const uuid = randomUuid(options.random);
-  const buffer = (options.arena ?? ORDINARY_MEMORY).take("page store format", SUPERBLOCKS_BYTES);
+  const buffer = (options.arena ?? ORDINARY_MEMORY).take(SUPERBLOCKS_BYTES, "page store format");
   // First away with both old ones: the newer generation would win over ours.
   buffer.fill(0);
   await lu.writeThrough([buffer], 0 as LuByte);

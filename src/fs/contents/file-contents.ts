@@ -5,6 +5,7 @@ import type { Logger } from "../../lib/log.js";
 import type { Random } from "../../lib/prng.js";
 import { BLOCK_BYTES } from "../../lib/units.js";
 import type { LogicalUnit } from "../../lu/lu.js";
+import type { BufferSource } from "../../pagestore/buffers.js";
 import type { CommitParticipant, PageStore } from "../../pagestore/contract.js";
 import type { ApplyObserver, Contents, ContentsFault, SpaceCount } from "../contents-contract.js";
 import type { Inode, InodeMarks } from "../inode.js";
@@ -38,13 +39,9 @@ import { SpaceMap } from "./space-map.js";
 import { Truncation } from "./truncation.js";
 import { WriteBack } from "./write-back.js";
 
-/** Where the cache gets its memory; parity/arena.ts fits. */
-export interface BufferSource {
-  take(byteCount: number, owner: string): Buffer;
-}
-
 export interface FileContentsOptions {
   readonly dataLu: LogicalUnit;
+  /** Where the data cache lies. */
   readonly arena: BufferSource;
   /** With `recordBytesMax` (the largest record, in bytes) a commit never grows past it. */
   readonly store: PageStore & { readonly recordBytesMax?: number };
