@@ -80,7 +80,9 @@ async function describeGroup(disks: readonly LabelledDisk[]): Promise<GroupDescr
   return {
     ...{ uuid, name, state: "failed", ...shape, rowsFree: shape.rowCount - usedRows, generation, nodes },
     disks: record.members.map((member) => describeMember(member, disks, record)),
-    lus: record.lus.map(({ runs: _, ...lu }) => ({ ...lu, groupUuid: uuid })),
+    lus: record.lus.map(({ runs: _, moving: __, ...lu }) => ({ ...lu, groupUuid: uuid })),
+    scrub: record.scrub,
+    tasks: [],
   };
 }
 

@@ -3,6 +3,7 @@ import { Mutex } from "../lib/mutex.js";
 import { LIMITS } from "../limits.js";
 import type { LuDescription } from "../lu/lu.js";
 import type { Group, GroupEvent, LabelledDisk } from "../raid/contract.js";
+import { NO_SCRUB } from "../raid/label.js";
 import { DiskShelf, pad } from "./disk-shelf.js";
 import type { EventLog } from "./event-log.js";
 import { FailedGroup } from "./failed-group.js";
@@ -264,14 +265,8 @@ export class Cabinet {
   async #failedGroup(uuid: string, disks: readonly LabelledDisk[], reason: string): Promise<Group> {
     const described = await this.options.layers.describeGroup(disks);
     const unknown = {
-      chunkBytes: 0,
-      rowBytes: 0,
-      rowCount: 0,
-      rowsFree: 0,
-      generation: 0,
-      nodes: [],
-      disks: [],
-      lus: [],
+      ...{ chunkBytes: 0, rowBytes: 0, rowCount: 0, rowsFree: 0, generation: 0 },
+      ...{ nodes: [], disks: [], lus: [], tasks: [], scrub: NO_SCRUB },
     };
     return new FailedGroup(described ?? { uuid, name: uuid, state: "failed", ...unknown }, reason);
   }
@@ -329,7 +324,18 @@ export class Cabinet {
 }
 
 const EVENT_TEXTS: Readonly<Record<GroupEvent["kind"], string>> = {
-  "member-failed": "a disk gave errors and is no longer used",
+  "member-failed": "a disk is no longer used",
+  "member-released": "a disk was let go",
+  "member-slow": "a disk answers much later than the others and is read only when there is no other way",
+  "member-well": "a disk answers in time again",
+  "member-returned": "a disk is back and what it missed is being written on it",
+  "member-replaced": "a disk takes the place of another and is being rebuilt",
+  "read-error": "a disk could not read a place",
+  complete: "redundancy is whole again",
+  "scrub-fault": "a scrub found a place that is wrong",
+  "lost-blocks": "blocks could not be proven and are lost",
+  "task-started": "work in the background began",
+  "task-ended": "work in the background ended",
   degraded: "redundancy is lost",
   failed: "too many disks are lost, nothing more is served",
   replayed: "its journal was replayed after an unclean stop",

@@ -9,6 +9,7 @@ const NO_COUNTERS: GroupCounters = {
   degradedReads: 0,
   healedBlocks: 0,
   flushes: 0,
+  bitmapWrites: 0,
 };
 
 /** Stands for a group that could not be assembled: it is shown with what the labels say, and every use of it is refused. */
@@ -31,6 +32,46 @@ export class FailedGroup implements Group {
   }
 
   async deleteLu(): Promise<void> {
+    throw this.#refusal();
+  }
+
+  async resizeLu(): Promise<LuDescription> {
+    throw this.#refusal();
+  }
+
+  async failDisk(): Promise<void> {
+    throw this.#refusal();
+  }
+
+  async replaceDisk(): Promise<void> {
+    throw this.#refusal();
+  }
+
+  async returnDisk(): Promise<void> {
+    throw this.#refusal();
+  }
+
+  async growDisk(): Promise<void> {
+    throw this.#refusal();
+  }
+
+  async scrub(): Promise<void> {
+    throw this.#refusal();
+  }
+
+  async scheduleScrub(): Promise<void> {
+    throw this.#refusal();
+  }
+
+  async pauseTask(): Promise<void> {
+    throw this.#refusal();
+  }
+
+  async resumeTask(): Promise<void> {
+    throw this.#refusal();
+  }
+
+  async cancelTask(): Promise<void> {
     throw this.#refusal();
   }
 

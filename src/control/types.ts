@@ -1,9 +1,9 @@
-import type { GroupCounters, GroupState } from "../raid/contract.js";
+import type { DiskState, GroupCounters, GroupState } from "../raid/contract.js";
 
 /** What the management API says: plain JSON, the same for the command line, the rig and scripts. */
 
 /** unlabelled: found where the configuration says, never added. The others as in raid/contract.ts. */
-export type DiskRowState = "unlabelled" | "unused" | "online" | "missing" | "stale" | "failed";
+export type DiskRowState = "unlabelled" | DiskState;
 
 /** A row of the physical-disk table. */
 export interface DiskRow {

@@ -1,8 +1,18 @@
 import type { Clock } from "../lib/clock.js";
+import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
 import type { Arena } from "../parity/arena.js";
-import type { Group, GroupCounters, GroupDescription, GroupEvent, LabelledDisk } from "../raid/contract.js";
+import type {
+  Group,
+  GroupCounters,
+  GroupDescription,
+  GroupEvent,
+  LabelledDisk,
+  ScrubOptions,
+  TaskKind,
+  Without,
+} from "../raid/contract.js";
 import type { GroupBuffers, GroupEnvironment, RaidGroup } from "../raid/group.js";
 import { assembleRaidGroup, createRaidGroup, type NewGroupOptions } from "../raid/open-group.js";
 import { EpochGuard } from "./epoch-guard.js";
@@ -13,7 +23,7 @@ export { initDisk, labelledDisk, readLabel, wipeDisk } from "../raid/label-io.js
 
 /** What a group needs from outside. */
 export interface GroupOptions {
-  /** Takes the group's reservations (`buffers`) for ever: about 22 MiB by default. */
+  /** Takes the group's reservations (`buffers`) for ever: about 30 MiB by default. */
   readonly arena: Arena;
   readonly clock: Clock;
   readonly random: Random;
@@ -22,6 +32,7 @@ export interface GroupOptions {
   /** The epoch under which this node owns the group; by default the one on the disks. A change means it was lost. */
   readonly epoch?: (() => number) | undefined;
   readonly buffers?: Partial<GroupBuffers> | undefined;
+  readonly without?: Without | undefined;
 }
 
 export interface CreateGroupOptions extends GroupOptions, NewGroupOptions {}
@@ -45,9 +56,9 @@ export async function assembleGroup(disks: readonly LabelledDisk[], options: Ass
 }
 
 function environment(options: GroupOptions, epochOnDisk: number): GroupEnvironment {
-  const { arena, clock, random, log, onEvent, buffers } = options;
+  const { arena, clock, random, log, onEvent, buffers, without } = options;
   const guard = new EpochGuard(options.epoch ?? (() => epochOnDisk));
-  return { arena, clock, random, log, onEvent, buffers, epoch: () => guard.epoch, guard: guard.check };
+  return { arena, clock, random, log, onEvent, buffers, without, epoch: () => guard.epoch, guard: guard.check };
 }
 
 /** A RAID group that hands out LUs. */
@@ -86,7 +97,51 @@ class LuGroup implements Group {
     return lu;
   }
 
+  async resizeLu(number: number, sizeBytes: number | "max"): Promise<LuDescription> {
+    throw unbuilt("resizeLu", number, sizeBytes);
+  }
+
+  async failDisk(number: number): Promise<void> {
+    throw unbuilt("failDisk", number);
+  }
+
+  async replaceDisk(number: number, disk: LabelledDisk): Promise<void> {
+    throw unbuilt("replaceDisk", number, disk.number);
+  }
+
+  async returnDisk(disk: LabelledDisk, force = false): Promise<void> {
+    throw unbuilt("returnDisk", disk.number, force);
+  }
+
+  async growDisk(disk: LabelledDisk): Promise<void> {
+    throw unbuilt("growDisk", disk.number);
+  }
+
+  async scrub(options: ScrubOptions): Promise<void> {
+    throw unbuilt("scrub", options.heal);
+  }
+
+  async scheduleScrub(everySeconds: number): Promise<void> {
+    throw unbuilt("scheduleScrub", everySeconds);
+  }
+
+  async pauseTask(kind: TaskKind): Promise<void> {
+    throw unbuilt("pauseTask", kind);
+  }
+
+  async resumeTask(kind: TaskKind): Promise<void> {
+    throw unbuilt("resumeTask", kind);
+  }
+
+  async cancelTask(kind: TaskKind): Promise<void> {
+    throw unbuilt("cancelTask", kind);
+  }
+
   close(): Promise<void> {
     return this.#raid.close();
   }
+}
+
+function unbuilt(what: string, ...values: readonly unknown[]): StorageError {
+  return new StorageError("ENOTSUP", `${what}(${values.join(", ")})`);
 }

@@ -1,6 +1,6 @@
 import { StorageError } from "../lib/errors.js";
-import type { DiskState, LabelledDisk } from "./contract.js";
-import type { GroupRecord } from "./label.js";
+import type { LabelledDisk } from "./contract.js";
+import type { GroupRecord, MemberState } from "./label.js";
 import { type Label, readLabel } from "./label-io.js";
 import { memberBytesNeeded } from "./layout.js";
 
@@ -14,7 +14,7 @@ export interface FoundDisk {
 /** One place of the group: which disk fills it, if any, and whether it can be used. */
 export interface Place {
   readonly found: FoundDisk | null;
-  readonly state: DiskState;
+  readonly state: MemberState;
   readonly reason?: string;
 }
 

@@ -1,6 +1,89 @@
 import type { BlockDevice } from "../device/device.js";
 import type { LuByte } from "../lib/units.js";
 
+/** rebuild: make a member's content right. scrub: read and compare everything. grow: spread LUs over more members. */
+export type TaskKind = "rebuild" | "scrub" | "grow";
+
+/** running: at work. paused: by a person, until resumed. done, failed, cancelled: how it ended; kept until the next one of its kind. */
+export type TaskState = "running" | "paused" | "done" | "failed" | "cancelled";
+
+/** Work in the background of a group, as people see it. */
+export interface TaskDescription {
+  readonly kind: TaskKind;
+  readonly state: TaskState;
+  /** The disk that is rebuilt, or was added. */
+  readonly disk?: number;
+  /** Of each member; restarted work begins where it was. */
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  /** Over the last seconds; 0 unless running. */
+  readonly bytesPerSecond: number;
+  /** null while nothing can be said. */
+  readonly secondsLeft: number | null;
+  /** Of a scrub: places that were wrong, and how many of them are right again. Of a rebuild: blocks that nothing could prove. */
+  readonly found: number;
+  readonly healed: number;
+  /** Milliseconds since 1970. */
+  readonly startedMs: number;
+  readonly endedMs?: number;
+  /** Why it failed, or waits, for people. */
+  readonly reason?: string;
+}
+
+/** What a scrub does, and who is asked about blocks. */
+export interface ScrubOptions {
+  /** false: only report. */
+  readonly heal: boolean;
+  /** By LU number. */
+  readonly inspectors: ReadonlyMap<number, BlockInspector>;
+}
+
+/** When a group is scrubbed by itself, and how the last time went; on the labels. */
+export interface ScrubRecord {
+  /** Seconds from one start to the next; 0: never by itself. */
+  readonly everySeconds: number;
+  /** Milliseconds since 1970; 0: never. */
+  readonly startedMs: number;
+  readonly finishedMs: number;
+  /** Byte of the members' row space up to which a scrub that has not ended got. */
+  readonly atBytes: number;
+  /** idle: none is under way. running: goes on at the next start of the daemon. paused: waits for a person. */
+  readonly state: "idle" | "running" | "paused";
+  readonly found: number;
+  readonly healed: number;
+}
+
+/** Who knows more about the blocks of an LU than redundancy does: the file system or page store on it. */
+export interface BlockInspector {
+  /** How many bytes of the LU `prepare` can take at once within its bounds of memory. */
+  readonly sliceBytes: number;
+  /** Load what `suspects` needs for [from, to). Called with ascending, adjacent slices. */
+  prepare(from: LuByte, to: LuByte): Promise<void>;
+  /** Calls `bad` for each block of `data`, read from LU byte `at`, whose checksum is known and does not match. Allocates nothing when all is well. */
+  suspects(data: Buffer, at: LuByte, bad: (at: LuByte) => void): void;
+  /**
+   * The final word on one block, from what is valid now: it may have been freed or written again since `prepare`.
+   * unknown: nobody owns it, or its owner keeps no checksum of it.
+   */
+  judge(block: Buffer, at: LuByte): Promise<"good" | "bad" | "unknown">;
+  /** For people: `/dir/file (block 17)`, or null when nobody owns the block. Of a file with several names, one. */
+  nameOf(at: LuByte): Promise<string | null>;
+  /** What was loaded may go. */
+  close(): void;
+}
+
+/**
+ * Parts that are switched off: for the simulator, which must notice, and for the benchmark, which shows what they cost.
+ * journal: partial stripes are written in place without a record. bitmap: nothing is marked, nothing made consistent after a crash.
+ * parity: that of partial stripes is not updated. generation: a disk that missed writes is believed.
+ */
+export interface Without {
+  readonly journal?: boolean;
+  readonly bitmap?: boolean;
+  readonly parity?: boolean;
+  readonly generation?: boolean;
+}
+
 /** What is known of an LU by everyone who sees it; kept on the labels. */
 export interface LuDescription {
   /** 1-based, unique in the group. */
@@ -11,6 +94,8 @@ export interface LuDescription {
   readonly level: 1 | 5;
   readonly sizeBytes: number;
   readonly groupUuid: string;
+  /** Members that it is spread over: the first so many of the group. */
+  readonly width: number;
 }
 
 /**
@@ -27,9 +112,9 @@ export interface LuDescription {
  */
 export interface LogicalUnit {
   readonly description: LuDescription;
-  /** Bytes; a multiple of `stripeBytes`. */
+  /** Bytes; rises when the LU is resized, at once for who asks again. */
   readonly sizeBytes: number;
-  /** The size and alignment of the cheapest write: a whole stripe's data (RAID-5), or one chunk (RAID-1). */
+  /** The size and alignment of the cheapest write: a whole stripe's data (RAID-5), or one chunk (RAID-1). A group that grew has another. */
   readonly stripeBytes: number;
 
   read(target: Buffer, at: LuByte): Promise<void>;
@@ -51,8 +136,23 @@ export interface LogicalUnit {
   close(): Promise<void>;
 }
 
-/** unused: labelled, in no group. online: read and written. missing: not found. stale: missed writes, waits for rebuild. failed: gave too many errors. */
-export type DiskState = "unused" | "online" | "missing" | "stale" | "failed";
+/**
+ * unused: labelled, in no group. spare: unused, and taken by itself when a member of a group is lost. online: read and written.
+ * rebuilding: written, read by nobody until everything on it is right. missing: not found, or pulled out. stale: missed writes.
+ * failed: gave too many errors, or a person took it out of use.
+ */
+export type DiskState = "unused" | "spare" | "online" | "rebuilding" | "missing" | "stale" | "failed";
+
+/** Counted since the group was opened. */
+export interface DiskErrors {
+  /** Reads that the disk refused. */
+  readonly read: number;
+  readonly write: number;
+  /** Blocks that it returned and that were not what was written there. */
+  readonly checksum: number;
+  /** Blocks written again with what they should hold, after one of the above. */
+  readonly repaired: number;
+}
 
 /** One row of the physical-disk table. */
 export interface DiskDescription {
@@ -67,6 +167,10 @@ export interface DiskDescription {
   readonly groupName?: string;
   /** Why it is not online, for people. */
   readonly reason?: string;
+  /** Of a member of an open group. */
+  readonly errors?: DiskErrors;
+  /** It answers much later than its neighbours, and is read only when there is no other way. */
+  readonly slow?: boolean;
 }
 
 /** clean: all members online. degraded: data complete, redundancy not. failed: data incomplete; nothing is served. */
@@ -85,6 +189,8 @@ export interface GroupDescription {
   readonly nodes: readonly string[];
   readonly disks: readonly DiskDescription[];
   readonly lus: readonly LuDescription[];
+  readonly scrub: ScrubRecord;
+  readonly tasks: readonly TaskDescription[];
 }
 
 /** A disk that carries one of our labels: an open device and what its label says. */
@@ -94,6 +200,8 @@ export interface LabelledDisk {
   readonly number: number;
   /** Absent while the disk is in no group. */
   readonly groupUuid?: string;
+  /** In no group, and to be taken by itself when a member is lost. */
+  readonly spare?: boolean;
 }
 
 export interface GroupCounters {
@@ -103,11 +211,36 @@ export interface GroupCounters {
   readonly degradedReads: number;
   readonly healedBlocks: number;
   readonly flushes: number;
+  readonly bitmapWrites: number;
 }
 
-/** What an event of a group looks like to the outside (control/ turns it into events and log lines). */
+/**
+ * What an event of a group looks like to the outside (control/ turns it into events and log lines).
+ * member-failed: not read or written any more; `detail.gone` when it was pulled out. member-released: its device is closed, the path is free.
+ * member-slow, member-well: answers late, answers in time again. read-error: one place could not be read (`detail.position`).
+ * healed: a block was written again (`disk`, `detail.position` on the disk, `detail.lu`, `detail.at`, `detail.file`).
+ * scrub-fault: a scrub found a place that is wrong (as healed, with `detail.what`, `detail.done`).
+ * task-started, task-ended: `detail` is the TaskDescription.
+ */
 export interface GroupEvent {
-  readonly kind: "member-failed" | "degraded" | "failed" | "replayed" | "resynced" | "healed";
+  readonly kind:
+    | "member-failed"
+    | "member-released"
+    | "member-slow"
+    | "member-well"
+    | "member-returned"
+    | "member-replaced"
+    | "read-error"
+    | "degraded"
+    | "complete"
+    | "failed"
+    | "replayed"
+    | "resynced"
+    | "healed"
+    | "scrub-fault"
+    | "lost-blocks"
+    | "task-started"
+    | "task-ended";
   readonly group: string;
   readonly disk?: number;
   readonly detail: Readonly<Record<string, unknown>>;
@@ -123,9 +256,42 @@ export interface Group {
    * (RAID-5 from 3 members, RAID-1 from 2).
    */
   createLu(name: string, level: 1 | 5, sizeBytes: number | "max"): Promise<LuDescription>;
+  /** EBUSY while it is open (`openLu` without `close`). */
   deleteLu(number: number): Promise<void>;
+  /**
+   * More or fewer rows at the end; what is kept keeps its place. Larger while it is open; smaller only while it is not (EBUSY).
+   * ENOSPC names what is free.
+   */
+  resizeLu(number: number, sizeBytes: number | "max"): Promise<LuDescription>;
   /** The same object for every caller; EIO when the group has failed. */
   openLu(number: number): LogicalUnit;
+
+  /** Stop using an online member. EBUSY when the group would not bear that; ENOENT. */
+  failDisk(number: number): Promise<void>;
+  /**
+   * `disk` (unused or spare) takes the place of member `number`, which is not online, and is rebuilt in the background. The group owns its
+   * device from here on. EBUSY: the member is online, or another is being rebuilt; ENOSPC: too small; EEXIST: in a group already.
+   */
+  replaceDisk(number: number, disk: LabelledDisk): Promise<void>;
+  /**
+   * A member that was away is there again, under whatever path: what it missed is written on it in the background, and it is online when that is
+   * done. The group owns its device from here on. EINVAL: not a member of this group, or shrunk; EBUSY: its place is filled;
+   * EACCES: it failed, or is a disk that went on without us: `force` insists.
+   */
+  returnDisk(disk: LabelledDisk, force?: boolean): Promise<void>;
+  /** One more member, at the end. New rows are spread over all; LUs of RAID-5 are spread anew in the background. As replaceDisk. */
+  growDisk(disk: LabelledDisk): Promise<void>;
+
+  /** Begin, or go on with, a scrub. EBUSY while one runs; EIO. */
+  scrub(options: ScrubOptions): Promise<void>;
+  /** How often it is to begin by itself; control/ starts it. */
+  scheduleScrub(everySeconds: number): Promise<void>;
+  /** ENOENT when no such task is under way. Paused work stays paused over a restart (a scrub), or goes on (rebuild, grow). */
+  pauseTask(kind: TaskKind): Promise<void>;
+  resumeTask(kind: TaskKind): Promise<void>;
+  /** Only a scrub can be given up. EINVAL */
+  cancelTask(kind: TaskKind): Promise<void>;
+
   /** Flush everything, mark the labels clean, stop timers, close the devices. */
   close(): Promise<void>;
 }

@@ -7,7 +7,9 @@ import type { GroupEvent } from "./contract.js";
 import type { Journal } from "./journal.js";
 import type { GroupShape } from "./layout.js";
 import type { Member } from "./member.js";
+import type { Pace } from "./pace.js";
 import type { StripeCache } from "./stripe-cache.js";
+import type { Workspace } from "./workspace.js";
 
 /** Counted by the arrays, read by whoever describes the group. */
 export interface MutableCounters {
@@ -17,6 +19,7 @@ export interface MutableCounters {
   degradedReads: number;
   healedBlocks: number;
   flushes: number;
+  bitmapWrites: number;
 }
 
 /** What the arrays of a group share and ask of it. Implemented by group.ts. */
@@ -34,6 +37,8 @@ export interface GroupCore {
   readonly clock: Clock;
   readonly log: Logger;
   readonly counters: MutableCounters;
+  readonly pace: Pace;
+  readonly workspace: Workspace;
 
   /** @throws StorageError ESTALE when this node is no longer the owner */
   guard(): void;
@@ -59,6 +64,11 @@ export interface RaidArray {
   flush(): Promise<void>;
   readAlternatives(target: Buffer, at: number): AsyncIterable<void>;
   heal(good: Buffer, at: number): Promise<void>;
+  /**
+   * Run `action` while nobody writes the chunk rows [from, to) of the array's member space: what the members hold there is consistent and
+   * stays so. Newer content may be in memory or in the journal. Both are multiples of two chunks.
+   */
+  exclusive<T>(from: number, to: number, action: () => Promise<T>): Promise<T>;
   /** Everything in place on the members, nothing left in memory or only in the journal. */
   drain(): Promise<void>;
   /**

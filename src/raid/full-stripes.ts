@@ -76,7 +76,7 @@ export class FullStripes {
       extents.forEach(start, this.#bandBytes, (buffer, at) => batch.add(slot, base + at - start, buffer));
     }
     const parityMember = geometry.parityMember(stripe);
-    if (!this.#core.members[parityMember]!.online) return;
+    if (!this.#core.members[parityMember]!.takesWrites) return;
     this.#computeParity(extents, from, parity);
     batch.add(parityMember, base, parity);
   }

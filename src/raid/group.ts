@@ -1,31 +1,34 @@
-import { assert, must } from "../lib/assert.js";
+import { assert } from "../lib/assert.js";
 import type { CancelTimer, Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
-import { formatSize } from "../lib/size.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { Arena } from "../parity/arena.js";
 import { LOSSES_MAX } from "./assemble.js";
 import { BandPool } from "./band-pool.js";
 import { WriteIntentBitmap } from "./bitmap.js";
-import type { DiskDescription, GroupDescription, GroupEvent, GroupState, LuDescription } from "./contract.js";
+import type { DiskDescription, GroupDescription, GroupEvent, GroupState, LuDescription, Without } from "./contract.js";
 import type { GroupCore, MutableCounters, RaidArray } from "./core.js";
-import { newUuid } from "./fields.js";
 import { Raid1Geometry, Raid5Geometry, RowMap } from "./geometry.js";
 import { Journal } from "./journal.js";
 import type { GroupRecord, LabelLu } from "./label.js";
-import { writeLabel } from "./label-io.js";
+import { LabelKeeper } from "./label-keeper.js";
 import type { GroupShape } from "./layout.js";
 import { rowsStart } from "./layout.js";
-import { BAND_BYTES_MAX, LUS_MAX, NAME_BYTES_MAX, ROW_RUNS_MAX } from "./limits.js";
+import { BAND_BYTES_MAX } from "./limits.js";
+import { LuTable } from "./lu-table.js";
 import { Member } from "./member.js";
+import { Pace } from "./pace.js";
 import { Raid1Array } from "./raid1.js";
 import { Raid5Array } from "./raid5.js";
-import { countRows, freeRuns, takeRows } from "./rows.js";
+import { countRows } from "./rows.js";
 import { StripeCache } from "./stripe-cache.js";
+import type { BackgroundTask } from "./task.js";
+import { TaskBoard } from "./task-board.js";
+import { Workspace } from "./workspace.js";
 
-/** Reservations in the arena, in bytes. The defaults come to about 22 MiB for five members and 64 KiB chunks. */
+/** Reservations in the arena, in bytes. The defaults come to about 30 MiB for five members and 64 KiB chunks. */
 export interface GroupBuffers {
   /** Partial stripes that are not yet in place. */
   readonly stripeCacheBytes: number;
@@ -33,12 +36,15 @@ export interface GroupBuffers {
   readonly bandPoolBytes: number;
   /** One of the two journal records in memory. */
   readonly journalRecordBytes: number;
+  /** Rebuild, scrub and grow. */
+  readonly backgroundBytes: number;
 }
 
 export const GROUP_BUFFERS: GroupBuffers = {
   stripeCacheBytes: 16 * 1024 * 1024,
   bandPoolBytes: 4 * 1024 * 1024,
   journalRecordBytes: 768 * 1024,
+  backgroundBytes: 8 * 1024 * 1024,
 };
 
 export interface GroupEnvironment {
@@ -52,6 +58,7 @@ export interface GroupEnvironment {
   /** Throws ESTALE when this node is no longer the owner. */
   readonly guard: () => void;
   readonly buffers?: Partial<GroupBuffers> | undefined;
+  readonly without?: Without | undefined;
 }
 
 /** How often write-intent bits are looked through for regions that nobody writes any more. */
@@ -69,7 +76,7 @@ export interface MemberPlace {
  * makes LUs of them. Labels follow changes in one writer (`#saveLabels`), so that two changes never interleave on the disks.
  */
 export class RaidGroup implements GroupCore {
-  readonly members: readonly Member[];
+  readonly members: Member[];
   readonly arena: Arena;
   readonly bands: BandPool;
   readonly bitmap: WriteIntentBitmap;
@@ -84,36 +91,43 @@ export class RaidGroup implements GroupCore {
     degradedReads: 0,
     healedBlocks: 0,
     flushes: 0,
+    bitmapWrites: 0,
   };
+  readonly pace: Pace;
+  readonly tasks: TaskBoard;
+  readonly workspace: Workspace;
   /** Holds any one journal record; replay's. */
   readonly recordBuffer: Buffer;
   readonly #environment: GroupEnvironment;
   readonly #arrays = new Map<number, RaidArray>();
-  #record: GroupRecord;
-  #labelSequence: number;
+  readonly labels: LabelKeeper;
+  readonly lus: LuTable;
   /** The labels on the disks say that the group is in use, and which members it does without. */
   #inUse = false;
   #failed = false;
   #closed = false;
-  #savesWanted = 0;
-  #saving: Promise<void> | null = null;
   #marking: Promise<void> | null = null;
   #bitmapTimer: CancelTimer | null = null;
 
   constructor(record: GroupRecord, sequence: number, places: readonly MemberPlace[], environment: GroupEnvironment) {
-    this.#record = record;
-    this.#labelSequence = sequence;
     this.#environment = environment;
     const { arena, clock, log } = environment;
     this.arena = arena;
     this.clock = clock;
     this.log = log;
+    this.pace = new Pace(clock);
+    this.tasks = new TaskBoard({ clock, pace: this.pace, onChange: (task) => this.#taskChanged(task) });
     this.members = places.map((place, slot) => this.#makeMember(place, slot));
+    this.labels = this.#makeLabels(record, sequence);
+    this.lus = new LuTable(this.labels, () => this.members.length, environment.random);
     const buffers = { ...GROUP_BUFFERS, ...environment.buffers };
     const bandBytes = Math.min(record.shape.chunkBytes, BAND_BYTES_MAX);
     const stripeBytes = bandBytes * this.members.length;
     const bandCount = Math.max(Math.floor(buffers.bandPoolBytes / bandBytes), 2 * this.members.length + 2);
     this.bands = new BandPool(arena, bandBytes, bandCount);
+    // Two chunks of every member and one more part: the least that a step takes.
+    const stepBytes = 2 * record.shape.chunkBytes * (this.members.length + 1);
+    this.workspace = new Workspace(arena, Math.max(buffers.backgroundBytes, stepBytes), bandBytes);
     const blocks = arena.take(2 * BLOCK_BYTES, "raid: bitmap and journal header");
     this.bitmap = this.#makeBitmap(blocks.subarray(0, BLOCK_BYTES));
     const recordBytes = Math.max(buffers.journalRecordBytes, stripeBytes) + BLOCK_BYTES;
@@ -133,6 +147,14 @@ export class RaidGroup implements GroupCore {
     member.state = place.state;
     member.reason = place.reason;
     return member;
+  }
+
+  #makeLabels(record: GroupRecord, sequence: number): LabelKeeper {
+    const { guard, epoch } = this.#environment;
+    return new LabelKeeper(record, sequence, {
+      ...{ members: this.members, guard, epoch },
+      assertAlive: () => this.assertAlive(),
+    });
   }
 
   #makeBitmap(block: Buffer): WriteIntentBitmap {
@@ -156,35 +178,30 @@ export class RaidGroup implements GroupCore {
       block,
       guard: this.#environment.guard,
       epoch: this.#environment.epoch,
-      generation: () => this.#record.generation,
+      generation: () => this.labels.record.generation,
       writable: () => this.writable(),
       onRecord: () => void this.counters.journalRecords++,
     });
   }
 
   get uuid(): string {
-    return this.#record.uuid;
+    return this.labels.record.uuid;
   }
 
   get name(): string {
-    return this.#record.name;
+    return this.labels.record.name;
   }
 
   get shape(): GroupShape {
-    return this.#record.shape;
+    return this.labels.record.shape;
   }
 
   get degraded(): boolean {
     return this.members.some((member) => !member.online);
   }
 
-  /** The labels' LU table. */
-  get lus(): readonly LabelLu[] {
-    return this.#record.lus;
-  }
-
   get wasClean(): boolean {
-    return this.#record.clean;
+    return this.labels.record.clean;
   }
 
   // What the arrays ask
@@ -211,14 +228,14 @@ export class RaidGroup implements GroupCore {
   async #markInUse(): Promise<void> {
     this.assertAlive();
     this.guard();
-    this.#record = { ...this.#record, clean: false };
-    await this.#saveLabels();
+    this.labels.record = { ...this.labels.record, clean: false };
+    await this.labels.save();
     this.#inUse = true;
     this.#armBitmapTimer();
   }
 
   labelsSettled(): Promise<void> | null {
-    return this.#saving;
+    return this.labels.settled;
   }
 
   emit(kind: GroupEvent["kind"], detail: Readonly<Record<string, unknown>>, disk?: number): void {
@@ -243,62 +260,10 @@ export class RaidGroup implements GroupCore {
       return;
     }
     this.emit("degraded", { lost });
-    this.#saveLabels().catch((failure: unknown) => {
+    this.labels.save().catch((failure: unknown) => {
       this.log.error({ group: this.name, error: messageOf(failure) }, "labels could not be written");
     });
   };
-
-  /** Write the record as it is now to every online member; resolves when it, or a later one, is durable there. */
-  #saveLabels(): Promise<void> {
-    this.#savesWanted++;
-    this.#saving ??= this.#saveLoop().finally(() => {
-      this.#saving = null;
-    });
-    return this.#saving;
-  }
-
-  async #saveLoop(): Promise<void> {
-    for (let done = 0; done !== this.#savesWanted; ) {
-      done = this.#savesWanted;
-      this.guard();
-      this.#refreshRecord();
-      const sequence = ++this.#labelSequence;
-      const group = this.#record;
-      await Promise.all(this.members.map((member) => this.#saveLabel(member, sequence, group)));
-    }
-    this.assertAlive();
-  }
-
-  /** Members and their states as they are now; a change raises the generation. */
-  #refreshRecord(): void {
-    const members = this.members.map(({ label, state, device }) => ({
-      ...label,
-      state,
-      sizeBytes: device?.sizeBytes ?? label.sizeBytes,
-      path: device?.name ?? label.path,
-    }));
-    const changed = members.some((member, i) => member.state !== this.#record.members[i]!.state);
-    const generation = this.#record.generation + (changed ? 1 : 0);
-    this.#record = { ...this.#record, members, generation, ownerEpoch: this.#environment.epoch() };
-  }
-
-  async #saveLabel(member: Member, sequence: number, group: GroupRecord): Promise<void> {
-    if (!member.online) return;
-    const device = must(member.device, "an online member has a device");
-    const { uuid, number } = member.label;
-    try {
-      await writeLabel(device, { uuid, number, sequence, sizeBytes: device.sizeBytes, slot: member.slot, group });
-    } catch (error) {
-      member.fail(error);
-    }
-  }
-
-  /** Write a new group's labels, or a change of LUs. */
-  async #changeRecord(change: Partial<GroupRecord>): Promise<void> {
-    const before = this.#record;
-    this.#record = { ...before, ...change, generation: before.generation + 1 };
-    await this.#saveLabels();
-  }
 
   /** Make a new group exist: empty bitmap, empty journal, then the labels. */
   async format(): Promise<void> {
@@ -306,82 +271,26 @@ export class RaidGroup implements GroupCore {
     this.#inUse = true;
     await this.journal.restart(1, 0, null);
     this.#inUse = false;
-    await this.#saveLabels();
+    await this.labels.save();
   }
 
   // LUs
 
-  #rowsFor(level: 1 | 5, sizeBytes: number): number {
-    const perRow = this.#bytesPerRow(level);
-    return Math.ceil(sizeBytes / perRow);
-  }
-
-  #bytesPerRow(level: 1 | 5): number {
-    const count = this.members.length;
-    if (level === 5) return (count - 1) * this.shape.rowBytes;
-    return count === 2 ? this.shape.rowBytes : (count / 2) * this.shape.rowBytes;
-  }
-
-  #free(): ReturnType<typeof freeRuns> {
-    return freeRuns(
-      this.lus.flatMap((lu) => lu.runs),
-      this.shape.rowCount,
-    );
-  }
-
-  async createLu(name: string, level: 1 | 5, sizeBytes: number | "max"): Promise<LuDescription> {
+  createLu(name: string, level: 1 | 5, sizeBytes: number | "max"): Promise<LuDescription> {
     this.assertAlive();
-    this.#checkNewLu(name, level);
-    const free = this.#free();
-    const wanted = sizeBytes === "max" ? countRows(free) : this.#rowsFor(level, sizeBytes);
-    const runs = wanted > 0 ? takeRows(free, wanted) : null;
-    if (runs === null) {
-      const left = countRows(free) * this.#bytesPerRow(level);
-      throw new StorageError("ENOSPC", `group "${this.name}" has ${formatSize(left)} left for RAID-${level}`, {
-        freeBytes: left,
-      });
-    }
-    const runCount = this.lus.reduce((count, one) => count + one.runs.length, runs.length);
-    if (runCount > ROW_RUNS_MAX) throw new StorageError("ENOSPC", `the free rows of "${this.name}" are too scattered`);
-    let number = 1;
-    while (this.lus.some((one) => one.number === number)) number++;
-    const size = wanted * this.#bytesPerRow(level);
-    const lu: LabelLu = { number, uuid: newUuid(this.#environment.random), name, level, sizeBytes: size, runs };
-    await this.#changeRecord({ lus: [...this.lus, lu] });
-    return this.#describeLu(lu);
-  }
-
-  #checkNewLu(name: string, level: 1 | 5): void {
-    const least = level === 5 ? 3 : 2;
-    if ((level !== 1 && level !== 5) || this.members.length < least) {
-      throw new StorageError(
-        "EINVAL",
-        `RAID-${level} needs at least ${least} members, group "${this.name}" has ${this.members.length}`,
-      );
-    }
-    checkName(name);
-    if (this.lus.some((lu) => lu.name === name)) {
-      throw new StorageError("EEXIST", `group "${this.name}" has an LU "${name}" already`, { name });
-    }
-    if (this.lus.length >= LUS_MAX) throw new StorageError("ENOSPC", `a group holds at most ${LUS_MAX} LUs`);
+    return this.lus.create(name, level, sizeBytes);
   }
 
   async deleteLu(number: number): Promise<void> {
     this.assertAlive();
-    this.#findLu(number);
+    this.lus.find(number);
     // Records in the journal that name these rows must be gone before another LU gets them.
     await this.cache.drain();
     await this.cache.checkpoint();
     const array = this.#arrays.get(number);
     if (array instanceof Raid5Array) this.cache.leave(array);
     this.#arrays.delete(number);
-    await this.#changeRecord({ lus: this.lus.filter((lu) => lu.number !== number) });
-  }
-
-  #findLu(number: number): LabelLu {
-    const lu = this.lus.find((one) => one.number === number);
-    if (lu === undefined) throw new StorageError("ENOENT", `group "${this.name}" has no LU ${number}`, { number });
-    return lu;
+    await this.lus.remove(number);
   }
 
   /** The same object for every caller. @throws StorageError EIO when the group has failed, ENOENT */
@@ -389,16 +298,15 @@ export class RaidGroup implements GroupCore {
     this.assertAlive();
     const known = this.#arrays.get(number);
     if (known !== undefined) return known;
-    const lu = this.#findLu(number);
-    const rows = this.rowMap(number);
-    const array = this.#makeArray(lu.level, rows);
+    const lu = this.lus.find(number);
+    const array = this.#makeArray(lu);
     assert(array.sizeBytes === lu.sizeBytes, "an LU is as large as its rows");
     this.#arrays.set(number, array);
     return array;
   }
 
   rowMap(number: number): RowMap {
-    return new RowMap(this.shape, this.#findLu(number).runs);
+    return new RowMap(this.shape, this.lus.find(number).runs);
   }
 
   /** Byte on every member where the rows begin. */
@@ -406,18 +314,24 @@ export class RaidGroup implements GroupCore {
     return rowsStart(this.shape);
   }
 
-  #makeArray(level: 1 | 5, rows: RowMap): RaidArray {
+  #makeArray({ level, width, runs }: LabelLu): RaidArray {
     const { chunkBytes } = this.shape;
-    if (level === 1) return new Raid1Array(this, new Raid1Geometry(this.members.length, chunkBytes, rows));
-    return new Raid5Array(this, new Raid5Geometry(this.members.length, chunkBytes, rows));
-  }
-
-  #describeLu({ runs: _, ...lu }: LabelLu): LuDescription {
-    return { ...lu, groupUuid: this.uuid };
+    const rows = new RowMap(this.shape, runs);
+    if (level === 1) return new Raid1Array(this, new Raid1Geometry(width, chunkBytes, rows));
+    return new Raid5Array(this, new Raid5Geometry(width, chunkBytes, rows));
   }
 
   describeLu(number: number): LuDescription {
-    return this.#describeLu(this.#findLu(number));
+    return this.lus.describe(this.lus.find(number));
+  }
+
+  // Background work
+
+  #taskChanged(task: BackgroundTask): void {
+    if (this.#closed) return;
+    const description = task.describe();
+    if (task.underWay && description.doneBytes === 0) this.emit("task-started", { ...description }, description.disk);
+    if (!task.underWay) this.emit("task-ended", { ...description }, description.disk);
   }
 
   // Bitmap housekeeping
@@ -447,7 +361,7 @@ export class RaidGroup implements GroupCore {
   }
 
   describe(): GroupDescription {
-    const { uuid, name, generation, nodes } = this.#record;
+    const { uuid, name, generation, nodes, scrub } = this.labels.record;
     const { chunkBytes, rowBytes, rowCount } = this.shape;
     return {
       ...{
@@ -457,16 +371,18 @@ export class RaidGroup implements GroupCore {
         chunkBytes,
         rowBytes,
         rowCount,
-        rowsFree: countRows(this.#free()),
+        rowsFree: countRows(this.lus.free()),
         generation,
         nodes,
+        scrub,
+        tasks: this.tasks.describe(),
       },
       disks: this.members.map((member) => this.#describeMember(member)),
-      lus: this.lus.map((lu) => this.#describeLu(lu)),
+      lus: this.lus.lus.map((lu) => this.lus.describe(lu)),
     };
   }
 
-  #describeMember({ label, device, state, reason }: Member): DiskDescription {
+  #describeMember({ label, device, state, reason, errors, slow }: Member): DiskDescription {
     const description = {
       number: label.number,
       uuid: label.uuid,
@@ -475,6 +391,7 @@ export class RaidGroup implements GroupCore {
       state,
       groupUuid: this.uuid,
       groupName: this.name,
+      ...{ errors: { ...errors }, slow },
     };
     return reason === undefined ? description : { ...description, reason };
   }
@@ -482,6 +399,7 @@ export class RaidGroup implements GroupCore {
   async close(): Promise<void> {
     if (this.#closed) return;
     try {
+      await this.tasks.stop("the group is being closed");
       if (!this.#failed) await this.#settle();
     } finally {
       this.#closed = true;
@@ -498,17 +416,8 @@ export class RaidGroup implements GroupCore {
     for (const array of this.#arrays.values()) await array.drain();
     await this.cache.checkpoint();
     if (!this.degraded) await this.bitmap.clear(this.bitmap.marked(), true);
-    this.#record = { ...this.#record, clean: true };
-    await this.#saveLabels();
+    this.labels.record = { ...this.labels.record, clean: true };
+    await this.labels.save();
     this.#inUse = false;
   }
-}
-
-/** @throws StorageError EINVAL unless it is a name of 1 to 63 bytes that people can type */
-export function checkName(name: string): void {
-  if (/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name) && Buffer.byteLength(name) <= NAME_BYTES_MAX) return;
-  throw new StorageError(
-    "EINVAL",
-    `"${name}": a name is 1 to ${NAME_BYTES_MAX} letters, digits, dots, dashes and underscores`,
-  );
 }

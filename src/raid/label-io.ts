@@ -4,7 +4,8 @@ import type { Random } from "../lib/prng.js";
 import { formatSize } from "../lib/size.js";
 import type { LabelledDisk } from "./contract.js";
 import { newUuid } from "./fields.js";
-import { type DiskLabel, decodeLabel, encodeLabel, hasLabelMagic, LABEL } from "./label.js";
+import { type DiskLabel, LABEL } from "./label.js";
+import { decodeLabel, encodeLabel, hasLabelMagic } from "./label-codec.js";
 import { LABEL_END_BYTES, LAYOUT } from "./layout.js";
 import { DISK_BYTES_MIN } from "./limits.js";
 
@@ -80,6 +81,8 @@ export interface InitOptions {
   readonly number: number;
   /** Take the disk although it is labelled as a member of a group. */
   readonly force?: boolean;
+  /** To be taken by itself when a member of a group is lost. */
+  readonly spare?: boolean | undefined;
   /** Where the UUID comes from. */
   readonly random?: Random;
 }
@@ -114,9 +117,12 @@ export async function initDisk(device: BlockDevice, options: InitOptions): Promi
   if (options.force !== true) await refuseMember(device);
   await clearAreas(device);
   const uuid = newUuid((options.random ?? SYSTEM_RANDOM) as Random);
-  const label: DiskLabel = { uuid, number: options.number, sequence: 1, sizeBytes: device.sizeBytes, slot: 0 };
+  const label: DiskLabel = {
+    ...{ uuid, number: options.number, sequence: 1, sizeBytes: device.sizeBytes, slot: 0 },
+    ...(options.spare === true ? { spare: true } : {}),
+  };
   await writeLabel(device, label);
-  return { device, uuid, number: options.number };
+  return labelledDisk(device, label);
 }
 
 async function clearAreas(device: BlockDevice): Promise<void> {
@@ -133,5 +139,6 @@ export async function wipeDisk(device: BlockDevice): Promise<void> {
 /** What `assembleGroup` and `createGroup` take, from a device and its label. */
 export function labelledDisk(device: BlockDevice, label: DiskLabel): LabelledDisk {
   const disk = { device, uuid: label.uuid, number: label.number };
-  return label.group === undefined ? disk : { ...disk, groupUuid: label.group.uuid };
+  if (label.group !== undefined) return { ...disk, groupUuid: label.group.uuid };
+  return label.spare === true ? { ...disk, spare: true } : disk;
 }

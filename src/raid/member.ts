@@ -1,18 +1,29 @@
 import type { BlockDevice } from "../device/device.js";
 import { isStorageError, StorageError } from "../lib/errors.js";
-import type { DiskState } from "./contract.js";
-import type { LabelMember } from "./label.js";
+import type { DiskErrors } from "./contract.js";
+import type { LabelMember, MemberState } from "./label.js";
 
 /** Called at once, before the failed operation settles: from then on the member is neither read nor written. */
 export type MemberFailed = (member: Member, error: unknown) => void;
 
 /**
  * A disk in its role in a group. Writes never reject: a member that cannot be written is failed (its data would be old), and the
- * caller goes on without it; reads reject, and the caller finds the data elsewhere.
+ * caller goes on without it; reads reject, and the caller finds the data elsewhere. Another disk in the same place, or the same one come
+ * back, is another Member: what is late from the old one says nothing of the new one.
  */
 export class Member {
-  state: DiskState;
+  /** As the labels are to say it next, but for its state. */
+  label: LabelMember;
+  state: MemberState;
   reason: string | undefined;
+  readonly errors: { -readonly [K in keyof DiskErrors]: DiskErrors[K] } = {
+    read: 0,
+    write: 0,
+    checksum: 0,
+    repaired: 0,
+  };
+  /** Answers much later than its neighbours: to be read only when there is no other way. */
+  slow = false;
   /** Operations counted at their end; a flush covers what was counted before it began. */
   #writes = 0;
   #directWrites = 0;
@@ -22,58 +33,73 @@ export class Member {
 
   constructor(
     readonly slot: number,
-    readonly label: LabelMember,
+    label: LabelMember,
     readonly device: BlockDevice | null,
     private readonly onFailed: MemberFailed,
   ) {
+    this.label = label;
     this.state = label.state;
   }
 
+  /** May be read: it has everything that was acknowledged. */
   get online(): boolean {
     return this.state === "online";
   }
 
+  /** Gets every write. */
+  get takesWrites(): boolean {
+    return this.state === "online" || this.state === "rebuilding";
+  }
+
   #open(): BlockDevice {
-    if (this.device === null || !this.online) {
+    if (this.device === null || !this.takesWrites) {
       throw new StorageError("EIO", `disk #${this.label.number} is ${this.state}`, { disk: this.label.number });
     }
     return this.device;
   }
 
   async readv(targets: readonly Buffer[], position: number): Promise<void> {
+    if (!this.online) this.#refuseRead();
     const device = this.#open();
     try {
       if (targets.length === 1) await device.read(targets[0]!, position);
       else await device.readv(targets, position);
     } catch (error) {
+      this.errors.read++;
       // A bad sector is one thing, a disk that is gone another.
       if (isStorageError(error, "ENXIO")) this.fail(error);
       throw error;
     }
     // Another operation may have found meanwhile that this member lost writes: then what was read proves nothing (I-2).
-    if (!this.online) this.#open();
+    if (!this.online) this.#refuseRead();
+  }
+
+  #refuseRead(): never {
+    throw new StorageError("EIO", `disk #${this.label.number} is ${this.state}`, { disk: this.label.number });
   }
 
   /** @param direct whether an LU's flush has to flush this write: false where the journal still holds the same bytes */
   async writev(sources: readonly Buffer[], position: number, direct: boolean): Promise<void> {
-    if (!this.online) return;
+    if (!this.takesWrites) return;
     try {
       if (sources.length === 1) await this.#open().write(sources[0]!, position);
       else await this.#open().writev(sources, position);
       this.#writes++;
       if (direct) this.#directWrites = this.#writes;
     } catch (error) {
+      this.errors.write++;
       this.fail(error);
     }
   }
 
   /** @returns whether the range is durable on this member */
   async writeThrough(sources: readonly Buffer[], position: number): Promise<boolean> {
-    if (!this.online) return false;
+    if (!this.takesWrites) return false;
     try {
       await this.#open().writeThrough(sources, position);
-      return this.online;
+      return this.takesWrites;
     } catch (error) {
+      this.errors.write++;
       this.fail(error);
       return false;
     }
@@ -86,14 +112,14 @@ export class Member {
   /** Make every write that ended before this call durable; with `directOnly`, every direct one. Callers share device flushes. */
   async flush(directOnly: boolean): Promise<void> {
     const wanted = directOnly ? this.#directWrites : this.#writes;
-    while (this.online && this.#flushedWrites < wanted) {
+    while (this.takesWrites && this.#flushedWrites < wanted) {
       await (this.#flushing ?? this.#startFlush());
     }
   }
 
   /** Flush also what an earlier process may have written and not flushed. */
   async flushOlder(): Promise<void> {
-    if (this.online) await (this.#flushing ?? this.#startFlush());
+    if (this.takesWrites) await (this.#flushing ?? this.#startFlush());
   }
 
   #startFlush(): Promise<void> {
@@ -115,6 +141,6 @@ export class Member {
   }
 
   fail(error: unknown): void {
-    if (this.online) this.onFailed(this, error);
+    if (this.takesWrites) this.onFailed(this, error);
   }
 }

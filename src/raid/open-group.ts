@@ -3,11 +3,12 @@ import { StorageError } from "../lib/errors.js";
 import { planAssembly } from "./assemble.js";
 import type { LabelledDisk } from "./contract.js";
 import { newUuid } from "./fields.js";
-import { checkName, type GroupEnvironment, type MemberPlace, RaidGroup } from "./group.js";
-import type { GroupRecord } from "./label.js";
+import { type GroupEnvironment, type MemberPlace, RaidGroup } from "./group.js";
+import { type GroupRecord, NO_SCRUB } from "./label.js";
 import { type Label, readLabel } from "./label-io.js";
 import { planShape } from "./layout.js";
 import { CHUNK_BYTES_DEFAULT, MEMBERS_MAX, NODES_MAX } from "./limits.js";
+import { checkName } from "./lu-table.js";
 import { applyRecords, type JournalScan, type ReplayOptions, scanJournal } from "./replay.js";
 
 export interface NewGroupOptions {
@@ -34,7 +35,7 @@ export async function createRaidGroup(
   const sizeBytes = Math.min(...disks.map(({ device }) => device.sizeBytes));
   const shape = planShape(sizeBytes, disks.length, options.chunkBytes ?? CHUNK_BYTES_DEFAULT, options.rowBytes);
   const members = disks.map(({ uuid, number, device }) => {
-    return { uuid, number, state: "online" as const, sizeBytes: device.sizeBytes, path: device.name };
+    return { uuid, number, state: "online" as const, sizeBytes: device.sizeBytes, unbuiltBytes: 0, path: device.name };
   });
   const record: GroupRecord = {
     uuid: newUuid(environment.random),
@@ -46,6 +47,7 @@ export async function createRaidGroup(
     nodes: [...(options.nodes ?? [])],
     members,
     lus: [],
+    scrub: NO_SCRUB,
   };
   const places = disks.map(({ device }, i): MemberPlace => ({ member: members[i]!, device, state: "online" }));
   const sequence = Math.max(...labels.map((label) => label.sequence));
@@ -144,7 +146,7 @@ async function resync(group: RaidGroup): Promise<void> {
   let blocks = 0;
   for (const region of marked) {
     const from = start + region * regionBytes;
-    for (const lu of group.lus) {
+    for (const lu of group.lus.lus) {
       for (const part of group.rowMap(lu.number).overlaps(from, from + regionBytes)) {
         blocks += await group.array(lu.number).resync(part.from, part.to);
       }

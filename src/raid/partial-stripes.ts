@@ -44,7 +44,7 @@ export class PartialStripes {
   async journal(slot: StripeSlot): Promise<void> {
     const columns = slot.dirtyColumns;
     if (columns === 0) return;
-    const withParity = this.#parityMember(slot).online;
+    const withParity = this.#parityMember(slot).takesWrites;
     if (withParity) {
       await this.#load(slot, columns);
       this.#computeParity(slot, columns);
@@ -85,7 +85,7 @@ export class PartialStripes {
   }
 
   #appendChunk(record: OpenRecord, slot: StripeSlot, chunk: number, member: Member, mask: number, base: number): void {
-    if (!member.online) return;
+    if (!member.takesWrites) return;
     forEachRun(mask, (first, end) => record.add(member.slot, base + first, slot.view(chunk, first, end)));
   }
 
@@ -111,7 +111,7 @@ export class PartialStripes {
     } catch (error) {
       if (!isStorageError(error)) throw error;
       this.#core.counters.degradedReads++;
-      await reconstruct(this.#core, target, member.slot, position);
+      await reconstruct(this.#core, this.#geometry.members, target, member.slot, position);
     }
   }
 

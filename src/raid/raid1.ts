@@ -171,6 +171,11 @@ export class Raid1Array implements RaidArray {
     this.#core.emit("healed", { at });
   }
 
+  exclusive<T>(from: number, to: number, action: () => Promise<T>): Promise<T> {
+    const { first, end } = this.#geometry.chunksIn(from, to);
+    return this.#lock.run(first * this.stripeBytes, end * this.stripeBytes - 1, action);
+  }
+
   async drain(): Promise<void> {
     await this.#lock.run(0, this.sizeBytes, async () => {});
   }

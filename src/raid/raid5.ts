@@ -167,7 +167,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
       if (!isStorageError(error)) throw error;
     }
     this.#core.counters.degradedReads++;
-    await reconstruct(this.#core, target, member.slot, this.#memberByte(at));
+    await reconstruct(this.#core, this.#geometry.members, target, member.slot, this.#memberByte(at));
   }
 
   /** After a read error: block for block, so that one bad sector costs one reconstruction. */
@@ -339,6 +339,11 @@ export class Raid5Array implements RaidArray, SlotOwner {
     for (const [band, seq] of this.#lastSeq) if (seq < tailSeq) this.#lastSeq.delete(band);
   }
 
+  exclusive<T>(from: number, to: number, action: () => Promise<T>): Promise<T> {
+    const { chunkBytes } = this.#geometry;
+    return this.#lock.run(Math.floor(from / chunkBytes), Math.ceil(to / chunkBytes) - 1, action);
+  }
+
   async drain(): Promise<void> {
     await this.#core.cache.drain(this);
     await this.#lock.run(0, this.#geometry.stripeCount - 1, async () => {});
@@ -351,7 +356,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const stripe = Math.floor(at / this.stripeBytes);
     const member = this.#memberAt(at);
     const ways = [
-      () => reconstruct(this.#core, target, member.slot, this.#memberByte(at)),
+      () => reconstruct(this.#core, this.#geometry.members, target, member.slot, this.#memberByte(at)),
       () => member.readv([target], this.#memberByte(at)),
     ];
     for (const way of ways) {
@@ -387,7 +392,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
   // After an unclean stop
 
   async resync(from: number, to: number): Promise<number> {
-    if (!this.#core.members.every((member) => member.online)) return 0;
+    if (!this.#ownMembers().every((member) => member.online)) return 0;
     const bands = await this.#core.bands.acquireMany(this.#geometry.members + 1);
     try {
       let differing = 0;
@@ -398,9 +403,14 @@ export class Raid5Array implements RaidArray, SlotOwner {
     }
   }
 
+  #ownMembers(): Member[] {
+    return this.#core.members.slice(0, this.#geometry.members);
+  }
+
   /** Parity is made to agree with data: where they differ, some of the data was being written and may be anything. */
   async #resyncBand(inLu: number, bands: readonly Buffer[]): Promise<number> {
-    const { members, arena } = this.#core;
+    const { arena } = this.#core;
+    const members = this.#ownMembers();
     const parity = members[this.#geometry.parityMember(Math.floor(inLu / this.#geometry.chunkBytes))]!;
     const position = this.#geometry.rows.memberByte(inLu);
     await allSettledOrThrow(members.map((member) => member.readv([bands[member.slot]!], position)));

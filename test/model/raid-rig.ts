@@ -32,7 +32,12 @@ export class RecyclingArena extends Arena {
   }
 }
 
-export const SMALL_BUFFERS = { stripeCacheBytes: 2 * MIB, bandPoolBytes: MIB, journalRecordBytes: 256 * 1024 };
+export const SMALL_BUFFERS = {
+  stripeCacheBytes: 2 * MIB,
+  bandPoolBytes: MIB,
+  journalRecordBytes: 256 * 1024,
+  backgroundBytes: MIB,
+};
 
 /** Time that passes when a test says so: every timer that is set fires, in order. */
 export class ManualClock extends SystemClock {

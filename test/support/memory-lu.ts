@@ -88,7 +88,15 @@ export class MemoryLu implements LogicalUnit {
     this.stripeBytes = options.stripeBytes ?? 64 * KIB;
     this.latencyMs = options.latencyMs ?? 0;
     const name = options.name ?? "memory";
-    this.description = { number: 1, uuid: "memory-lu", name, level: 1, sizeBytes: this.sizeBytes, groupUuid: "memory" };
+    this.description = {
+      number: 1,
+      uuid: "memory-lu",
+      name,
+      level: 1,
+      width: 2,
+      sizeBytes: this.sizeBytes,
+      groupUuid: "memory",
+    };
   }
 
   get halted(): boolean {

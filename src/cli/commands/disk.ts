@@ -41,7 +41,9 @@ function add(): Command {
 const STATES: Readonly<Record<DiskRow["state"], string>> = {
   unlabelled: "NOT ADDED",
   unused: "NOT USED",
+  spare: "SPARE",
   online: "USED",
+  rebuilding: "REBUILDING",
   missing: "MISSING",
   stale: "STALE",
   failed: "FAILED",

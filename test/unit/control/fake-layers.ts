@@ -12,7 +12,15 @@ import type { FileSystem } from "../../../src/fs/vfs.js";
 import { StorageError } from "../../../src/lib/errors.js";
 import { MIB } from "../../../src/lib/units.js";
 import type { LogicalUnit, LuDescription } from "../../../src/lu/lu.js";
-import type { Group, GroupDescription, GroupState, LabelledDisk } from "../../../src/raid/contract.js";
+import type {
+  Group,
+  GroupDescription,
+  GroupState,
+  LabelledDisk,
+  ScrubOptions,
+  TaskKind,
+} from "../../../src/raid/contract.js";
+import { NO_SCRUB } from "../../../src/raid/label.js";
 
 const DISK_BYTES = 1024 * MIB;
 const ROW_BYTES = 16 * MIB;
@@ -129,6 +137,8 @@ class FakeGroup implements Group {
         generation: 1,
       },
       rowsFree: rowCount - usedRows,
+      scrub: NO_SCRUB,
+      tasks: [],
       disks: members.map((path) => {
         const { uuid, number } = this.world.labels.get(path)!;
         const online = this.disks.some(({ device }) => device.name === path);
@@ -149,6 +159,7 @@ class FakeGroup implements Group {
       degradedReads: 0,
       healedBlocks: 0,
       flushes: 0,
+      bitmapWrites: 0,
     };
   }
 
@@ -163,6 +174,7 @@ class FakeGroup implements Group {
       uuid: this.world.uuid(),
       name,
       level,
+      width: this.#record.members.length,
       sizeBytes: rows * ROW_BYTES,
       groupUuid: this.uuid,
     };
@@ -177,6 +189,28 @@ class FakeGroup implements Group {
       1,
     );
   }
+
+  async #recorded(what: string, ...values: readonly unknown[]): Promise<void> {
+    this.world.trace.push([what, ...values].join(" "));
+  }
+
+  async resizeLu(number: number, size: number | "max"): Promise<LuDescription> {
+    const { lus } = this.#record;
+    const at = lus.findIndex((lu) => lu.number === number);
+    const sizeBytes = size === "max" ? lus[at]!.sizeBytes + this.describe().rowsFree * ROW_BYTES : size;
+    lus[at] = { ...lus[at]!, sizeBytes };
+    return lus[at]!;
+  }
+
+  failDisk = (number: number) => this.#recorded("fail", number);
+  replaceDisk = (number: number, disk: LabelledDisk) => this.#recorded("replace", number, disk.number);
+  returnDisk = (disk: LabelledDisk, force = false) => this.#recorded("return", disk.number, force);
+  growDisk = (disk: LabelledDisk) => this.#recorded("grow", disk.number);
+  scrub = ({ heal }: ScrubOptions) => this.#recorded("scrub", heal);
+  scheduleScrub = (seconds: number) => this.#recorded("schedule", seconds);
+  pauseTask = (kind: TaskKind) => this.#recorded("pause", kind);
+  resumeTask = (kind: TaskKind) => this.#recorded("resume", kind);
+  cancelTask = (kind: TaskKind) => this.#recorded("cancel", kind);
 
   openLu(number: number): LogicalUnit {
     const description = this.#record.lus.find((lu) => lu.number === number)!;

@@ -5,7 +5,8 @@ import { isStorageError } from "../../../src/lib/errors.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { MIB } from "../../../src/lib/units.js";
 import { newUuid } from "../../../src/raid/fields.js";
-import { type DiskLabel, decodeLabel, encodeLabel, LABEL } from "../../../src/raid/label.js";
+import { type DiskLabel, LABEL, LU_ENTRY, MEMBER_ENTRY, NO_SCRUB } from "../../../src/raid/label.js";
+import { decodeLabel, encodeLabel } from "../../../src/raid/label-codec.js";
 import { initDisk, readLabel, wipeDisk, writeLabel } from "../../../src/raid/label-io.js";
 import { LABEL_END_BYTES, planShape } from "../../../src/raid/layout.js";
 import { LUS_MAX, MEMBERS_MAX, NODES_MAX, ROW_RUNS_MAX } from "../../../src/raid/limits.js";
@@ -22,10 +23,15 @@ function fullLabel(): DiskLabel {
   const shape = planShape(30 * 1024 * MIB, 32, 64 * 1024, MIB);
   const members = Array.from({ length: MEMBERS_MAX }, (_, i) => {
     const path = `/dev/disk/by-id/${"ü".repeat(90)}${i}`;
-    return { uuid: newUuid(random), number: i + 1, state: "online" as const, sizeBytes: 64 * 1024 * 1024 * MIB, path };
+    const rest = { sizeBytes: 64 * 1024 * 1024 * MIB, path };
+    const number = i + 1;
+    if (i !== 7) return { uuid: newUuid(random), number, state: "online" as const, unbuiltBytes: 0, ...rest };
+    return { uuid: newUuid(random), number, state: "rebuilding" as const, unbuiltBytes: 2 ** 34, ...rest };
   });
   const lus = Array.from({ length: LUS_MAX }, (_, i) => ({
     ...{ number: i + 1, uuid: newUuid(random), name: `lu-${i}`, level: i % 2 === 0 ? (5 as const) : (1 as const) },
+    ...(i === 0 ? { moving: { newWidth: 32, movedBytes: 65536 } } : {}),
+    width: i === 0 ? 31 : 32,
     sizeBytes: MIB,
     runs: Array.from({ length: ROW_RUNS_MAX / LUS_MAX }, (_, r) => ({ first: 2 * (i * 64 + r), count: 1 })),
   }));
@@ -33,7 +39,14 @@ function fullLabel(): DiskLabel {
   const group = { uuid: newUuid(random), name: "g".repeat(63), generation: 2 ** 40, ownerEpoch: 7, clean: true };
   return {
     ...{ uuid: members[31]!.uuid, number: 32, sequence: 2 ** 33, sizeBytes: SIZE, slot: 31 },
-    group: { ...group, shape, nodes, members, lus },
+    group: {
+      ...group,
+      shape,
+      nodes,
+      members,
+      lus,
+      scrub: { ...NO_SCRUB, everySeconds: 86400, state: "paused", atBytes: 2 ** 33, found: 3, healed: 2 },
+    },
   };
 }
 
@@ -66,7 +79,14 @@ test(`label: no corrupted slot is taken for a label (seed ${SEED})`, () => {
 
 test("label: bytes that mean nothing are refused even with a right checksum", async () => {
   const { sealChecksum } = await import("../../../src/raid/fields.js");
-  for (const at of [LABEL.pad, LABEL.reserved, LABEL.tail, LABEL.end - 1, LABEL.members + 32, LABEL.lus + 104]) {
+  for (const at of [
+    LABEL.pad,
+    LABEL.reserved,
+    LABEL.tail,
+    LABEL.end - 1,
+    LABEL.members + MEMBER_ENTRY.unbuiltBytes,
+    LABEL.lus + LU_ENTRY.reserved,
+  ]) {
     const bad = encodeLabel(fullLabel());
     bad[at] = 1;
     sealChecksum(bad, LABEL.checksum);

@@ -1,0 +1,305 @@
+import { assert } from "../lib/assert.js";
+import { MIB } from "../lib/units.js";
+import type { ScrubRecord } from "./contract.js";
+import {
+  checksumHolds,
+  getText,
+  getU64,
+  getUuid,
+  isZero,
+  NO_UUID,
+  putText,
+  putU64,
+  putUuid,
+  sealChecksum,
+  tailOfText,
+} from "./fields.js";
+import type { RowRun } from "./geometry.js";
+import {
+  type DiskLabel,
+  type GroupRecord,
+  LABEL,
+  type LabelLu,
+  type LabelMember,
+  LU_ENTRY,
+  MEMBER_ENTRY,
+  type MemberState,
+} from "./label.js";
+import type { GroupShape } from "./layout.js";
+import { shapeIsSound } from "./layout.js";
+import { LUS_MAX, MEMBERS_MAX, NODES_MAX, PATH_BYTES_MAX, ROW_RUNS_MAX } from "./limits.js";
+
+const MAGIC = "STRPWARD";
+const VERSION = 1;
+const CLEAN = 1;
+const NAME_FIELD = 64;
+const SPARE = 2;
+/** By number; none is 0. */
+const STATES = [
+  null,
+  "online",
+  "missing",
+  "stale",
+  "failed",
+  "rebuilding",
+] as const satisfies ReadonlyArray<MemberState | null>;
+const SCRUB_STATES = ["idle", "running", "paused"] as const satisfies readonly ScrubRecord["state"][];
+
+/** @returns one slot, 65536 bytes */
+export function encodeLabel(label: DiskLabel): Buffer {
+  const block = Buffer.alloc(LABEL.end);
+  block.write(MAGIC, LABEL.magic, "latin1");
+  block.writeUInt32LE(VERSION, LABEL.version);
+  putUuid(block, LABEL.diskUuid, label.uuid);
+  block.writeUInt32LE(label.number, LABEL.diskNumber);
+  block.writeUInt32LE(label.slot, LABEL.slot);
+  putU64(block, LABEL.sequence, label.sequence);
+  putU64(block, LABEL.diskBytes, label.sizeBytes);
+  if (label.group !== undefined) putGroup(block, label.group);
+  else if (label.spare === true) block.writeUInt32LE(SPARE, LABEL.flags);
+  sealChecksum(block, LABEL.checksum);
+  assert(decodeLabel(block) !== null, "a label that we write is one that we would read");
+  return block;
+}
+
+function putGroup(block: Buffer, group: GroupRecord): void {
+  assert(group.members.length <= MEMBERS_MAX && group.lus.length <= LUS_MAX, "the group fits its label");
+  assert(group.nodes.length <= NODES_MAX, "the nodes fit the label");
+  putUuid(block, LABEL.groupUuid, group.uuid);
+  putU64(block, LABEL.generation, group.generation);
+  putU64(block, LABEL.ownerEpoch, group.ownerEpoch);
+  block.writeUInt32LE(group.clean ? CLEAN : 0, LABEL.flags);
+  block.writeUInt32LE(group.shape.chunkBytes, LABEL.chunkBytes);
+  putU64(block, LABEL.rowBytes, group.shape.rowBytes);
+  block.writeUInt32LE(group.shape.rowCount, LABEL.rowCount);
+  putU64(block, LABEL.journalBytes, group.shape.journalBytes);
+  putU64(block, LABEL.regionBytes, group.shape.regionBytes);
+  putText(block, LABEL.groupName, NAME_FIELD, group.name);
+  block.writeUInt32LE(group.nodes.length, LABEL.nodeCount);
+  for (const [i, name] of group.nodes.entries()) putText(block, LABEL.nodes + i * NAME_FIELD, NAME_FIELD, name);
+  block.writeUInt32LE(group.members.length, LABEL.memberCount);
+  for (const [i, member] of group.members.entries()) putMember(block, LABEL.members + i * MEMBER_ENTRY.end, member);
+  putLus(block, group.lus);
+  putScrub(block, group.scrub);
+}
+
+function putScrub(block: Buffer, scrub: ScrubRecord): void {
+  block.writeUInt32LE(scrub.everySeconds, LABEL.scrubEverySeconds);
+  block.writeUInt32LE(SCRUB_STATES.indexOf(scrub.state), LABEL.scrubState);
+  putU64(block, LABEL.scrubAt, scrub.atBytes);
+  putU64(block, LABEL.scrubStartedMs, scrub.startedMs);
+  putU64(block, LABEL.scrubFinishedMs, scrub.finishedMs);
+  block.writeUInt32LE(scrub.found, LABEL.scrubFound);
+  block.writeUInt32LE(scrub.healed, LABEL.scrubHealed);
+}
+
+function putMember(block: Buffer, at: number, member: LabelMember): void {
+  putUuid(block, at + MEMBER_ENTRY.uuid, member.uuid);
+  block.writeUInt32LE(member.number, at + MEMBER_ENTRY.number);
+  block.writeUInt32LE(STATES.indexOf(member.state), at + MEMBER_ENTRY.state);
+  putU64(block, at + MEMBER_ENTRY.sizeBytes, member.sizeBytes);
+  putU64(block, at + MEMBER_ENTRY.unbuiltBytes, member.unbuiltBytes);
+  const path = tailOfText(member.path, PATH_BYTES_MAX);
+  putText(block, at + MEMBER_ENTRY.path, MEMBER_ENTRY.end - MEMBER_ENTRY.path, path);
+}
+
+function putLus(block: Buffer, lus: readonly LabelLu[]): void {
+  let run = 0;
+  lus.forEach((lu, i) => {
+    const at = LABEL.lus + i * LU_ENTRY.end;
+    block.writeUInt32LE(lu.number, at + LU_ENTRY.number);
+    block.writeUInt32LE(lu.level, at + LU_ENTRY.level);
+    putUuid(block, at + LU_ENTRY.uuid, lu.uuid);
+    putU64(block, at + LU_ENTRY.sizeBytes, lu.sizeBytes);
+    block.writeUInt32LE(run, at + LU_ENTRY.firstRun);
+    block.writeUInt32LE(lu.runs.length, at + LU_ENTRY.runCount);
+    putText(block, at + LU_ENTRY.name, NAME_FIELD, lu.name);
+    block.writeUInt32LE(lu.width, at + LU_ENTRY.width);
+    block.writeUInt32LE(lu.moving?.newWidth ?? 0, at + LU_ENTRY.newWidth);
+    putU64(block, at + LU_ENTRY.movedBytes, lu.moving?.movedBytes ?? 0);
+    for (const { first, count } of lu.runs) {
+      assert(run < ROW_RUNS_MAX, "the row runs fit the label");
+      block.writeUInt32LE(first, LABEL.runs + run * 8);
+      block.writeUInt32LE(count, LABEL.runs + run * 8 + 4);
+      run++;
+    }
+  });
+  block.writeUInt32LE(lus.length, LABEL.luCount);
+  block.writeUInt32LE(run, LABEL.runCount);
+}
+
+/** Does it begin like one of our labels, sound or not? */
+export function hasLabelMagic(block: Buffer): boolean {
+  return block.toString("latin1", LABEL.magic, LABEL.magic + 8) === MAGIC;
+}
+
+/** @returns null unless every field, every reserved byte and the checksum hold */
+export function decodeLabel(block: Buffer): DiskLabel | null {
+  if (block.length !== LABEL.end || !hasLabelMagic(block)) return null;
+  if (block.readUInt32LE(LABEL.version) !== VERSION || !checksumHolds(block, LABEL.checksum)) return null;
+  const sequence = getU64(block, LABEL.sequence);
+  const sizeBytes = getU64(block, LABEL.diskBytes);
+  const disk = {
+    uuid: getUuid(block, LABEL.diskUuid),
+    number: block.readUInt32LE(LABEL.diskNumber),
+    slot: block.readUInt32LE(LABEL.slot),
+    sequence,
+    sizeBytes,
+  };
+  if (disk.uuid === NO_UUID || Number.isNaN(sequence) || !(sizeBytes >= MIB)) return null;
+  if (getUuid(block, LABEL.groupUuid) === NO_UUID) return decodeUnused(block, disk);
+  const group = getGroup(block);
+  if (group === null || group.members[disk.slot]?.uuid !== disk.uuid) return null;
+  return { ...disk, group };
+}
+
+function decodeUnused(block: Buffer, disk: DiskLabel): DiskLabel | null {
+  const flags = block.readUInt32LE(LABEL.flags);
+  const empty = isZero(block, LABEL.generation, LABEL.diskBytes) && isZero(block, LABEL.chunkBytes, LABEL.end);
+  if (!empty || disk.slot !== 0 || (flags !== 0 && flags !== SPARE)) return null;
+  return flags === SPARE ? { ...disk, spare: true } : disk;
+}
+
+function getGroup(block: Buffer): GroupRecord | null {
+  if (!isZero(block, LABEL.pad, LABEL.journalBytes) || !isZero(block, LABEL.reserved, LABEL.nodes)) return null;
+  if (!isZero(block, LABEL.tail, LABEL.end) || block.readUInt32LE(LABEL.flags) > CLEAN) return null;
+  const shape: GroupShape = {
+    chunkBytes: block.readUInt32LE(LABEL.chunkBytes),
+    rowBytes: getU64(block, LABEL.rowBytes),
+    rowCount: block.readUInt32LE(LABEL.rowCount),
+    journalBytes: getU64(block, LABEL.journalBytes),
+    regionBytes: getU64(block, LABEL.regionBytes),
+  };
+  const name = getText(block, LABEL.groupName, NAME_FIELD);
+  const generation = getU64(block, LABEL.generation);
+  const ownerEpoch = getU64(block, LABEL.ownerEpoch);
+  const [nodes, members, scrub] = [getNodes(block), getMembers(block), getScrub(block)];
+  if (!name || Number.isNaN(generation) || Number.isNaN(ownerEpoch)) return null;
+  if (nodes === null || members === null || scrub === null) return null;
+  const lus = getLus(block, shape.rowCount, members.length);
+  if (lus === null) return null;
+  if (members.some(({ unbuiltBytes }) => unbuiltBytes > shape.rowBytes * shape.rowCount)) return null;
+  if (!members.every((member) => shapeIsSound(shape, member.sizeBytes))) return null;
+  const clean = block.readUInt32LE(LABEL.flags) === CLEAN;
+  return {
+    uuid: getUuid(block, LABEL.groupUuid),
+    name,
+    generation,
+    ownerEpoch,
+    clean,
+    shape,
+    nodes,
+    members,
+    lus,
+    scrub,
+  };
+}
+
+function getScrub(block: Buffer): ScrubRecord | null {
+  const state = SCRUB_STATES[block.readUInt32LE(LABEL.scrubState)];
+  const scrub = {
+    everySeconds: block.readUInt32LE(LABEL.scrubEverySeconds),
+    atBytes: getU64(block, LABEL.scrubAt),
+    startedMs: getU64(block, LABEL.scrubStartedMs),
+    finishedMs: getU64(block, LABEL.scrubFinishedMs),
+    found: block.readUInt32LE(LABEL.scrubFound),
+    healed: block.readUInt32LE(LABEL.scrubHealed),
+  };
+  if (state === undefined || Object.values(scrub).some(Number.isNaN)) return null;
+  return { ...scrub, state };
+}
+
+function getNodes(block: Buffer): string[] | null {
+  const count = block.readUInt32LE(LABEL.nodeCount);
+  if (count > NODES_MAX || !isZero(block, LABEL.nodes + count * NAME_FIELD, LABEL.members)) return null;
+  const nodes: string[] = [];
+  for (let i = 0; i < count; i++) {
+    const name = getText(block, LABEL.nodes + i * NAME_FIELD, NAME_FIELD);
+    if (!name) return null;
+    nodes.push(name);
+  }
+  return nodes;
+}
+
+function getMembers(block: Buffer): LabelMember[] | null {
+  const count = block.readUInt32LE(LABEL.memberCount);
+  if (count < 2 || count > MEMBERS_MAX) return null;
+  if (!isZero(block, LABEL.members + count * MEMBER_ENTRY.end, LABEL.lus)) return null;
+  const members: LabelMember[] = [];
+  for (let i = 0; i < count; i++) {
+    const member = getMember(block, LABEL.members + i * MEMBER_ENTRY.end);
+    if (member === null) return null;
+    members.push(member);
+  }
+  return new Set(members.map((member) => member.uuid)).size === count ? members : null;
+}
+
+function getMember(block: Buffer, at: number): LabelMember | null {
+  const state = STATES[block.readUInt32LE(at + MEMBER_ENTRY.state)];
+  const path = getText(block, at + MEMBER_ENTRY.path, MEMBER_ENTRY.end - MEMBER_ENTRY.path);
+  const sizeBytes = getU64(block, at + MEMBER_ENTRY.sizeBytes);
+  const uuid = getUuid(block, at + MEMBER_ENTRY.uuid);
+  if (state === undefined || state === null || path === null || Number.isNaN(sizeBytes)) return null;
+  const unbuiltBytes = getU64(block, at + MEMBER_ENTRY.unbuiltBytes);
+  if (uuid === NO_UUID || Number.isNaN(unbuiltBytes) || (state === "online" && unbuiltBytes > 0)) return null;
+  return { uuid, number: block.readUInt32LE(at + MEMBER_ENTRY.number), state, sizeBytes, unbuiltBytes, path };
+}
+
+function getLus(block: Buffer, rowCount: number, memberCount: number): LabelLu[] | null {
+  const count = block.readUInt32LE(LABEL.luCount);
+  const runCount = block.readUInt32LE(LABEL.runCount);
+  if (count > LUS_MAX || runCount > ROW_RUNS_MAX) return null;
+  if (!isZero(block, LABEL.lus + count * LU_ENTRY.end, LABEL.runs)) return null;
+  if (!isZero(block, LABEL.runs + runCount * 8, LABEL.tail)) return null;
+  const lus: LabelLu[] = [];
+  let nextRun = 0;
+  for (let i = 0; i < count; i++) {
+    const at = LABEL.lus + i * LU_ENTRY.end;
+    const lu = getLu(block, at, nextRun, runCount, memberCount);
+    if (lu === null) return null;
+    nextRun += lu.runs.length;
+    lus.push(lu);
+  }
+  return nextRun === runCount && rowsAreDisjoint(lus, rowCount) ? lus : null;
+}
+
+function getLu(block: Buffer, at: number, firstRun: number, runsInUse: number, memberCount: number): LabelLu | null {
+  const level = block.readUInt32LE(at + LU_ENTRY.level);
+  const name = getText(block, at + LU_ENTRY.name, NAME_FIELD);
+  const sizeBytes = getU64(block, at + LU_ENTRY.sizeBytes);
+  const runCount = block.readUInt32LE(at + LU_ENTRY.runCount);
+  if ((level !== 1 && level !== 5) || !name || !(sizeBytes > 0)) return null;
+  if (!isZero(block, at + LU_ENTRY.reserved, at + LU_ENTRY.end)) return null;
+  if (block.readUInt32LE(at + LU_ENTRY.firstRun) !== firstRun || firstRun + runCount > runsInUse || runCount === 0)
+    return null;
+  const runs: RowRun[] = [];
+  for (let i = firstRun; i < firstRun + runCount; i++) {
+    const entry = LABEL.runs + i * 8;
+    runs.push({ first: block.readUInt32LE(entry), count: block.readUInt32LE(entry + 4) });
+  }
+  const number = block.readUInt32LE(at + LU_ENTRY.number);
+  const width = block.readUInt32LE(at + LU_ENTRY.width) || memberCount;
+  const moving = getMoving(block, at, width, memberCount);
+  if (width < (level === 5 ? 3 : 2) || width > memberCount || moving === null) return null;
+  const uuid = getUuid(block, at + LU_ENTRY.uuid);
+  return { number, level, uuid, name, sizeBytes, width, runs, ...(moving === undefined ? {} : { moving }) };
+}
+
+/** @returns undefined when the LU is not being spread anew, null for nonsense */
+function getMoving(block: Buffer, at: number, width: number, memberCount: number): LabelLu["moving"] | null {
+  const newWidth = block.readUInt32LE(at + LU_ENTRY.newWidth);
+  const movedBytes = getU64(block, at + LU_ENTRY.movedBytes);
+  if (newWidth === 0) return movedBytes === 0 ? undefined : null;
+  if (newWidth <= width || newWidth > memberCount || Number.isNaN(movedBytes)) return null;
+  return { newWidth, movedBytes };
+}
+
+function rowsAreDisjoint(lus: readonly LabelLu[], rowCount: number): boolean {
+  const runs = lus.flatMap((lu) => lu.runs).sort((a, b) => a.first - b.first);
+  let next = 0;
+  for (const run of runs) {
+    if (run.count === 0 || run.first < next) return false;
+    next = run.first + run.count;
+  }
+  return next <= rowCount;
+}

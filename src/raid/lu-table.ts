@@ -1,0 +1,108 @@
+import { StorageError } from "../lib/errors.js";
+import type { Random } from "../lib/prng.js";
+import { formatSize } from "../lib/size.js";
+import type { LuDescription } from "./contract.js";
+import { newUuid } from "./fields.js";
+import type { RowRun } from "./geometry.js";
+import type { LabelLu } from "./label.js";
+import type { LabelKeeper } from "./label-keeper.js";
+import { LUS_MAX, NAME_BYTES_MAX, ROW_RUNS_MAX } from "./limits.js";
+import { countRows, freeRuns, takeRows } from "./rows.js";
+
+/** Which rows belong to which LU; kept on the labels. */
+export class LuTable {
+  constructor(
+    private readonly labels: LabelKeeper,
+    private readonly memberCount: () => number,
+    private readonly random: Random,
+  ) {}
+
+  get #name(): string {
+    return this.labels.record.name;
+  }
+
+  get lus(): readonly LabelLu[] {
+    return this.labels.lus;
+  }
+
+  free(): RowRun[] {
+    const taken = this.lus.flatMap((lu) => lu.runs);
+    return freeRuns(taken, this.labels.record.shape.rowCount);
+  }
+
+  /** What a row of an LU holds, redundancy taken off. */
+  bytesPerRow(level: 1 | 5, width: number): number {
+    const { rowBytes } = this.labels.record.shape;
+    if (level === 5) return (width - 1) * rowBytes;
+    return width === 2 ? rowBytes : (width / 2) * rowBytes;
+  }
+
+  /** @throws StorageError ENOENT */
+  find(number: number): LabelLu {
+    const lu = this.lus.find((one) => one.number === number);
+    if (lu === undefined) throw new StorageError("ENOENT", `group "${this.#name}" has no LU ${number}`, { number });
+    return lu;
+  }
+
+  describe({ runs: _, moving: __, ...lu }: LabelLu): LuDescription {
+    return { ...lu, groupUuid: this.labels.record.uuid };
+  }
+
+  /** @throws as Group.createLu */
+  async create(name: string, level: 1 | 5, sizeBytes: number | "max"): Promise<LuDescription> {
+    this.#checkNew(name, level);
+    const width = this.memberCount();
+    const runs = this.#take(level, width, sizeBytes);
+    let number = 1;
+    while (this.lus.some((one) => one.number === number)) number++;
+    const size = countRows(runs) * this.bytesPerRow(level, width);
+    const lu: LabelLu = { number, uuid: newUuid(this.random), name, level, sizeBytes: size, width, runs };
+    await this.labels.change({ lus: [...this.lus, lu] });
+    return this.describe(lu);
+  }
+
+  /** @throws StorageError ENOSPC */
+  #take(level: 1 | 5, width: number, sizeBytes: number | "max"): RowRun[] {
+    const free = this.free();
+    const perRow = this.bytesPerRow(level, width);
+    const wanted = sizeBytes === "max" ? countRows(free) : Math.ceil(sizeBytes / perRow);
+    const runs = wanted > 0 ? takeRows(free, wanted) : null;
+    if (runs === null) {
+      const left = countRows(free) * perRow;
+      throw new StorageError("ENOSPC", `group "${this.#name}" has ${formatSize(left)} left for RAID-${level}`, {
+        freeBytes: left,
+      });
+    }
+    const runCount = this.lus.reduce((count, one) => count + one.runs.length, runs.length);
+    if (runCount > ROW_RUNS_MAX) throw new StorageError("ENOSPC", `the free rows of "${this.#name}" are too scattered`);
+    return runs;
+  }
+
+  #checkNew(name: string, level: 1 | 5): void {
+    const least = level === 5 ? 3 : 2;
+    if ((level !== 1 && level !== 5) || this.memberCount() < least) {
+      throw new StorageError(
+        "EINVAL",
+        `RAID-${level} needs at least ${least} members, group "${this.#name}" has ${this.memberCount()}`,
+      );
+    }
+    checkName(name);
+    if (this.lus.some((lu) => lu.name === name)) {
+      throw new StorageError("EEXIST", `group "${this.#name}" has an LU "${name}" already`, { name });
+    }
+    if (this.lus.length >= LUS_MAX) throw new StorageError("ENOSPC", `a group holds at most ${LUS_MAX} LUs`);
+  }
+
+  async remove(number: number): Promise<void> {
+    await this.labels.change({ lus: this.lus.filter((lu) => lu.number !== number) });
+  }
+}
+
+/** @throws StorageError EINVAL unless it is a name of 1 to 63 bytes that people can type */
+export function checkName(name: string): void {
+  if (/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name) && Buffer.byteLength(name) <= NAME_BYTES_MAX) return;
+  throw new StorageError(
+    "EINVAL",
+    `"${name}": a name is 1 to ${NAME_BYTES_MAX} letters, digits, dots, dashes and underscores`,
+  );
+}
