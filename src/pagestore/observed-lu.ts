@@ -1,7 +1,7 @@
 import type { LuByte } from "../lib/units.js";
 import type { LogicalUnit, LuDescription } from "../lu/lu.js";
 
-/** Told of every write, before it begins. */
+/** Told of every write twice, before it begins and when it has ended: between the two the LU holds this or that. */
 export interface WriteObserver {
   writing(at: number, byteCount: number): void;
 }
@@ -36,18 +36,15 @@ export class ObservedLu implements LogicalUnit {
   }
 
   write(source: Buffer, at: LuByte): Promise<void> {
-    this.#tell([source], at);
-    return this.#lu.write(source, at);
+    return this.#telling([source], at, () => this.#lu.write(source, at));
   }
 
   writev(sources: readonly Buffer[], at: LuByte): Promise<void> {
-    this.#tell(sources, at);
-    return this.#lu.writev(sources, at);
+    return this.#telling(sources, at, () => this.#lu.writev(sources, at));
   }
 
   writeThrough(sources: readonly Buffer[], at: LuByte): Promise<void> {
-    this.#tell(sources, at);
-    return this.#lu.writeThrough(sources, at);
+    return this.#telling(sources, at, () => this.#lu.writeThrough(sources, at));
   }
 
   flush(): Promise<void> {
@@ -64,6 +61,15 @@ export class ObservedLu implements LogicalUnit {
 
   close(): Promise<void> {
     return this.#lu.close();
+  }
+
+  async #telling(sources: readonly Buffer[], at: number, write: () => Promise<void>): Promise<void> {
+    this.#tell(sources, at);
+    try {
+      await write();
+    } finally {
+      this.#tell(sources, at);
+    }
   }
 
   #tell(sources: readonly Buffer[], at: number): void {

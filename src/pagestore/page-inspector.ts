@@ -25,8 +25,8 @@ export interface PageInspectorParts {
  *   superblock  the one that counts. The other one may have been torn in a crash, and is overwritten next
  *   log         every block of the records from tail to head; what lies beyond is free, or a record that is being written
  *   table       the slot that is in use of each block
- *   pages       what the table says, for pages of the database as of the last checkpoint. A page with an image in the log that is not
- *               home yet is the image: its home may be half written, and replay would not look at it
+ *   pages       what the table says. A page with an image in the log that is not home yet is that image: its home may be half
+ *               written, and replay would not look at it
  *
  * Memory: a bit a block, for what was written since `prepare`.
  */
@@ -87,7 +87,7 @@ export class PageInspector implements KnownChecksums, WriteObserver {
 
   #pageChecksum(page: number): number {
     const { checkpointer, table } = this.#parts;
-    if (page > checkpointer.superblock.pageCount || checkpointer.hasImage(page)) return -1;
+    if (checkpointer.hasImage(page)) return -1;
     const mark = table.mark(page);
     // A mark that may stand for two checksums is not worth a rule of its own: one page in four thousand million.
     return mark === 0 || mark === MARK_OF_ZERO ? -1 : mark;

@@ -175,6 +175,52 @@ test("page inspector: what was written since prepare is never bad, and what is b
   await store.close();
 });
 
+test("page inspector: prepared in the middle of a write, what was read before it took effect is not bad", async () => {
+  const { lu, store } = await filled();
+  const snapshots: { inspector: BlockInspector; content: Buffer }[] = [];
+  lu.beforeOperation = () => {
+    const inspector = store.inspector();
+    // Its work is done when it returns.
+    void prepare(lu, inspector);
+    snapshots.push({ inspector, content: lu.peek(0, lu.sizeBytes) });
+    return undefined;
+  };
+  for (let k = 0; k < 200; k++) put(store, k, "n".repeat(200));
+  await store.durable();
+  await store.checkpoint();
+  put(store, 0, "again");
+  await store.durable();
+  lu.beforeOperation = null;
+  for (const { inspector, content } of snapshots) {
+    for (let at = 0; at < lu.sizeBytes; at += BLOCK_BYTES) {
+      assert.notEqual(await inspector.judge(content.subarray(at, at + BLOCK_BYTES), at as LuByte), "bad", `at ${at}`);
+    }
+    inspector.close();
+  }
+  await store.close();
+});
+
+test("page inspector: a page that is on its way home is not bad there", async () => {
+  const { lu, store } = await filled();
+  const inspector = store.inspector();
+  for (let k = 0; k < 200; k++) put(store, k, "n".repeat(200));
+  await store.durable();
+  const verdicts: Promise<string>[] = [];
+  lu.beforeOperation = ({ kind, at }) => {
+    if (kind !== "write" || at < geometry.pagesStart) return undefined;
+    lu.corrupt(at);
+    void prepare(lu, inspector);
+    verdicts.push(judged(lu, inspector, at));
+    return undefined;
+  };
+  await store.checkpoint();
+  lu.beforeOperation = null;
+  assert.deepEqual(new Set(await Promise.all(verdicts)), new Set(["unknown"]));
+  assert.equal(await judged(lu, inspector, homeOf(geometry, 4)), "good");
+  inspector.close();
+  await store.close();
+});
+
 test("page inspector: a write that got lost is bad, though what stands there is a sound older one", async () => {
   const { lu, store } = await filled();
   const inspector = store.inspector();

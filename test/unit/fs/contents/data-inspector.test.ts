@@ -243,7 +243,10 @@ test("data inspector: two of them, and one whose file system is closed", async (
   assert.deepEqual([await judged(rig, one, at), await judged(rig, two, at)], ["unknown", "bad"]);
   await one.prepare(0 as LuByte, rig.data.sizeBytes as LuByte);
   assert.equal(await judged(rig, one, at), "bad");
-  await rig.close();
+  await rig.contents.close();
+  await two.prepare(0 as LuByte, rig.data.sizeBytes as LuByte);
+  assert.equal(await judged(rig, two, at + BLOCK_BYTES), "unknown");
+  await rig.store.close();
   assert.deepEqual(await scan(rig.data, two), []);
   assert.deepEqual([await judged(rig, two, at), await two.nameOf(at as LuByte)], ["unknown", null]);
   one.close();

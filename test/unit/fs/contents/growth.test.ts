@@ -101,6 +101,29 @@ test("growth: other stripes of the LU change nothing but where large writes are 
   await after.close();
 });
 
+test("growth: a check that runs meanwhile knows the new blocks", async () => {
+  const rig = await Rig.create({ dataBytes: 16 * MIB });
+  const rows = rig.inodes.create(5);
+  for (let i = 0; i < 1500; i++) await rig.write(rows, i * 64 * BLOCK_BYTES, bytes(4096, i));
+  await rig.contents.stabilize(rows);
+  await fillUp(rig, 6);
+  let growing: Promise<void> | null = null;
+  const onSlice = () => {
+    if (growing !== null) return;
+    rig.data.grow(32 * MIB);
+    rig.contents.grow();
+    growing = (async () => {
+      for (let ino = 10; ino < 16; ino++) await rig.stableWrite(rig.inodes.create(ino), 0, bytes(MIB, ino));
+    })();
+  };
+  const faults = [];
+  for await (const fault of rig.contents.check({ files: rig.inodes.numbers(), onSlice })) faults.push(fault.what);
+  await growing;
+  assert.ok(rig.contents.headAddress(10) >= 16 * MIB || rig.contents.headAddress(13) >= 16 * MIB);
+  assert.deepEqual(faults, []);
+  await rig.close();
+});
+
 test(`growth: beside random changes, a check and an inspector, SEED=${SEED}`, async () => {
   const random = new SeededRandom(SEED);
   const rig = await Rig.create({ dataBytes: 16 * MIB, cacheBytes: 8 * MIB, segmentBlocks: 64 });
