@@ -23,6 +23,7 @@ import { Pace } from "./pace.js";
 import { Raid1Array } from "./raid1.js";
 import { Raid5Array } from "./raid5.js";
 import { countRows } from "./rows.js";
+import { Scrubs } from "./scrub.js";
 import { StripeCache } from "./stripe-cache.js";
 import type { BackgroundTask } from "./task.js";
 import { TaskBoard } from "./task-board.js";
@@ -96,6 +97,7 @@ export class RaidGroup implements GroupCore {
   readonly pace: Pace;
   readonly tasks: TaskBoard;
   readonly workspace: Workspace;
+  readonly scrubs: Scrubs;
   /** Holds any one journal record; replay's. */
   readonly recordBuffer: Buffer;
   readonly #environment: GroupEnvironment;
@@ -140,6 +142,7 @@ export class RaidGroup implements GroupCore {
     const slotCount = Math.max(Math.floor(buffers.stripeCacheBytes / stripeBytes), 8);
     const { members, journal } = this;
     this.cache = new StripeCache({ arena, members, journal, clock, log, bandBytes, slotCount });
+    this.scrubs = new Scrubs(this);
   }
 
   #makeMember(place: MemberPlace, slot: number): Member {
@@ -287,10 +290,13 @@ export class RaidGroup implements GroupCore {
     // Records in the journal that name these rows must be gone before another LU gets them.
     await this.cache.drain();
     await this.cache.checkpoint();
-    const array = this.#arrays.get(number);
-    if (array instanceof Raid5Array) this.cache.leave(array);
-    this.#arrays.delete(number);
-    await this.lus.remove(number);
+    // No step of background work is in the middle of these rows.
+    await this.workspace.run(0, 0, async () => {
+      const array = this.#arrays.get(number);
+      if (array instanceof Raid5Array) this.cache.leave(array);
+      this.#arrays.delete(number);
+      await this.lus.remove(number);
+    });
   }
 
   /** The same object for every caller. @throws StorageError EIO when the group has failed, ENOENT */
