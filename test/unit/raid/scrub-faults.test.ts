@@ -111,6 +111,20 @@ for (const [level, members] of EVERY_LAYOUT) {
     }
   });
 
+  test(`${name}: a block of zeros that the disk cannot read is found too`, async () => {
+    const all = await new ScrubFixture(level, members).start();
+    const zeros = Buffer.alloc(BLOCK_BYTES);
+    await all.lu.write(zeros, AT as LuByte);
+    all.inspector.own(AT, zeros);
+    equal((await all.scrub()).found, 0);
+    const place = all.placeOf(AT);
+    all.unreadable(place);
+    const task = await all.scrub();
+    deepEqual([task.found, task.healed], [1, 1]);
+    ok((await all.look(place)).equals(zeros));
+    await all.group.close();
+  });
+
   test(`${name}: a block that nothing proves stays as it is, is named, and its neighbours are healed`, async () => {
     const all = await new ScrubFixture(level, members).start();
     const places = level === 5 ? [all.placeOf(AT), all.parityOf(AT)] : [all.placeOf(AT, 0), all.placeOf(AT, 1)];
@@ -233,6 +247,36 @@ for (const [level, members] of EVERY_LAYOUT) {
     await all.group.close();
   });
 }
+
+test("scrub: RAID-5: a write that comes into memory while the scrub waits for its rows is put in place under the lock", async () => {
+  const all = await new ScrubFixture(5, 3).start();
+  const { rig, lu, content, inspector } = all;
+  let release = (): void => {};
+  const gate = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  let reached = false;
+  rig.before = (operation) => {
+    if (operation !== "write") return undefined;
+    reached = true;
+    return gate;
+  };
+  const whole = lu.write(content.subarray(0, lu.stripeBytes), 0 as LuByte);
+  while (!reached) await new Promise((resolve) => setImmediate(resolve));
+  const fresh = Buffer.alloc(BLOCK_BYTES, 0x5a);
+  fresh.copy(content, BLOCK_BYTES);
+  inspector.own(BLOCK_BYTES, fresh);
+  const small = lu.write(fresh, BLOCK_BYTES as LuByte);
+  await all.group.scrub(all.options());
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+  release();
+  await Promise.all([whole, small]);
+  const task = await all.ended();
+  deepEqual([task.state, task.found], ["done", 0]);
+  ok((await all.look(all.placeOf(BLOCK_BYTES))).equals(fresh));
+  ok((await all.readAll()).equals(content));
+  await all.group.close();
+});
 
 for (const members of [3, 5]) {
   test(`scrub: RAID-5 on ${members}: rotten parity under proven data is written anew`, async () => {

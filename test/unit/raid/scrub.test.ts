@@ -77,6 +77,23 @@ for (const [level, members] of EVERY_LAYOUT) {
     }
   });
 
+  test(`${name}: what the labels call done is on the disks, whatever a power cut takes`, async () => {
+    const all = await slowFixture(level, members);
+    const place = all.placeOf(0);
+    const before = await all.look(place);
+    all.rot(place);
+    await all.group.scrub(all.options());
+    await all.under();
+    await all.group.pauseTask("scrub");
+    all.rig.crash("none");
+    all.rig.before = () => {};
+    ok((await all.look(place)).equals(before));
+    await all.reopen();
+    const { scrub } = all.group.describe();
+    deepEqual([scrub.state, scrub.healed], ["paused", 1]);
+    await all.group.close();
+  });
+
   test(`${name}: given up it is forgotten, also when only the labels know of it`, async () => {
     const all = await slowFixture(level, members);
     await all.group.scrub(all.options());
