@@ -132,23 +132,26 @@ class LuGroup implements Group {
   }
 
   async scrub(options: ScrubOptions): Promise<void> {
-    throw unbuilt("scrub", options.heal);
+    await this.#raid.scrubs.start(options);
   }
 
   async scheduleScrub(everySeconds: number): Promise<void> {
-    throw unbuilt("scheduleScrub", everySeconds);
+    await this.#raid.scrubs.schedule(everySeconds);
   }
 
   async pauseTask(kind: TaskKind): Promise<void> {
-    throw unbuilt("pauseTask", kind);
+    if (kind === "scrub") await this.#raid.scrubs.pause();
+    else this.#raid.tasks.find(kind).pause();
   }
 
   async resumeTask(kind: TaskKind): Promise<void> {
-    throw unbuilt("resumeTask", kind);
+    if (kind === "scrub") await this.#raid.scrubs.resume();
+    else this.#raid.tasks.find(kind).resume();
   }
 
   async cancelTask(kind: TaskKind): Promise<void> {
-    throw unbuilt("cancelTask", kind);
+    if (kind !== "scrub") throw new StorageError("EINVAL", `a ${kind} cannot be given up, only paused`);
+    await this.#raid.scrubs.cancel();
   }
 
   close(): Promise<void> {

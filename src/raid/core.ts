@@ -9,6 +9,7 @@ import type { GroupShape } from "./layout.js";
 import type { Member } from "./member.js";
 import type { Pace } from "./pace.js";
 import type { RowsToRebuild } from "./rebuild-rows.js";
+import type { ScrubRun } from "./scrub-run.js";
 import type { StripeCache } from "./stripe-cache.js";
 import type { Workspace } from "./workspace.js";
 
@@ -85,4 +86,12 @@ export interface RaidArray {
    * @returns blocks that had to be rewritten
    */
   resync(from: number, to: number): Promise<number>;
+  /** The bytes of the LU that the chunk rows [from, to) of the member space hold, both multiples of two chunks. */
+  span(from: number, to: number): { from: number; to: number };
+  /**
+   * Read the chunk rows [from, to) of the member space on every member, compare, report and heal; both multiples of two chunks, and one
+   * piece on the members. What is newer in memory or in the journal is put in place first.
+   * @throws StorageError when a member is not online (any more), and what the inspector throws
+   */
+  scrub(from: number, to: number, run: ScrubRun): Promise<void>;
 }

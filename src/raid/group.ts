@@ -29,6 +29,7 @@ import { Raid5Array } from "./raid5.js";
 import { type LuRows, RebuildWork } from "./rebuild.js";
 import { Roster } from "./roster.js";
 import { countRows } from "./rows.js";
+import { Scrubs } from "./scrub.js";
 import { SlowWatch } from "./slow-watch.js";
 import { StripeCache } from "./stripe-cache.js";
 import type { BackgroundTask } from "./task.js";
@@ -111,6 +112,7 @@ export class RaidGroup implements GroupCore {
   readonly pace: Pace;
   readonly tasks: TaskBoard;
   readonly workspace: Workspace;
+  readonly scrubs: Scrubs;
   /** Holds any one journal record; replay's. */
   readonly recordBuffer: Buffer;
   readonly #environment: GroupEnvironment;
@@ -167,6 +169,7 @@ export class RaidGroup implements GroupCore {
     });
     const { members, journal } = this;
     this.cache = new StripeCache({ arena, members, journal, clock, log, bandBytes, slotCount });
+    this.scrubs = new Scrubs(this);
   }
 
   #makeRoster(places: readonly MemberPlace[]): Roster {
@@ -428,11 +431,14 @@ export class RaidGroup implements GroupCore {
     // Records in the journal that name these rows must be gone before another LU gets them.
     await this.cache.drain();
     await this.cache.checkpoint();
-    const array = this.#arrays.get(number);
-    if (array instanceof Raid5Array) this.cache.leave(array);
-    this.#arrays.delete(number);
-    this.lost.forget(number);
-    await this.lus.remove(number);
+    // No step of background work is in the middle of these rows.
+    await this.workspace.run(0, 0, async () => {
+      const array = this.#arrays.get(number);
+      if (array instanceof Raid5Array) this.cache.leave(array);
+      this.#arrays.delete(number);
+      this.lost.forget(number);
+      await this.lus.remove(number);
+    });
   }
 
   /** The same object for every caller. @throws StorageError EIO when the group has failed, ENOENT */

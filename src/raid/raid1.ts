@@ -6,8 +6,10 @@ import type { CopyPlace, Raid1Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
 import type { Member } from "./member.js";
 import { cutPieces } from "./pieces.js";
+import { Raid1Scrub } from "./raid1-scrub.js";
 import { RangeLock } from "./range-lock.js";
 import { type RowsToRebuild, rebuildRaid1 } from "./rebuild-rows.js";
+import type { ScrubRun } from "./scrub-run.js";
 
 /** Bytes of a two-member mirror that are read from one copy before the other takes over: both disks work, each in long runs. */
 const READ_TURN_BYTES = 1024 * 1024;
@@ -220,6 +222,18 @@ export class Raid1Array implements RaidArray {
 
   async drain(): Promise<void> {
     await this.#lock.run(0, this.sizeBytes, async () => {});
+  }
+
+  span(from: number, to: number): { from: number; to: number } {
+    const { first, end } = this.#geometry.chunksIn(from, to);
+    return { from: first * this.stripeBytes, to: end * this.stripeBytes };
+  }
+
+  async scrub(from: number, to: number, run: ScrubRun): Promise<void> {
+    const scrub = new Raid1Scrub(this.#core, this.#geometry, run);
+    await this.exclusive(from, to, () => scrub.rows(from, to));
+    // Whoever waited to write there has done so now.
+    for (const at of scrub.again) await this.#lock.run(at, at + BLOCK_BYTES - 1, () => scrub.confirm(at));
   }
 
   async resync(from: number, to: number): Promise<number> {

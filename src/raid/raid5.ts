@@ -9,9 +9,11 @@ import { IoBatch } from "./io-batch.js";
 import type { Member } from "./member.js";
 import { PartialStripes } from "./partial-stripes.js";
 import { cutPieces, slicePieces, totalBytes } from "./pieces.js";
+import { Raid5Scrub } from "./raid5-scrub.js";
 import { RangeLock } from "./range-lock.js";
 import { type RowsToRebuild, rebuildRaid5 } from "./rebuild-rows.js";
 import { readOrReconstruct, reconstruct } from "./reconstruct.js";
+import type { ScrubRun } from "./scrub-run.js";
 import type { SlotOwner, StripeSlot } from "./stripe-slot.js";
 
 /** Stripes that one full write locks and writes at a time; a longer write is cut. */
@@ -322,17 +324,19 @@ export class Raid5Array implements RaidArray, SlotOwner {
   }
 
   async destage(slot: StripeSlot): Promise<void> {
-    await this.#locked(slot, async () => {
-      this.#core.assertAlive();
-      if (slot.whollyDirty) {
-        await this.#partial.writeWhole(slot);
-      } else {
-        await this.#partial.journal(slot);
-        await this.#core.journal.durable(slot.lastSeq);
-        await this.#partial.writeInPlace(slot);
-      }
-      this.#release(slot);
-    });
+    await this.#locked(slot, (held) => this.#putInPlace(held));
+  }
+
+  async #putInPlace(slot: StripeSlot): Promise<void> {
+    this.#core.assertAlive();
+    if (slot.whollyDirty) {
+      await this.#partial.writeWhole(slot);
+    } else {
+      await this.#partial.journal(slot);
+      await this.#core.journal.durable(slot.lastSeq);
+      await this.#partial.writeInPlace(slot);
+    }
+    this.#release(slot);
   }
 
   forgetJournaled(tailSeq: number): void {
@@ -402,6 +406,43 @@ export class Raid5Array implements RaidArray, SlotOwner {
   async #settleStripe(at: number): Promise<void> {
     const slot = this.#slots.get(this.#bandAt(at));
     if (slot !== undefined) await this.destage(slot);
+  }
+
+  // Scrub
+
+  span(from: number, to: number): { from: number; to: number } {
+    const { chunkBytes, stripeBytes } = this.#geometry;
+    return { from: (from / chunkBytes) * stripeBytes, to: (to / chunkBytes) * stripeBytes };
+  }
+
+  async scrub(from: number, to: number, run: ScrubRun): Promise<void> {
+    const { chunkBytes } = this.#geometry;
+    const scrub = new Raid5Scrub(this.#core, this.#geometry, run);
+    await this.#settled(from / chunkBytes, to / chunkBytes - 1, () => scrub.rows(from, to));
+    // Whoever waited to write there has done so now.
+    for (const at of scrub.again) {
+      const stripe = Math.floor(at / chunkBytes);
+      await this.#settled(stripe, stripe, () => scrub.confirm(at));
+    }
+  }
+
+  /**
+   * With the lock of these stripes, and nothing of them only in memory or in the journal. Most slots go to their place before the lock is
+   * taken, as everybody's do; few are left for whom others wait meanwhile.
+   */
+  async #settled(first: number, last: number, action: () => Promise<void>): Promise<void> {
+    for (const portion of this.#core.cache.portions(this.#slotsOf(first, last))) {
+      await this.#core.cache.admit();
+      await allSettledOrThrow(portion.map((slot) => this.destage(slot)));
+    }
+    await this.#lock.run(first, last, async () => {
+      await allSettledOrThrow(this.#slotsOf(first, last).map((slot) => this.#putInPlace(slot)));
+      await action();
+    });
+  }
+
+  #slotsOf(first: number, last: number): StripeSlot[] {
+    return [...this.#slots.values()].filter(({ stripe }) => first <= stripe && stripe <= last);
   }
 
   // After an unclean stop
