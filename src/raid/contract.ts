@@ -34,7 +34,7 @@ export interface TaskDescription {
 export interface ScrubOptions {
   /** false: only report. */
   readonly heal: boolean;
-  /** By LU number. */
+  /** By LU number. Closed when the scrub ends, however, and when it is refused. */
   readonly inspectors: ReadonlyMap<number, BlockInspector>;
 }
 
@@ -57,13 +57,14 @@ export interface ScrubRecord {
 export interface BlockInspector {
   /** How many bytes of the LU `prepare` can take at once within its bounds of memory. */
   readonly sliceBytes: number;
-  /** Load what `suspects` needs for [from, to). Called with ascending, adjacent slices. */
+  /** Load what `suspects` needs for [from, to). Called with ascending slices, adjacent within a run of rows; the first need not begin at 0. */
   prepare(from: LuByte, to: LuByte): Promise<void>;
   /** Calls `bad` for each block of `data`, read from LU byte `at`, whose checksum is known and does not match. Allocates nothing when all is well. */
   suspects(data: Buffer, at: LuByte, bad: (at: LuByte) => void): void;
   /**
    * The final word on one block, from what is valid now: it may have been freed or written again since `prepare`.
-   * unknown: nobody owns it, or its owner keeps no checksum of it.
+   * unknown: nobody owns it, or its owner keeps no checksum of it. Called, as `nameOf`, while nobody can write there: it must not wait for
+   * a write or flush of the LU.
    */
   judge(block: Buffer, at: LuByte): Promise<"good" | "bad" | "unknown">;
   /** For people: `/dir/file (block 17)`, or null when nobody owns the block. Of a file with several names, one. */
@@ -219,7 +220,9 @@ export interface GroupCounters {
  * member-failed: not read or written any more; `detail.gone` when it was pulled out. member-released: its device is closed, the path is free.
  * member-slow, member-well: answers late, answers in time again. read-error: one place could not be read (`detail.position`).
  * healed: a block was written again (`disk`, `detail.position` on the disk, `detail.lu`, `detail.at`, `detail.file`).
- * scrub-fault: a scrub found a place that is wrong (as healed, with `detail.what`, `detail.done`).
+ * scrub-fault: a scrub found a place that is wrong (as healed, with `detail.what`: checksum, parity, copy, unreadable or label, and
+ * `detail.done`, for people); what: more, at the end, tells of `detail.untold` places beyond a thousand events.
+ * lost-blocks: nothing proves `detail.blocks` blocks any more, the first of them at this place.
  * task-started, task-ended: `detail` is the TaskDescription.
  */
 export interface GroupEvent {

@@ -75,18 +75,17 @@ export class ScrubWork implements TaskWork {
     return usedBytes(this.#group, this.#at);
   }
 
-  /** Both ends of every member carry a label. Before anything is written on the labels, which would hide it. */
+  /**
+   * Both ends of every member carry a label. Before anything is written on the labels, which would hide it; what mends an end is that the
+   * scrub writes them when it begins and when it ends, each time one of the two slots.
+   */
   async checkLabels(): Promise<void> {
-    let bad = 0;
     for (const member of this.#group.members) {
       for (const end of await badEnds(member)) {
         const position = end === "start" ? 0 : member.device!.sizeBytes - LABEL_END_BYTES;
         this.#report.label(member, end, position, this.#options.heal);
-        bad++;
       }
     }
-    // The caller writes the other of the two slots.
-    if (bad > 0 && this.#options.heal) await this.#group.labels.save();
   }
 
   async step(): Promise<boolean> {

@@ -18,6 +18,8 @@ export class FakeInspector implements BlockInspector {
   readonly answers = new Map<number, Array<"good" | "bad" | "unknown">>();
   error: StorageError | null = null;
   closed = 0;
+  /** Questions about single blocks. */
+  judged = 0;
 
   own(at: number, content: Buffer): void {
     for (let i = 0; i < content.length; i += BLOCK_BYTES) {
@@ -46,6 +48,7 @@ export class FakeInspector implements BlockInspector {
   }
 
   async judge(block: Buffer, at: LuByte): Promise<"good" | "bad" | "unknown"> {
+    this.judged++;
     return this.answers.get(at)?.shift() ?? this.#verdict(block, at);
   }
 

@@ -156,6 +156,18 @@ for (const [level, members] of EVERY_LAYOUT) {
     await all.group.close();
   });
 
+  test(`${name}: what cannot be read and is nobody's is told, and is no loss`, async () => {
+    const all = await new ScrubFixture(level, members).start();
+    all.inspector.owned.delete(AT);
+    all.unreadable(all.placeOf(AT));
+    all.unreadable(level === 5 ? all.parityOf(AT) : all.placeOf(AT, 1));
+    const task = await all.scrub();
+    deepEqual([task.state, task.found, task.healed], ["done", 2, 0]);
+    equal(all.events("scrub-fault").length, 2);
+    equal(all.events("lost-blocks").length, 0);
+    await all.group.close();
+  });
+
   test(`${name}: what nobody owns is made to agree, and nobody is bothered`, async () => {
     const all = await new ScrubFixture(level, members).start();
     for (let at = 2 * MIB; at < 3 * MIB; at += BLOCK_BYTES) all.inspector.owned.delete(at);
@@ -273,6 +285,7 @@ test("scrub: RAID-5: a write that comes into memory while the scrub waits for it
   await Promise.all([whole, small]);
   const task = await all.ended();
   deepEqual([task.state, task.found], ["done", 0]);
+  equal(inspector.judged, 0, "not even looked at twice");
   ok((await all.look(all.placeOf(BLOCK_BYTES))).equals(fresh));
   ok((await all.readAll()).equals(content));
   await all.group.close();

@@ -209,6 +209,29 @@ test("scrub: only rows in use, LUs in their order on the disks, each with its ow
   await all.group.close();
 });
 
+test("scrub: an LU is not deleted in the middle of a step", async () => {
+  const all = await new ScrubFixture(5, 3).start();
+  let release = (): void => {};
+  const gate = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  let reading = false;
+  all.rig.before = (operation, _disk, position) => {
+    if (operation !== "read" || position < 6 * MIB || position > 38 * MIB) return undefined;
+    reading = true;
+    return gate;
+  };
+  await all.group.scrub(all.options());
+  while (!reading) await pauseOfDisks();
+  const deleted = all.group.deleteLu(1);
+  for (let i = 0; i < 20; i++) await pauseOfDisks();
+  equal(all.group.describe().lus.length, 1);
+  release();
+  await deleted;
+  equal((await all.ended()).state, "done");
+  await all.group.close();
+});
+
 test("scrub: an LU that is deleted meanwhile is left alone", async () => {
   const all = await slowFixture(1, 3);
   await all.group.createLu("other", 1, 8 * MIB);
