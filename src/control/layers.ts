@@ -57,7 +57,7 @@ export interface ServedFileSystem {
   listFiles(after: string | null, limit: number): FilesPage | Promise<FilesPage>;
   /** Who knows the blocks of its two LUs, by LU number, for one scrub; the caller closes them. */
   inspectors(): ReadonlyMap<number, BlockInspector>;
-  /** After its data LU was resized: use all of it. Nothing when it has not grown. */
+  /** After its data LU was resized: use all of it. Nothing when it has not grown. What the metadata LU grows by is never used. */
   grow(): Promise<void>;
   /** Name to value; counters and gauges for /metrics. */
   statistics(): Readonly<Record<string, number>>;

@@ -10,6 +10,7 @@ import type { ImageMap } from "./images.js";
 import { loadScratch } from "./load.js";
 import { LogArea } from "./log.js";
 import { ObservedLu } from "./observed-lu.js";
+import type { HealCounters } from "./prove.js";
 import { Replay } from "./replay.js";
 import { removeScratch, Scratch, scratchPath } from "./scratch.js";
 import { newStatistics } from "./statistics.js";
@@ -46,7 +47,7 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   const statistics = newStatistics();
   const epoch = options.epoch ?? (() => 0);
   const startedMs = clock.monotonicMs();
-  const superblock = await findSuperblock(lu, epoch(), statistics);
+  const superblock = await findSuperblock(lu, epoch(), statistics, logger);
   const buffers = takeBuffers(options.arena ?? ORDINARY_MEMORY);
   const log = new LogArea(lu, superblock.geometry, {
     position: superblock.tailPosition,
@@ -89,13 +90,20 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   }
 }
 
-async function findSuperblock(lu: LogicalUnit, epoch: number, counters: { healedBlocks: number }): Promise<Superblock> {
+async function findSuperblock(
+  lu: LogicalUnit,
+  epoch: number,
+  counters: HealCounters,
+  log: Logger,
+): Promise<Superblock> {
   const superblock = await readNewestSuperblock(lu, counters);
   if (superblock === null) throw new StorageError("ENXIO", "the LU carries no page store", { lu: lu.description.name });
   if (superblock.geometry.luBytes > lu.sizeBytes) {
     const detail = { luBytes: lu.sizeBytes, expectedBytes: superblock.geometry.luBytes };
     throw new StorageError("EIO", "the LU is smaller than its page store", detail);
   }
+  const unusedBytes = lu.sizeBytes - superblock.geometry.luBytes;
+  if (unusedBytes > 0) log.info({ lu: lu.description.name, unusedBytes }, "the LU has grown, its page store cannot");
   if (superblock.epoch > epoch) {
     throw new StorageError("ESTALE", "the page store has a newer owner", { epoch, ownerEpoch: superblock.epoch });
   }

@@ -56,15 +56,16 @@ export class BlockLog {
   #failure: unknown = null;
   #closed = false;
 
-  /** @param folder  where there is room for the file */
+  /**
+   * @param folder  where there is room for the file
+   * @throws StorageError EIO when it cannot be made there
+   */
   constructor(folder: string, bucketCount: number) {
     const share = Math.floor(MEMORY_BYTES_WANTED / bucketCount / BLOCK_BYTES) * BLOCK_BYTES;
     this.#pieceBytes = Math.min(Math.max(share, BLOCK_BYTES), PIECE_BYTES_MAX);
     this.#heads = new Int32Array(bucketCount).fill(-1);
     this.#tails = new Array<Tail | null>(bucketCount).fill(null);
-    const file = path.join(folder, `blocks-${process.pid}.tmp`);
-    this.#fd = fs.openSync(file, "w+", 0o600);
-    fs.unlinkSync(file);
+    this.#fd = told(() => openUnnamed(path.join(folder, `blocks-${process.pid}.tmp`)));
   }
 
   owned(bucket: number, block: number, ino: number, group: number, crc: number): void {
@@ -161,7 +162,8 @@ export class BlockLog {
   #readPiece(bytes: Buffer, piece: number): void {
     this.#refuseFailed();
     for (let done = 0; done < bytes.length; ) {
-      const count = fs.readSync(this.#fd, bytes, done, bytes.length - done, piece * this.#pieceBytes + done);
+      const at = piece * this.#pieceBytes + done;
+      const count = told(() => fs.readSync(this.#fd, bytes, done, bytes.length - done, at));
       if (count === 0) throw new StorageError("EIO", "the table of the blocks' owners is shorter than it was");
       done += count;
     }
@@ -169,10 +171,26 @@ export class BlockLog {
 
   #refuseFailed(): void {
     if (this.#closed) throw new StorageError("EIO", "the table of the blocks' owners is closed");
-    if (this.#failure === null) return;
-    const reason = messageOf(this.#failure);
-    throw new StorageError("EIO", `the table of the blocks' owners cannot be kept: ${reason}`, {}, this.#failure);
+    if (this.#failure !== null) throw failure(this.#failure);
   }
+}
+
+function openUnnamed(file: string): number {
+  const fd = fs.openSync(file, "w+", 0o600);
+  fs.unlinkSync(file);
+  return fd;
+}
+
+function told<T>(action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw failure(error);
+  }
+}
+
+function failure(cause: unknown): StorageError {
+  return new StorageError("EIO", `the table of the blocks' owners cannot be kept: ${messageOf(cause)}`, {}, cause);
 }
 
 function readRuns(bytes: Buffer, used: number, reader: BlockLogReader): void {

@@ -11,6 +11,7 @@ import type { GroupTable, MapWatcher } from "./group-table.js";
 import { GROUP_BLOCKS } from "./limits.js";
 import type { ReadEpochs } from "./read-epochs.js";
 import type { Reader } from "./reader.js";
+import { EXTENT_ROWS_AFTER } from "./schema.js";
 import type { SpaceMap } from "./space-map.js";
 
 export interface CheckOptions {
@@ -50,7 +51,7 @@ type Row = readonly [ino: number, group: number, map: Buffer];
 export class ContentsCheck implements MapWatcher {
   readonly #parts: CheckParts;
   readonly #onSlice: (itemCount: number) => void;
-  readonly #rowsAfter: Database.Statement<[number, number, number, number], Row>;
+  readonly #rowsAfter: Database.Statement<[number, number, number], Row>;
   readonly #anyRow: Database.Statement<[number], number>;
   readonly #freeingRows: Database.Statement<[number, number], [number, number]>;
   #seen: Uint8Array;
@@ -65,11 +66,7 @@ export class ContentsCheck implements MapWatcher {
   constructor(parts: CheckParts, onSlice: (itemCount: number) => void = () => {}) {
     this.#parts = parts;
     this.#onSlice = onSlice;
-    this.#rowsAfter = parts.db
-      .prepare<[number, number, number, number], Row>(
-        "SELECT ino, grp, map FROM extent WHERE ino > ? OR (ino = ? AND grp > ?) ORDER BY ino, grp LIMIT ?",
-      )
-      .raw();
+    this.#rowsAfter = parts.db.prepare<[number, number, number], Row>(EXTENT_ROWS_AFTER).raw();
     this.#anyRow = parts.db.prepare<[number], number>("SELECT 1 FROM extent WHERE ino = ? LIMIT 1").pluck();
     this.#freeingRows = parts.db
       .prepare<[number, number], [number, number]>("SELECT ino, grp FROM freeing WHERE ino > ? ORDER BY ino LIMIT ?")
@@ -113,7 +110,7 @@ export class ContentsCheck implements MapWatcher {
     const buffer = Buffer.alloc(BLOCK_BYTES);
     let [ino, group] = [-1, -1];
     for (;;) {
-      const row = this.#rowsAfter.all(ino, ino, group, 1)[0];
+      const row = this.#rowsAfter.all(ino, group, 1)[0];
       if (row === undefined) return;
       [ino, group] = row;
       yield* this.#rowData(row, buffer);
@@ -158,7 +155,7 @@ export class ContentsCheck implements MapWatcher {
   }
 
   #rowsSlice(): number {
-    const rows = this.#rowsAfter.all(this.#atIno, this.#atIno, this.#atGroup, CHECK_ROWS_PER_SLICE);
+    const rows = this.#rowsAfter.all(this.#atIno, this.#atGroup, CHECK_ROWS_PER_SLICE);
     for (const [ino, group, map] of rows) {
       if (ino !== this.#atIno) this.#leaveFile(ino);
       this.#atGroup = group;
@@ -280,7 +277,7 @@ export class ContentsCheck implements MapWatcher {
   #stillMapped(ino: number, group: number, slot: number, address: number): boolean {
     this.#refuseClosed();
     this.#parts.table.writeRows();
-    const row = this.#rowsAfter.all(ino, ino, group - 1, 1)[0];
+    const row = this.#rowsAfter.all(ino, group - 1, 1)[0];
     if (row === undefined || row[0] !== ino || row[1] !== group || !tryDecodeExtentMap(row[2], this.#map)) return false;
     return this.#map.addresses[slot] === address;
   }

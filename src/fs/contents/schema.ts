@@ -50,6 +50,12 @@ export const CONTENTS_TABLES = `
   ) STRICT;
 `;
 
+/**
+ * Extent rows behind (ino, grp), in order, so many. As a comparison of pairs SQLite begins at the place; spelled out with OR it reads the
+ * table from its start, each time.
+ */
+export const EXTENT_ROWS_AFTER = "SELECT ino, grp, map FROM extent WHERE (ino, grp) > (?, ?) ORDER BY ino, grp LIMIT ?";
+
 /** Segments are whole stripes; a stripe larger than a segment makes the segment as large. */
 export function spaceGeometry(lu: ContentsGeometry): SpaceGeometry {
   const blockCount = Math.floor(lu.sizeBytes / BLOCK_BYTES);

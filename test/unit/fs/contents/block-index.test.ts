@@ -117,6 +117,13 @@ test("block log: a run that goes on costs four bytes a block; the file has no na
   log.close();
 });
 
+test("block log: a folder that is not there is an error of ours", () => {
+  assert.throws(
+    () => new BlockLog(path.join(folder, "missing"), 1),
+    (error) => isStorageError(error, "EIO") && /ENOENT/.test(error.message),
+  );
+});
+
 test("block log: when it cannot be written the reader learns it, and whoever notes does not", async () => {
   const log = new BlockLog(folder, 1024);
   log.owned(0, 0, 1, 1, 1);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CHECK_ITEMS_PER_SLICE, CHECK_ROWS_PER_SLICE } from "../../../../src/fs/contents/check.js";
+import { EXTENT_ROWS_AFTER } from "../../../../src/fs/contents/schema.js";
 import { isStorageError } from "../../../../src/lib/errors.js";
 import { SeededRandom } from "../../../../src/lib/prng.js";
 import { BLOCK_BYTES, KIB, MIB } from "../../../../src/lib/units.js";
@@ -41,6 +42,18 @@ test("check: in slices of bounded length, with a turn for others between them", 
   assert.ok(Math.max(...slices) <= Math.max(CHECK_ROWS_PER_SLICE, CHECK_ITEMS_PER_SLICE));
   assert.deepEqual(slices.slice(0, 15), new Array(15).fill(CHECK_ROWS_PER_SLICE));
   assert.ok(new Set(others).size >= 15, "each slice is followed by a turn of the event loop");
+  await rig.close();
+});
+
+test("check: going on behind a row does not read the rows before it", async () => {
+  const rig = await Rig.create();
+  const plan = rig.store.db.prepare<[number, number, number], { detail: string }>(
+    `EXPLAIN QUERY PLAN ${EXTENT_ROWS_AFTER}`,
+  );
+  assert.deepEqual(
+    plan.all(1, 1, 1).map(({ detail }) => detail),
+    ["SEARCH extent USING PRIMARY KEY ((ino,grp)>(?,?))"],
+  );
   await rig.close();
 });
 
