@@ -162,6 +162,12 @@ export class ScrubFixture {
     return task;
   }
 
+  /** Let what is under way go on, and time pass: work in the background rests while clients are there. */
+  async turn(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    this.rig.clock.pass();
+  }
+
   async ended(): Promise<TaskDescription> {
     while (this.task().endedMs === undefined) await this.turn();
     return this.task();
