@@ -6,19 +6,29 @@ import { SharedFlush } from "./shared-flush.js";
 
 /** An LU on a RAID array: bounds, alignment, shared flushes. One object per LU, used by all who open it. */
 export class ArrayLu implements LogicalUnit {
-  readonly sizeBytes: number;
-  readonly stripeBytes: number;
-  readonly #array: RaidArray;
+  readonly #describe: () => LuDescription;
+  /** Asked for each request: an LU that is spread over more disks gets another one. */
+  readonly #array: () => RaidArray;
   readonly #flush: SharedFlush;
+  readonly #onClose: () => void;
 
-  constructor(
-    readonly description: LuDescription,
-    array: RaidArray,
-  ) {
+  constructor(describe: () => LuDescription, array: () => RaidArray, onClose: () => void) {
+    this.#describe = describe;
     this.#array = array;
-    this.sizeBytes = array.sizeBytes;
-    this.stripeBytes = array.stripeBytes;
-    this.#flush = new SharedFlush(() => array.flush());
+    this.#onClose = onClose;
+    this.#flush = new SharedFlush(() => array().flush());
+  }
+
+  get description(): LuDescription {
+    return this.#describe();
+  }
+
+  get sizeBytes(): number {
+    return this.#array().sizeBytes;
+  }
+
+  get stripeBytes(): number {
+    return this.#array().stripeBytes;
   }
 
   /** @throws StorageError EINVAL */
@@ -46,7 +56,7 @@ export class ArrayLu implements LogicalUnit {
 
   async readv(targets: readonly Buffer[], at: LuByte): Promise<void> {
     this.#check(targets, at);
-    await this.#array.readv(targets, at);
+    await this.#array().readv(targets, at);
   }
 
   write(source: Buffer, at: LuByte): Promise<void> {
@@ -55,12 +65,12 @@ export class ArrayLu implements LogicalUnit {
 
   async writev(sources: readonly Buffer[], at: LuByte): Promise<void> {
     this.#check(sources, at);
-    await this.#array.writev(sources, at);
+    await this.#array().writev(sources, at);
   }
 
   async writeThrough(sources: readonly Buffer[], at: LuByte): Promise<void> {
     this.#check(sources, at);
-    await this.#array.writeThrough(sources, at);
+    await this.#array().writeThrough(sources, at);
   }
 
   flush(): Promise<void> {
@@ -70,16 +80,20 @@ export class ArrayLu implements LogicalUnit {
   async *readAlternatives(target: Buffer, at: LuByte): AsyncIterable<void> {
     this.#check([target], at);
     if (target.length !== BLOCK_BYTES) throw this.#invalid("length", target.length);
-    yield* this.#array.readAlternatives(target, at);
+    yield* this.#array().readAlternatives(target, at);
   }
 
   async heal(good: Buffer, at: LuByte): Promise<void> {
     this.#check([good], at);
     if (good.length !== BLOCK_BYTES) throw this.#invalid("length", good.length);
-    await this.#array.heal(good, at);
+    await this.#array().heal(good, at);
   }
 
   async close(): Promise<void> {
-    await this.flush();
+    try {
+      await this.flush();
+    } finally {
+      this.#onClose();
+    }
   }
 }

@@ -1,4 +1,4 @@
-import { assert } from "../lib/assert.js";
+import { assert, must } from "../lib/assert.js";
 import type { CancelTimer, Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
@@ -8,9 +8,18 @@ import type { Arena } from "../parity/arena.js";
 import { LOSSES_MAX } from "./assemble.js";
 import { BandPool } from "./band-pool.js";
 import { WriteIntentBitmap } from "./bitmap.js";
-import type { DiskDescription, GroupDescription, GroupEvent, GroupState, LuDescription, Without } from "./contract.js";
+import type {
+  DiskDescription,
+  GroupDescription,
+  GroupEvent,
+  GroupState,
+  LabelledDisk,
+  LuDescription,
+  Without,
+} from "./contract.js";
 import type { GroupCore, MutableCounters, RaidArray } from "./core.js";
 import { Raid1Geometry, Raid5Geometry, RowMap } from "./geometry.js";
+import { Growth } from "./grow.js";
 import { Journal } from "./journal.js";
 import type { GroupRecord, LabelLu } from "./label.js";
 import { LabelKeeper } from "./label-keeper.js";
@@ -19,6 +28,7 @@ import { rowsStart } from "./layout.js";
 import { BAND_BYTES_MAX } from "./limits.js";
 import { LuTable } from "./lu-table.js";
 import { Member } from "./member.js";
+import { MovingArray } from "./moving-array.js";
 import { Pace } from "./pace.js";
 import { Raid1Array } from "./raid1.js";
 import { Raid5Array } from "./raid5.js";
@@ -100,6 +110,9 @@ export class RaidGroup implements GroupCore {
   readonly recordBuffer: Buffer;
   readonly #environment: GroupEnvironment;
   readonly #arrays = new Map<number, RaidArray>();
+  /** Where the rows of an LU are; everybody who asks for an LU's has the same object. */
+  readonly #rows = new Map<number, RowMap>();
+  readonly growth: Growth;
   readonly labels: LabelKeeper;
   readonly lus: LuTable;
   /** The labels on the disks say that the group is in use, and which members it does without. */
@@ -122,7 +135,6 @@ export class RaidGroup implements GroupCore {
     this.lus = new LuTable(this.labels, () => this.members.length, environment.random);
     const buffers = { ...GROUP_BUFFERS, ...environment.buffers };
     const bandBytes = Math.min(record.shape.chunkBytes, BAND_BYTES_MAX);
-    const stripeBytes = bandBytes * this.members.length;
     const bandCount = Math.max(Math.floor(buffers.bandPoolBytes / bandBytes), 2 * this.members.length + 2);
     this.bands = new BandPool(arena, bandBytes, bandCount);
     // Two chunks of every member and one more part: the least that a step takes.
@@ -130,16 +142,32 @@ export class RaidGroup implements GroupCore {
     this.workspace = new Workspace(arena, Math.max(buffers.backgroundBytes, stepBytes), bandBytes);
     const blocks = arena.take(2 * BLOCK_BYTES, "raid: bitmap and journal header");
     this.bitmap = this.#makeBitmap(blocks.subarray(0, BLOCK_BYTES));
-    const recordBytes = Math.max(buffers.journalRecordBytes, stripeBytes) + BLOCK_BYTES;
+    const recordBytes = Math.max(buffers.journalRecordBytes, bandBytes * this.members.length) + BLOCK_BYTES;
     const staging = [
       arena.take(recordBytes, "raid: journal records"),
       arena.take(recordBytes, "raid: journal records"),
     ] as const;
     this.recordBuffer = staging[0];
     this.journal = this.#makeJournal(staging, blocks.subarray(BLOCK_BYTES));
-    const slotCount = Math.max(Math.floor(buffers.stripeCacheBytes / stripeBytes), 8);
     const { members, journal } = this;
-    this.cache = new StripeCache({ arena, members, journal, clock, log, bandBytes, slotCount });
+    const byteCount = buffers.stripeCacheBytes;
+    this.cache = new StripeCache({ arena, members, journal, clock, log, bandBytes, byteCount });
+    this.growth = this.#makeGrowth();
+  }
+
+  #makeGrowth(): Growth {
+    const group = this;
+    const { labels, lus, tasks } = this;
+    return new Growth({
+      ...{ core: this, labels, lus, tasks },
+      get whole() {
+        return !group.degraded;
+      },
+      addMember: (member, device) =>
+        void this.members.push(this.#makeMember({ member, device, state: "online" }, this.members.length)),
+      movingArray: (number) => this.#spreadArray(number),
+      moved: (number) => this.#arrays.set(number, must(this.#moving(number), "it was moved").finish()),
+    });
   }
 
   #makeMember(place: MemberPlace, slot: number): Member {
@@ -281,16 +309,49 @@ export class RaidGroup implements GroupCore {
     return this.lus.create(name, level, sizeBytes);
   }
 
+  /** Nobody uses it. */
   async deleteLu(number: number): Promise<void> {
     this.assertAlive();
-    this.lus.find(number);
-    // Records in the journal that name these rows must be gone before another LU gets them.
+    await this.growth.changing.run(async () => {
+      this.lus.find(number);
+      await this.#forgetRecords();
+      const array = this.#arrays.get(number);
+      if (array instanceof Raid5Array || array instanceof MovingArray) array.leave();
+      this.#arrays.delete(number);
+      this.#rows.delete(number);
+      await this.lus.remove(number);
+    });
+  }
+
+  /** Records in the journal that name the rows of an LU must be gone before another one gets them. */
+  async #forgetRecords(): Promise<void> {
     await this.cache.drain();
     await this.cache.checkpoint();
-    const array = this.#arrays.get(number);
-    if (array instanceof Raid5Array) this.cache.leave(array);
-    this.#arrays.delete(number);
-    await this.lus.remove(number);
+  }
+
+  /**
+   * @param open  somebody uses it
+   * @throws as Group.resizeLu
+   */
+  async resizeLu(number: number, sizeBytes: number | "max", open: boolean): Promise<LuDescription> {
+    this.assertAlive();
+    return this.growth.changing.run(async () => {
+      const lu = this.lus.find(number);
+      const resized = this.lus.resized(lu, sizeBytes);
+      if (resized.sizeBytes < lu.sizeBytes) {
+        const busy = lu.moving === undefined ? (open ? "is in use" : null) : "is being spread over more disks";
+        if (busy !== null) throw new StorageError("EBUSY", `LU "${lu.name}" ${busy}: it cannot become smaller now`);
+        await this.#forgetRecords();
+      }
+      await this.lus.put(resized);
+      this.rowMap(number).replace(this.shape, resized.runs);
+      return this.describeLu(number);
+    });
+  }
+
+  /** @throws as Group.growDisk */
+  growDisk(disk: LabelledDisk): Promise<void> {
+    return this.growth.add(disk);
   }
 
   /** The same object for every caller. @throws StorageError EIO when the group has failed, ENOENT */
@@ -305,8 +366,29 @@ export class RaidGroup implements GroupCore {
     return array;
   }
 
+  /** Of an LU that `array` was asked for. @throws StorageError ENOENT when it has been deleted since */
+  arrayInUse(number: number): RaidArray {
+    const array = this.#arrays.get(number);
+    if (array === undefined) throw new StorageError("ENOENT", `group "${this.name}" has no LU ${number} any more`);
+    return array;
+  }
+
   rowMap(number: number): RowMap {
-    return new RowMap(this.shape, this.lus.find(number).runs);
+    let rows = this.#rows.get(number);
+    if (rows === undefined) {
+      rows = new RowMap(this.shape, this.lus.find(number).runs);
+      this.#rows.set(number, rows);
+    }
+    return rows;
+  }
+
+  /** How much of the LU that owns a byte of the members is spread anew, in bytes of the LU; Infinity: all of it, 0: no LU owns it. */
+  movedAt(memberByte: number): number {
+    const owner = this.lus.lus.find(
+      ({ number }) => this.rowMap(number).overlaps(memberByte, memberByte + 1).length > 0,
+    );
+    if (owner === undefined) return 0;
+    return owner.moving?.movedBytes ?? Number.POSITIVE_INFINITY;
   }
 
   /** Byte on every member where the rows begin. */
@@ -314,11 +396,35 @@ export class RaidGroup implements GroupCore {
     return rowsStart(this.shape);
   }
 
-  #makeArray({ level, width, runs }: LabelLu): RaidArray {
+  #makeArray(lu: LabelLu): RaidArray {
+    const { number, level, width } = lu;
     const { chunkBytes } = this.shape;
-    const rows = new RowMap(this.shape, runs);
+    const rows = this.rowMap(number);
     if (level === 1) return new Raid1Array(this, new Raid1Geometry(width, chunkBytes, rows));
-    return new Raid5Array(this, new Raid5Geometry(width, chunkBytes, rows));
+    const array = new Raid5Array(this, new Raid5Geometry(width, chunkBytes, rows));
+    return lu.moving === undefined ? array : this.#movingFrom(array, number, lu.moving);
+  }
+
+  /** @param array  of the old width */
+  #movingFrom(array: Raid5Array, number: number, moving: NonNullable<LabelLu["moving"]>): MovingArray {
+    const geometry = new Raid5Geometry(moving.newWidth, this.shape.chunkBytes, this.rowMap(number));
+    return new MovingArray(this, array, new Raid5Array(this, geometry), geometry, moving.movedBytes);
+  }
+
+  #moving(number: number): MovingArray | null {
+    const array = this.#arrays.get(number);
+    return array instanceof MovingArray ? array : null;
+  }
+
+  /** An LU whose label says that it is to be spread anew: everybody gets this array from now on. */
+  #spreadArray(number: number): MovingArray {
+    const { moving } = this.lus.find(number);
+    const array = this.array(number);
+    if (array instanceof MovingArray) return array;
+    assert(moving !== undefined && array instanceof Raid5Array, "the label says so of a RAID-5 LU");
+    const spread = this.#movingFrom(array, number, moving);
+    this.#arrays.set(number, spread);
+    return spread;
   }
 
   describeLu(number: number): LuDescription {

@@ -16,7 +16,6 @@ const READ_TURN_BYTES = 1024 * 1024;
  * leaves copies that differ only in blocks that were being written, and `resync` makes them the same before anybody reads.
  */
 export class Raid1Array implements RaidArray {
-  readonly sizeBytes: number;
   readonly stripeBytes: number;
   readonly #core: GroupCore;
   readonly #geometry: Raid1Geometry;
@@ -26,8 +25,11 @@ export class Raid1Array implements RaidArray {
   constructor(core: GroupCore, geometry: Raid1Geometry) {
     this.#core = core;
     this.#geometry = geometry;
-    this.sizeBytes = geometry.capacityBytes;
     this.stripeBytes = geometry.chunkBytes;
+  }
+
+  get sizeBytes(): number {
+    return this.#geometry.capacityBytes;
   }
 
   /** Byte on the member. */

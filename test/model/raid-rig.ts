@@ -12,7 +12,7 @@ import {
   readLabel,
 } from "../../src/lu/group.js";
 import { Arena } from "../../src/parity/arena.js";
-import type { Group, GroupEvent, LabelledDisk } from "../../src/raid/contract.js";
+import type { Group, GroupEvent, LabelledDisk, TaskDescription, TaskKind } from "../../src/raid/contract.js";
 
 /** An arena whose reservations are handed out again in the next life, so that a test may assemble hundreds of groups. */
 export class RecyclingArena extends Arena {
@@ -60,12 +60,13 @@ export interface RigOptions {
   readonly seed: number;
   readonly diskBytes?: number;
   readonly chunkBytes?: number;
+  readonly arenaBytes?: number;
 }
 
 /** Disks in memory that live through several lives of a group. */
 export class RaidRig {
   readonly random: Random;
-  readonly arena = new RecyclingArena({ byteCount: 12 * MIB });
+  readonly arena: RecyclingArena;
   readonly events: GroupEvent[] = [];
   clock = new ManualClock();
   readonly options: RigOptions;
@@ -76,13 +77,14 @@ export class RaidRig {
 
   constructor(options: RigOptions) {
     this.options = options;
+    this.arena = new RecyclingArena({ byteCount: options.arenaBytes ?? 12 * MIB });
     this.random = new SeededRandom(options.seed);
   }
 
-  #device(i: number): MemoryDevice {
+  #device(i: number, sizeBytes = this.options.diskBytes): MemoryDevice {
     return new MemoryDevice({
       name: `disk${i}`,
-      sizeBytes: this.options.diskBytes ?? 40 * MIB,
+      sizeBytes: sizeBytes ?? 40 * MIB,
       random: new SeededRandom(this.options.seed * 100 + i),
       before: (operation, position) => this.before(operation, i, position),
     });
@@ -96,6 +98,23 @@ export class RaidRig {
       disks.push(await initDisk(device, { number: i + 1, random: this.random }));
     }
     return createGroup(disks, { ...this.#environment(), name: "g", chunkBytes: this.options.chunkBytes ?? 64 * 1024 });
+  }
+
+  /** One more disk, in no group yet. */
+  async addDisk(sizeBytes = this.options.diskBytes): Promise<LabelledDisk> {
+    const device = this.#device(this.devices.length, sizeBytes);
+    this.devices.push(device);
+    return initDisk(device, { number: this.devices.length, random: this.random });
+  }
+
+  /** Until no background work of this kind is under way. @returns how it ended */
+  async ended(group: Group, kind: TaskKind): Promise<TaskDescription | undefined> {
+    for (;;) {
+      const task = group.describe().tasks.find((one) => one.kind === kind);
+      if (task === undefined || (task.state !== "running" && task.state !== "paused")) return task;
+      this.clock.pass();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   #environment(): AssembleGroupOptions {
@@ -125,7 +144,7 @@ export class RaidRig {
     const disks: LabelledDisk[] = [];
     for (const device of this.devices) {
       const label = device === null ? null : await readLabel(device);
-      if (device !== null && label !== null) disks.push(labelledDisk(device, label));
+      if (device !== null && label?.group !== undefined) disks.push(labelledDisk(device, label));
     }
     // Any order will do.
     return disks.sort(() => this.random.below(3) - 1);
