@@ -5,7 +5,7 @@ import type { LuDescription } from "../lu/lu.js";
 import type { Group } from "../raid/contract.js";
 import type { EventLog } from "./event-log.js";
 import { ExportBook } from "./export-book.js";
-import type { ExportSink, FileSystemEvent, NewRoot, ServedFileSystem, StorageLayers } from "./layers.js";
+import type { ExportSink, FileSystemEvent, FileSystemLus, NewRoot, ServedFileSystem, StorageLayers } from "./layers.js";
 import type { CheckReport, FileSystemRow, FilesPage } from "./types.js";
 
 export interface KeeperOptions {
@@ -34,6 +34,8 @@ interface Kept {
   readonly level: 1 | 5;
   readonly served: ServedFileSystem | null;
   reason: string | null;
+  /** Open as long as it is mounted. */
+  readonly lus?: FileSystemLus;
 }
 
 /** File system `data` keeps its files on LU `data` and its page store on LU `data.meta`. */
@@ -104,8 +106,8 @@ export class FileSystemKeeper {
       const group = this.options.group(wanted.group);
       const [data, metadata] = await this.#createLus(group, wanted);
       try {
-        const lus = { dataLu: group.openLu(data.number), metadataLu: group.openLu(metadata.number) };
-        await this.options.layers.formatFileSystem(wanted.name, lus, wanted.root);
+        const lus = openBoth(group, data, metadata);
+        await this.options.layers.formatFileSystem(wanted.name, lus, wanted.root).finally(() => closeBoth(lus));
         await this.#mount(group, data, metadata);
       } catch (error) {
         await deleteQuietly(group, [data, metadata]);
@@ -155,7 +157,11 @@ export class FileSystemKeeper {
     this.#kept.delete(kept.name);
     if (kept.served === null) return;
     this.options.exports.withdraw(kept.served.fileSystem);
-    await kept.served.close();
+    try {
+      await kept.served.close();
+    } finally {
+      if (kept.lus !== undefined) await closeBoth(kept.lus);
+    }
   }
 
   async #createLus(group: Group, wanted: CreateFileSystem): Promise<[LuDescription, LuDescription]> {
@@ -179,9 +185,13 @@ export class FileSystemKeeper {
   }
 
   async #mount(group: Group, data: LuDescription, metadata: LuDescription): Promise<void> {
-    const lus = { dataLu: group.openLu(data.number), metadataLu: group.openLu(metadata.number) };
-    const served = await this.options.layers.mountFileSystem(lus, (event) => this.#event(data.name, event));
-    const kept = { name: data.name, group: group.describe().name, level: data.level, served, reason: null };
+    const lus = openBoth(group, data, metadata);
+    const mounting = this.options.layers.mountFileSystem(lus, (event) => this.#event(data.name, event));
+    const served = await mounting.catch(async (error: unknown) => {
+      await closeBoth(lus);
+      throw error;
+    });
+    const kept = { name: data.name, group: group.describe().name, level: data.level, served, reason: null, lus };
     this.#kept.set(data.name, kept);
     this.exports.publish(served);
   }
@@ -246,6 +256,15 @@ function rawBytesFor(group: Group, wanted: CreateFileSystem): number {
   if (wanted.sizeBytes === "max") return rowsFree * rowBytes * disks.length;
   const overhead = wanted.level === 1 ? 2 : disks.length / Math.max(1, disks.length - 1);
   return wanted.sizeBytes * overhead;
+}
+
+function openBoth(group: Group, data: LuDescription, metadata: LuDescription): FileSystemLus {
+  return { dataLu: group.openLu(data.number), metadataLu: group.openLu(metadata.number) };
+}
+
+/** Whoever used them has flushed what counts, and has told what could not be. */
+async function closeBoth({ dataLu, metadataLu }: FileSystemLus): Promise<void> {
+  await Promise.allSettled([dataLu.close(), metadataLu.close()]);
 }
 
 /** Undo after another error, which is the one to be told. */

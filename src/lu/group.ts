@@ -75,10 +75,18 @@ function environment(options: GroupOptions, epochOnDisk: number): GroupEnvironme
   };
 }
 
+/** How often an LU was opened and not yet closed; the same object for all. */
+interface OpenLu {
+  count: number;
+  readonly lu: LogicalUnit;
+}
+
 /** A RAID group that hands out LUs. */
 class LuGroup implements Group {
   readonly #raid: RaidGroup;
-  readonly #open = new Map<number, LogicalUnit>();
+  readonly #open = new Map<number, OpenLu>();
+  /** Being deleted or made smaller: nobody may open them meanwhile. */
+  readonly #closed = new Set<number>();
 
   constructor(raid: RaidGroup) {
     this.#raid = raid;
@@ -97,22 +105,59 @@ class LuGroup implements Group {
   }
 
   async deleteLu(number: number): Promise<void> {
-    await this.#raid.deleteLu(number);
+    const { name } = this.#raid.describeLu(number);
+    if (this.#inUse(number)) throw new StorageError("EBUSY", `LU "${name}" is in use`, { number });
+    await this.#keepClosed(number, () => this.#raid.deleteLu(number));
     this.#open.delete(number);
   }
 
   openLu(number: number): LogicalUnit {
-    const array = this.#raid.array(number);
-    let lu = this.#open.get(number);
-    if (lu === undefined) {
-      lu = new ArrayLu(this.#raid.describeLu(number), array, this.#raid);
-      this.#open.set(number, lu);
+    this.#raid.array(number);
+    if (this.#closed.has(number)) {
+      const { name } = this.#raid.describeLu(number);
+      throw new StorageError("EBUSY", `LU "${name}" is being deleted or made smaller`, { number });
     }
-    return lu;
+    const open = this.#open.get(number) ?? this.#makeLu(number);
+    open.count++;
+    return open.lu;
+  }
+
+  #makeLu(number: number): OpenLu {
+    const raid = this.#raid;
+    const array = () => raid.arrayInUse(number);
+    const open: OpenLu = {
+      count: 0,
+      lu: new ArrayLu(
+        () => raid.describeLu(number),
+        array,
+        () => {
+          if (open.count > 0) open.count--;
+        },
+        raid,
+      ),
+    };
+    this.#open.set(number, open);
+    return open;
+  }
+
+  #inUse(number: number): boolean {
+    return (this.#open.get(number)?.count ?? 0) > 0;
+  }
+
+  async #keepClosed<T>(number: number, action: () => Promise<T>): Promise<T> {
+    this.#closed.add(number);
+    try {
+      return await action();
+    } finally {
+      this.#closed.delete(number);
+    }
   }
 
   async resizeLu(number: number, sizeBytes: number | "max"): Promise<LuDescription> {
-    throw unbuilt("resizeLu", number, sizeBytes);
+    const open = this.#inUse(number);
+    const resize = () => this.#raid.resizeLu(number, sizeBytes, open);
+    const smaller = sizeBytes !== "max" && sizeBytes < this.#raid.describeLu(number).sizeBytes;
+    return smaller && !open ? this.#keepClosed(number, resize) : resize();
   }
 
   async failDisk(number: number): Promise<void> {
@@ -128,7 +173,7 @@ class LuGroup implements Group {
   }
 
   async growDisk(disk: LabelledDisk): Promise<void> {
-    throw unbuilt("growDisk", disk.number);
+    await this.#raid.growDisk(disk);
   }
 
   async scrub(options: ScrubOptions): Promise<void> {
@@ -157,8 +202,4 @@ class LuGroup implements Group {
   close(): Promise<void> {
     return this.#raid.close();
   }
-}
-
-function unbuilt(what: string, ...values: readonly unknown[]): StorageError {
-  return new StorageError("ENOTSUP", `${what}(${values.join(", ")})`);
 }

@@ -18,22 +18,33 @@ export interface LuGroupSide {
 
 /** An LU on a RAID array: bounds, alignment, shared flushes. One object per LU, used by all who open it. */
 export class ArrayLu implements LogicalUnit {
-  readonly sizeBytes: number;
-  readonly stripeBytes: number;
-  readonly #array: RaidArray;
+  readonly #number: number;
+  readonly #describe: () => LuDescription;
+  /** Asked for each request: an LU that is spread over more disks gets another one. */
+  readonly #array: () => RaidArray;
   readonly #flush: SharedFlush;
   readonly #group: LuGroupSide;
+  readonly #onClose: () => void;
 
-  constructor(
-    readonly description: LuDescription,
-    array: RaidArray,
-    group: LuGroupSide,
-  ) {
+  constructor(describe: () => LuDescription, array: () => RaidArray, onClose: () => void, group: LuGroupSide) {
+    this.#describe = describe;
+    this.#number = describe().number;
     this.#group = group;
     this.#array = array;
-    this.sizeBytes = array.sizeBytes;
-    this.stripeBytes = array.stripeBytes;
-    this.#flush = new SharedFlush(() => array.flush());
+    this.#onClose = onClose;
+    this.#flush = new SharedFlush(() => array().flush());
+  }
+
+  get description(): LuDescription {
+    return this.#describe();
+  }
+
+  get sizeBytes(): number {
+    return this.#array().sizeBytes;
+  }
+
+  get stripeBytes(): number {
+    return this.#array().stripeBytes;
   }
 
   /** @returns how many bytes @throws StorageError EINVAL */
@@ -74,11 +85,11 @@ export class ArrayLu implements LogicalUnit {
 
   async readv(targets: readonly Buffer[], at: LuByte): Promise<void> {
     const byteCount = this.#check(targets, at);
-    const { number, name } = this.description;
-    if (this.#group.lost.size > 0 && this.#group.lost.touches(number, at, byteCount)) {
+    if (this.#group.lost.size > 0 && this.#group.lost.touches(this.#number, at, byteCount)) {
+      const { name } = this.description;
       throw new StorageError("EIO", `LU "${name}": a block is lost`, { lu: name, at });
     }
-    await this.#served(() => this.#array.readv(targets, at));
+    await this.#served(() => this.#array().readv(targets, at));
   }
 
   write(source: Buffer, at: LuByte): Promise<void> {
@@ -87,19 +98,19 @@ export class ArrayLu implements LogicalUnit {
 
   async writev(sources: readonly Buffer[], at: LuByte): Promise<void> {
     const byteCount = this.#check(sources, at);
-    await this.#served(() => this.#array.writev(sources, at));
-    this.#group.written(this.description.number, at, byteCount);
+    await this.#served(() => this.#array().writev(sources, at));
+    this.#group.written(this.#number, at, byteCount);
   }
 
   async writeThrough(sources: readonly Buffer[], at: LuByte): Promise<void> {
     const byteCount = this.#check(sources, at);
     const { lost } = this.#group;
     // A lost block that is written: the labels have to know before this is acknowledged.
-    if (lost.size > 0 && lost.touches(this.description.number, at, byteCount)) {
+    if (lost.size > 0 && lost.touches(this.#number, at, byteCount)) {
       await this.writev(sources, at);
       return this.flush();
     }
-    await this.#served(() => this.#array.writeThrough(sources, at));
+    await this.#served(() => this.#array().writeThrough(sources, at));
   }
 
   flush(): Promise<void> {
@@ -109,18 +120,22 @@ export class ArrayLu implements LogicalUnit {
   async *readAlternatives(target: Buffer, at: LuByte): AsyncIterable<void> {
     this.#check([target], at);
     if (target.length !== BLOCK_BYTES) throw this.#invalid("length", target.length);
-    if (this.#group.lost.touches(this.description.number, at, target.length)) return;
-    yield* this.#array.readAlternatives(target, at);
+    if (this.#group.lost.touches(this.#number, at, target.length)) return;
+    yield* this.#array().readAlternatives(target, at);
   }
 
   async heal(good: Buffer, at: LuByte): Promise<void> {
     this.#check([good], at);
     if (good.length !== BLOCK_BYTES) throw this.#invalid("length", good.length);
-    await this.#array.heal(good, at);
-    this.#group.written(this.description.number, at, good.length);
+    await this.#array().heal(good, at);
+    this.#group.written(this.#number, at, good.length);
   }
 
   async close(): Promise<void> {
-    await this.flush();
+    try {
+      await this.flush();
+    } finally {
+      this.#onClose();
+    }
   }
 }

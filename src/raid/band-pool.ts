@@ -8,17 +8,25 @@ import type { Arena } from "../parity/arena.js";
  */
 export class BandPool {
   readonly #free: Buffer[] = [];
-  readonly #count: number;
+  #count = 0;
   readonly #taking = new Mutex();
   #wake: (() => void) | null = null;
 
   constructor(
-    arena: Arena,
+    private readonly arena: Arena,
     readonly bandBytes: number,
     count: number,
   ) {
-    const memory = arena.take(bandBytes * count, "raid: parity and gather buffers");
-    for (let i = count - 1; i >= 0; i--) this.#free.push(memory.subarray(i * bandBytes, (i + 1) * bandBytes));
+    this.growTo(count);
+  }
+
+  /** Have `count` buffers at least. @throws StorageError ENOSPC when the arena has no memory for them */
+  growTo(count: number): void {
+    const more = count - this.#count;
+    if (more <= 0) return;
+    const { bandBytes } = this;
+    const memory = this.arena.take(bandBytes * more, "raid: parity and gather buffers");
+    for (let i = more - 1; i >= 0; i--) this.#free.push(memory.subarray(i * bandBytes, (i + 1) * bandBytes));
     this.#count = count;
   }
 

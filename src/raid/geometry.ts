@@ -14,12 +14,18 @@ export interface RowRun {
  * Runs are few (one, unless LUs came and went), so a search from the last hit is as good as any.
  */
 export class RowMap {
-  readonly byteCount: number;
+  byteCount = 0;
   readonly #starts: number[] = [];
   readonly #ends: number[] = [];
   readonly #shifts: number[] = [];
 
   constructor(shape: GroupShape, runs: readonly RowRun[]) {
+    this.replace(shape, runs);
+  }
+
+  /** The LU has other rows at its end now; those that it keeps are where they were. Seen at once by everybody who holds the map. */
+  replace(shape: GroupShape, runs: readonly RowRun[]): void {
+    for (const list of [this.#starts, this.#ends, this.#shifts]) list.length = 0;
     let at = 0;
     for (const run of runs) {
       this.#starts.push(at);
@@ -56,8 +62,6 @@ export class RowMap {
 export class Raid5Geometry {
   readonly dataMembers: number;
   readonly stripeBytes: number;
-  readonly stripeCount: number;
-  readonly capacityBytes: number;
 
   constructor(
     readonly members: number,
@@ -67,8 +71,14 @@ export class Raid5Geometry {
     assert(members >= 3, "RAID-5 needs three members");
     this.dataMembers = members - 1;
     this.stripeBytes = this.dataMembers * chunkBytes;
-    this.stripeCount = rows.byteCount / chunkBytes;
-    this.capacityBytes = this.stripeCount * this.stripeBytes;
+  }
+
+  get stripeCount(): number {
+    return this.rows.byteCount / this.chunkBytes;
+  }
+
+  get capacityBytes(): number {
+    return this.stripeCount * this.stripeBytes;
   }
 
   parityMember(stripe: number): MemberIndex {
@@ -99,18 +109,21 @@ export interface CopyPlace {
  * rows (layout.ts), so nothing is left over, and a row of n members holds n/2 rows of data, for odd n too.
  */
 export class Raid1Geometry {
-  readonly chunkCount: number;
-  readonly capacityBytes: number;
-
   constructor(
     readonly members: number,
     readonly chunkBytes: number,
     readonly rows: RowMap,
   ) {
     assert(members >= 2, "RAID-1 needs two members");
-    const chunkRows = rows.byteCount / chunkBytes;
-    this.chunkCount = members === 2 ? chunkRows : (chunkRows / 2) * members;
-    this.capacityBytes = this.chunkCount * chunkBytes;
+  }
+
+  get chunkCount(): number {
+    const chunkRows = this.rows.byteCount / this.chunkBytes;
+    return this.members === 2 ? chunkRows : (chunkRows / 2) * this.members;
+  }
+
+  get capacityBytes(): number {
+    return this.chunkCount * this.chunkBytes;
   }
 
   /** @param copy 0 or 1 @param out overwritten */

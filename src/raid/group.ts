@@ -1,9 +1,8 @@
 import type { BlockDevice } from "../device/device.js";
-import { assert } from "../lib/assert.js";
+import { assert, must } from "../lib/assert.js";
 import type { CancelTimer, Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
-import { Mutex } from "../lib/mutex.js";
 import type { Random } from "../lib/prng.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { Arena } from "../parity/arena.js";
@@ -13,6 +12,7 @@ import { WriteIntentBitmap } from "./bitmap.js";
 import type { GroupDescription, GroupEvent, GroupState, LabelledDisk, LuDescription, Without } from "./contract.js";
 import type { GroupCore, MutableCounters, RaidArray } from "./core.js";
 import { Raid1Geometry, Raid5Geometry, RowMap } from "./geometry.js";
+import { Growth } from "./grow.js";
 import { Journal } from "./journal.js";
 import type { GroupRecord, LabelLu, LabelMember } from "./label.js";
 import { readLabel } from "./label-io.js";
@@ -23,6 +23,7 @@ import { BAND_BYTES_MAX } from "./limits.js";
 import { LostBlocks } from "./lost-blocks.js";
 import { LuTable } from "./lu-table.js";
 import type { Member } from "./member.js";
+import { MovingArray } from "./moving-array.js";
 import { Pace } from "./pace.js";
 import { Raid1Array } from "./raid1.js";
 import { Raid5Array } from "./raid5.js";
@@ -119,10 +120,11 @@ export class RaidGroup implements GroupCore {
   readonly #arrays = new Map<number, RaidArray>();
   readonly #roster: Roster;
   readonly #slow: SlowWatch;
-  /** Members come in one after the other. */
-  readonly #membership = new Mutex();
   #rebuild: RebuildWork | null = null;
   readonly lost: LostBlocks;
+  /** Where the rows of an LU are; everybody who asks for an LU's has the same object. */
+  readonly #rows = new Map<number, RowMap>();
+  readonly growth: Growth;
   readonly labels: LabelKeeper;
   readonly lus: LuTable;
   /** The labels on the disks say that the group is in use, and which members it does without. */
@@ -147,7 +149,6 @@ export class RaidGroup implements GroupCore {
     this.lus = new LuTable(this.labels, () => this.members.length, environment.random);
     const buffers = { ...GROUP_BUFFERS, ...environment.buffers };
     const bandBytes = Math.min(record.shape.chunkBytes, BAND_BYTES_MAX);
-    const stripeBytes = bandBytes * this.members.length;
     const bandCount = Math.max(Math.floor(buffers.bandPoolBytes / bandBytes), 2 * this.members.length + 2);
     this.bands = new BandPool(arena, bandBytes, bandCount);
     // Two chunks of every member and one more part: the least that a step takes.
@@ -155,21 +156,36 @@ export class RaidGroup implements GroupCore {
     this.workspace = new Workspace(arena, Math.max(buffers.backgroundBytes, stepBytes), bandBytes);
     const blocks = arena.take(2 * BLOCK_BYTES, "raid: bitmap and journal header");
     this.bitmap = this.#makeBitmap(blocks.subarray(0, BLOCK_BYTES));
-    const recordBytes = Math.max(buffers.journalRecordBytes, stripeBytes) + BLOCK_BYTES;
+    const recordBytes = Math.max(buffers.journalRecordBytes, bandBytes * this.members.length) + BLOCK_BYTES;
     const staging = [
       arena.take(recordBytes, "raid: journal records"),
       arena.take(recordBytes, "raid: journal records"),
     ] as const;
     this.recordBuffer = staging[0];
     this.journal = this.#makeJournal(staging, blocks.subarray(BLOCK_BYTES));
-    const slotCount = Math.max(Math.floor(buffers.stripeCacheBytes / stripeBytes), 8);
     this.#slow = new SlowWatch({
       ...{ members: this.members, clock, probeAt: rowsStart(record.shape) },
       onChange: (member) => this.#slownessChanged(member),
     });
     const { members, journal } = this;
-    this.cache = new StripeCache({ arena, members, journal, clock, log, bandBytes, slotCount });
+    const byteCount = buffers.stripeCacheBytes;
+    this.cache = new StripeCache({ arena, members, journal, clock, log, bandBytes, byteCount });
+    this.growth = this.#makeGrowth();
     this.scrubs = new Scrubs(this);
+  }
+
+  #makeGrowth(): Growth {
+    const group = this;
+    const { labels, lus, tasks } = this;
+    return new Growth({
+      ...{ core: this, labels, lus, tasks },
+      get whole() {
+        return !group.degraded;
+      },
+      addMember: (member, device) => void this.#roster.fill(this.members.length, member, device),
+      movingArray: (number) => this.#spreadArray(number),
+      moved: (number) => this.#arrays.set(number, must(this.#moving(number), "it was moved").finish()),
+    });
   }
 
   #makeRoster(places: readonly MemberPlace[]): Roster {
@@ -319,7 +335,7 @@ export class RaidGroup implements GroupCore {
 
   /** @throws StorageError as Group.replaceDisk */
   async replaceDisk(number: number, disk: LabelledDisk): Promise<void> {
-    await this.#membership.run(async () => {
+    await this.growth.changing.run(async () => {
       this.assertAlive();
       const { slot, label: old } = this.#roster.placeFor(number, disk);
       const sequence = (await readLabel(disk.device))?.sequence ?? 0;
@@ -336,7 +352,7 @@ export class RaidGroup implements GroupCore {
 
   /** @throws StorageError as Group.returnDisk */
   async returnDisk(disk: LabelledDisk, force: boolean): Promise<void> {
-    await this.#membership.run(async () => {
+    await this.growth.changing.run(async () => {
       this.assertAlive();
       const { slot, label, sequence } = await this.#roster.readmit(disk, force);
       await this.#admit(slot, disk.device, sequence, label);
@@ -383,6 +399,7 @@ export class RaidGroup implements GroupCore {
   /** Go on with what an earlier life of the group began. */
   resumeTasks(): void {
     this.#startRebuild();
+    this.growth.resume();
   }
 
   /** Rows of LUs in [from, to) of the row space. */
@@ -397,7 +414,7 @@ export class RaidGroup implements GroupCore {
   async lose(lu: number, at: number, member: Member, position: number): Promise<void> {
     this.lost.add(lu, at / BLOCK_BYTES);
     await this.labels.save();
-    member.countFault(position, "read");
+    member.count("read", position, false);
     this.emit("lost-blocks", { lu, at, position }, member.label.number);
   }
 
@@ -425,20 +442,56 @@ export class RaidGroup implements GroupCore {
     return this.lus.create(name, level, sizeBytes);
   }
 
+  /** Nobody uses it. */
   async deleteLu(number: number): Promise<void> {
     this.assertAlive();
-    this.lus.find(number);
-    // Records in the journal that name these rows must be gone before another LU gets them.
+    await this.growth.changing.run(async () => {
+      this.lus.find(number);
+      await this.#forgetRecords();
+      // No step of background work is in the middle of these rows.
+      await this.workspace.run(0, 0, async () => {
+        const array = this.#arrays.get(number);
+        if (array instanceof Raid5Array || array instanceof MovingArray) array.leave();
+        this.#arrays.delete(number);
+        this.#rows.delete(number);
+        this.lost.forget(number);
+        await this.lus.remove(number);
+      });
+    });
+  }
+
+  /** Records in the journal that name the rows of an LU must be gone before another one gets them. */
+  async #forgetRecords(): Promise<void> {
     await this.cache.drain();
     await this.cache.checkpoint();
-    // No step of background work is in the middle of these rows.
-    await this.workspace.run(0, 0, async () => {
-      const array = this.#arrays.get(number);
-      if (array instanceof Raid5Array) this.cache.leave(array);
-      this.#arrays.delete(number);
-      this.lost.forget(number);
-      await this.lus.remove(number);
+  }
+
+  /**
+   * @param open  somebody uses it
+   * @throws as Group.resizeLu
+   */
+  async resizeLu(number: number, sizeBytes: number | "max", open: boolean): Promise<LuDescription> {
+    this.assertAlive();
+    return this.growth.changing.run(async () => {
+      const lu = this.lus.find(number);
+      const resized = this.lus.resized(lu, sizeBytes);
+      if (resized.sizeBytes < lu.sizeBytes) {
+        const busy = lu.moving === undefined ? (open ? "is in use" : null) : "is being spread over more disks";
+        if (busy !== null) throw new StorageError("EBUSY", `LU "${lu.name}" ${busy}: it cannot become smaller now`);
+        await this.#forgetRecords();
+      }
+      // No step of background work is in the middle of these rows.
+      await this.workspace.run(0, 0, async () => {
+        await this.lus.put(resized);
+        this.rowMap(number).replace(this.shape, resized.runs);
+      });
+      return this.describeLu(number);
     });
+  }
+
+  /** @throws as Group.growDisk */
+  growDisk(disk: LabelledDisk): Promise<void> {
+    return this.growth.add(disk);
   }
 
   /** The same object for every caller. @throws StorageError EIO when the group has failed, ENOENT */
@@ -453,8 +506,29 @@ export class RaidGroup implements GroupCore {
     return array;
   }
 
+  /** Of an LU that `array` was asked for. @throws StorageError ENOENT when it has been deleted since */
+  arrayInUse(number: number): RaidArray {
+    const array = this.#arrays.get(number);
+    if (array === undefined) throw new StorageError("ENOENT", `group "${this.name}" has no LU ${number} any more`);
+    return array;
+  }
+
   rowMap(number: number): RowMap {
-    return new RowMap(this.shape, this.lus.find(number).runs);
+    let rows = this.#rows.get(number);
+    if (rows === undefined) {
+      rows = new RowMap(this.shape, this.lus.find(number).runs);
+      this.#rows.set(number, rows);
+    }
+    return rows;
+  }
+
+  /** How much of the LU that owns a byte of the members is spread anew, in bytes of the LU; Infinity: all of it, 0: no LU owns it. */
+  movedAt(memberByte: number): number {
+    const owner = this.lus.lus.find(
+      ({ number }) => this.rowMap(number).overlaps(memberByte, memberByte + 1).length > 0,
+    );
+    if (owner === undefined) return 0;
+    return owner.moving?.movedBytes ?? Number.POSITIVE_INFINITY;
   }
 
   /** Byte on every member where the rows begin. */
@@ -462,11 +536,35 @@ export class RaidGroup implements GroupCore {
     return rowsStart(this.shape);
   }
 
-  #makeArray({ level, width, runs }: LabelLu): RaidArray {
+  #makeArray(lu: LabelLu): RaidArray {
+    const { number, level, width } = lu;
     const { chunkBytes } = this.shape;
-    const rows = new RowMap(this.shape, runs);
+    const rows = this.rowMap(number);
     if (level === 1) return new Raid1Array(this, new Raid1Geometry(width, chunkBytes, rows));
-    return new Raid5Array(this, new Raid5Geometry(width, chunkBytes, rows));
+    const array = new Raid5Array(this, new Raid5Geometry(width, chunkBytes, rows));
+    return lu.moving === undefined ? array : this.#movingFrom(array, number, lu.moving);
+  }
+
+  /** @param array  of the old width */
+  #movingFrom(array: Raid5Array, number: number, moving: NonNullable<LabelLu["moving"]>): MovingArray {
+    const geometry = new Raid5Geometry(moving.newWidth, this.shape.chunkBytes, this.rowMap(number));
+    return new MovingArray(this, array, new Raid5Array(this, geometry), geometry, moving.movedBytes);
+  }
+
+  #moving(number: number): MovingArray | null {
+    const array = this.#arrays.get(number);
+    return array instanceof MovingArray ? array : null;
+  }
+
+  /** An LU whose label says that it is to be spread anew: everybody gets this array from now on. */
+  #spreadArray(number: number): MovingArray {
+    const { moving } = this.lus.find(number);
+    const array = this.array(number);
+    if (array instanceof MovingArray) return array;
+    assert(moving !== undefined && array instanceof Raid5Array, "the label says so of a RAID-5 LU");
+    const spread = this.#movingFrom(array, number, moving);
+    this.#arrays.set(number, spread);
+    return spread;
   }
 
   describeLu(number: number): LuDescription {

@@ -46,15 +46,19 @@ export const JOURNAL_RECORD = {
   end: 4096,
 } as const;
 
-/** 0 u64 memberBlock, 8 u64 upToSeq (0 for data), 16 u32 blockCount, 20 u16 member slot (0 for a revoke), 22 u16 kind, 24 end */
+/** 0 u64 memberBlock, 8 u64 upToSeq (0 for data; bytes for moved), 16 u32 blockCount, 20 u16 member slot (0 for a revoke), 22 u16 kind, 24 end */
 export const JOURNAL_ENTRY = { memberBlock: 0, upToSeq: 8, blockCount: 16, member: 20, kind: 22, end: 24 } as const;
 
 export const ENTRIES_MAX = (JOURNAL_RECORD.end - JOURNAL_RECORD.entries) / JOURNAL_ENTRY.end;
 assert(ENTRIES_MAX === 166, "entries fill the head of a record");
 
-/** data: the payload belongs at `memberBlock` of one member. revoke: records up to `upToSeq` say nothing of these blocks, on any member. */
+/**
+ * data: the payload belongs at `memberBlock` of one member. revoke: records up to `upToSeq` say nothing of these blocks, on any member.
+ * moved: as data, but only when the label says that the LU has `movedBytes` of at least `upToSeq` (move-window.ts).
+ */
 export const DATA = 1;
 export const REVOKE = 2;
+export const MOVED = 3;
 
 const HEADER_MAGIC = "STRPJHDR";
 const RECORD_MAGIC = "STRPJREC";
@@ -107,7 +111,7 @@ export interface RecordEntry {
   readonly member: number;
   readonly memberBlock: number;
   readonly blockCount: number;
-  /** Of a revoke; 0 for data. */
+  /** Of a revoke; 0 for data; of moved, a byte of the LU. */
   readonly upToSeq: number;
 }
 
@@ -161,7 +165,7 @@ export function decodeRecord(block: Buffer, uuid: string): RecordHead | null {
   for (let i = 0; i < entryCount; i++) {
     const entry = getEntry(block, JOURNAL_RECORD.entries + i * JOURNAL_ENTRY.end);
     if (entry === null) return null;
-    if (entry.kind === DATA) blocks += entry.blockCount;
+    if (entry.kind !== REVOKE) blocks += entry.blockCount;
     entries.push(entry);
   }
   const seq = getU64(block, JOURNAL_RECORD.seq);
@@ -177,6 +181,6 @@ function getEntry(block: Buffer, at: number): RecordEntry | null {
   const memberBlock = getU64(block, at + JOURNAL_ENTRY.memberBlock);
   const blockCount = block.readUInt32LE(at + JOURNAL_ENTRY.blockCount);
   const upToSeq = getU64(block, at + JOURNAL_ENTRY.upToSeq);
-  if ((kind !== DATA && kind !== REVOKE) || Number.isNaN(memberBlock + upToSeq) || blockCount === 0) return null;
+  if (kind < DATA || kind > MOVED || Number.isNaN(memberBlock + upToSeq) || blockCount === 0) return null;
   return { kind, member: block.readUInt16LE(at + JOURNAL_ENTRY.member), memberBlock, blockCount, upToSeq };
 }

@@ -3,7 +3,16 @@ import { crc32c } from "../lib/crc32c.js";
 import { StorageError } from "../lib/errors.js";
 import { Mutex } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
-import { DATA, ENTRIES_MAX, encodeHeader, type JournalHeader, putEntry, REVOKE, sealRecord } from "./journal-format.js";
+import {
+  DATA,
+  ENTRIES_MAX,
+  encodeHeader,
+  type JournalHeader,
+  MOVED,
+  putEntry,
+  REVOKE,
+  sealRecord,
+} from "./journal-format.js";
 import { LAYOUT } from "./layout.js";
 import type { Member } from "./member.js";
 
@@ -48,10 +57,19 @@ export class OpenRecord {
 
   /** @param source whole blocks; copied */
   add(member: number, memberBlock: number, source: Buffer): void {
+    this.#put(DATA, member, memberBlock, source, 0);
+  }
+
+  /** As `add`, for replay only when the LU's label says that so many bytes are moved. */
+  addMoved(member: number, memberBlock: number, source: Buffer, movedBytes: number): void {
+    this.#put(MOVED, member, memberBlock, source, movedBytes);
+  }
+
+  #put(kind: number, member: number, memberBlock: number, source: Buffer, upToSeq: number): void {
     const blocks = source.length / BLOCK_BYTES;
     assert(this.fits(1, blocks), "the caller has made sure that it fits");
     source.copy(this.buffer, (1 + this.payloadBlocks) * BLOCK_BYTES);
-    putEntry(this.buffer, this.entryCount, { kind: DATA, member, memberBlock, blockCount: blocks, upToSeq: 0 });
+    putEntry(this.buffer, this.entryCount, { kind, member, memberBlock, blockCount: blocks, upToSeq });
     this.entryCount++;
     this.payloadBlocks += blocks;
   }
@@ -103,6 +121,8 @@ export class Journal {
   #turn = 0;
   #writing: Promise<void> | null = null;
   #broken: unknown = null;
+  /** Replay must find the records from this one on, whoever else needs none of them. */
+  #pinnedSeq = Number.POSITIVE_INFINITY;
   readonly #placed: Placed[] = [];
   readonly #revokes: Revoke[] = [];
   readonly #headerLock = new Mutex();
@@ -129,6 +149,29 @@ export class Journal {
   /** The seq of the next record to be begun: nothing before it is undecided. */
   get openSeq(): number {
     return this.#open.seq;
+  }
+
+  /** From now on the tail stays before what is added next, until `unpin`. */
+  pin(): void {
+    this.#pinnedSeq = Math.min(this.#pinnedSeq, this.#open.seq);
+  }
+
+  unpin(): void {
+    this.#pinnedSeq = Number.POSITIVE_INFINITY;
+  }
+
+  /** Larger records from here on; both buffers in the arena. Nothing is added meanwhile, but revokes may be. */
+  async enlarge([first, second]: readonly [Buffer, Buffer]): Promise<void> {
+    while (this.#writing !== null || !this.#open.empty) await this.commit();
+    const { seq } = this.#open;
+    this.#open = new OpenRecord(first);
+    this.#open.reset(seq);
+    this.#spare = new OpenRecord(second);
+  }
+
+  /** The largest record, its head included. */
+  get recordBytes(): number {
+    return this.#open.buffer.length;
   }
 
   get usedBytes(): number {
@@ -257,8 +300,9 @@ export class Journal {
    */
   async advance(seq: number): Promise<void> {
     await this.#headerLock.run(async () => {
-      if (seq <= this.#tailSeq) return;
-      while (this.#placed.length > 0 && this.#placed[0]!.seq < seq) this.#placed.shift();
+      const upTo = Math.min(seq, this.#pinnedSeq);
+      if (upTo <= this.#tailSeq) return;
+      while (this.#placed.length > 0 && this.#placed[0]!.seq < upTo) this.#placed.shift();
       const tail = this.#placed[0]?.at ?? this.#head;
       const tailSeq = this.#placed[0]?.seq ?? this.#durableSeq + 1;
       await this.#writeHeader(tailSeq, tail);

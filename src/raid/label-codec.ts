@@ -312,6 +312,8 @@ function getMoving(block: Buffer, at: number, width: number, memberCount: number
   const movedBytes = getU64(block, at + LU_ENTRY.movedBytes);
   if (newWidth === 0) return movedBytes === 0 ? undefined : null;
   if (newWidth <= width || newWidth > memberCount || Number.isNaN(movedBytes)) return null;
+  const stripeBytes = (newWidth - 1) * block.readUInt32LE(LABEL.chunkBytes);
+  if (movedBytes % stripeBytes !== 0) return null;
   return { newWidth, movedBytes };
 }
 

@@ -7,7 +7,7 @@ import type { RowRun } from "./geometry.js";
 import type { LabelLu } from "./label.js";
 import type { LabelKeeper } from "./label-keeper.js";
 import { LUS_MAX, NAME_BYTES_MAX, ROW_RUNS_MAX } from "./limits.js";
-import { countRows, freeRuns, takeRows } from "./rows.js";
+import { appendRows, countRows, firstRows, freeRuns, takeRows } from "./rows.js";
 
 /** Which rows belong to which LU; kept on the labels. */
 export class LuTable {
@@ -67,15 +67,50 @@ export class LuTable {
     const perRow = this.bytesPerRow(level, width);
     const wanted = sizeBytes === "max" ? countRows(free) : Math.ceil(sizeBytes / perRow);
     const runs = wanted > 0 ? takeRows(free, wanted) : null;
-    if (runs === null) {
-      const left = countRows(free) * perRow;
-      throw new StorageError("ENOSPC", `group "${this.#name}" has ${formatSize(left)} left for RAID-${level}`, {
-        freeBytes: left,
-      });
-    }
-    const runCount = this.lus.reduce((count, one) => count + one.runs.length, runs.length);
-    if (runCount > ROW_RUNS_MAX) throw new StorageError("ENOSPC", `the free rows of "${this.#name}" are too scattered`);
+    if (runs === null) throw this.#full(level, countRows(free) * perRow);
+    this.#refuseScattered(runs.length);
     return runs;
+  }
+
+  #full(level: 1 | 5, freeBytes: number): StorageError {
+    const text = `group "${this.#name}" has ${formatSize(freeBytes)} left for RAID-${level}`;
+    return new StorageError("ENOSPC", text, { freeBytes });
+  }
+
+  /** @throws StorageError ENOSPC when the labels have no room for so many more runs */
+  #refuseScattered(more: number): void {
+    const runCount = this.lus.reduce((count, one) => count + one.runs.length, more);
+    if (runCount > ROW_RUNS_MAX) throw new StorageError("ENOSPC", `the free rows of "${this.#name}" are too scattered`);
+  }
+
+  /**
+   * An LU with more or fewer rows at its end, so that it holds `sizeBytes`; nothing is recorded yet. "max": all rows that are free.
+   * @throws StorageError ENOSPC, EINVAL
+   */
+  resized(lu: LabelLu, sizeBytes: number | "max"): LabelLu {
+    if (sizeBytes !== "max" && !(sizeBytes > 0)) throw new StorageError("EINVAL", `an LU cannot be ${sizeBytes} bytes`);
+    const free = this.free();
+    const perRow = this.bytesPerRow(lu.level, lu.width);
+    const has = countRows(lu.runs);
+    const wanted = sizeBytes === "max" ? has + countRows(free) : Math.ceil(sizeBytes / perRow);
+    const runs = wanted <= has ? firstRows(lu.runs, wanted) : appendRows(lu.runs, free, wanted - has);
+    if (runs === null) throw this.#full(lu.level, countRows(free) * perRow);
+    this.#refuseScattered(runs.length - lu.runs.length);
+    return { ...lu, runs, sizeBytes: wanted * perRow };
+  }
+
+  /** So much of an LU is spread anew. No member and no LU has changed, so the generation stays. */
+  async moved(number: number, movedBytes: number): Promise<void> {
+    const lus = this.lus.map((lu) =>
+      lu.number === number && lu.moving !== undefined ? { ...lu, moving: { ...lu.moving, movedBytes } } : lu,
+    );
+    this.labels.record = { ...this.labels.record, lus };
+    await this.labels.save();
+  }
+
+  /** Record what has changed of one LU. */
+  async put(lu: LabelLu): Promise<void> {
+    await this.labels.change({ lus: this.lus.map((one) => (one.number === lu.number ? lu : one)) });
   }
 
   #checkNew(name: string, level: 1 | 5): void {

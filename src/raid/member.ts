@@ -177,36 +177,35 @@ export class Member {
    * anew in its place and read back. Nobody else may be writing it. A disk that needs this too often is failed.
    */
   async repair(good: Buffer, position: number, kind: "read" | "checksum"): Promise<void> {
-    this.errors[kind]++;
     await this.writev([good], position, true);
     const back = Buffer.allocUnsafe(good.length);
     const holds = await this.read(back, position).then(
       () => back.equals(good),
       () => false,
     );
-    if (holds) this.errors.repaired++;
     this.#hooks.faulty(this, position, holds);
-    this.#spend(`${kind} errors, the last one at byte ${position}`);
+    this.count(kind, position, holds);
   }
 
-  /** A block that was not what had been written has been written anew by its LU. */
-  countHealed(position: number): void {
-    this.errors.checksum++;
-    this.errors.repaired++;
-    this.#spend(`checksum errors, the last one at byte ${position}`);
-  }
-
-  /** A block that is wrong and is not written anew. */
-  countFault(position: number, kind: "read" | "checksum"): void {
+  /**
+   * A block could not be read, or was not what had been written. A disk that refuses too many is failed. One that has rotten blocks, which
+   * checksums find and the others restore, is worth more than none: people are told, and decide.
+   */
+  count(kind: "read" | "checksum", position: number, repaired: boolean): void {
     this.errors[kind]++;
-    this.#hooks.faulty(this, position, false);
-    this.#spend(`${kind} errors, the last one at byte ${position}`);
+    if (repaired) this.errors.repaired++;
+    if (kind === "read") this.#spend(position);
   }
 
-  #spend(what: string): void {
+  #spend(position: number): void {
     if (!this.#budget.spend(this.#hooks.clock.monotonicMs()) || !this.#hooks.expendable()) return;
     const { number } = this.label;
-    this.fail(new StorageError("EIO", `too many ${what}`, { disk: number, errorsMax: this.#hooks.errorsMax }));
+    this.fail(
+      new StorageError("EIO", `too many read errors, the last one at byte ${position}`, {
+        disk: number,
+        errorsMax: this.#hooks.errorsMax,
+      }),
+    );
   }
 
   fail(error: unknown): void {

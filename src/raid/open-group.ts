@@ -1,5 +1,6 @@
 import { must } from "../lib/assert.js";
 import { StorageError } from "../lib/errors.js";
+import { BLOCK_BYTES } from "../lib/units.js";
 import { planAssembly } from "./assemble.js";
 import type { LabelledDisk } from "./contract.js";
 import { newUuid } from "./fields.js";
@@ -118,6 +119,7 @@ async function recover(group: RaidGroup): Promise<void> {
     members: group.members,
     ringBytes: group.journal.ringBytes,
     buffer: group.recordBuffer,
+    movedAt: (memberBlock) => group.movedAt(memberBlock * BLOCK_BYTES),
   };
   const scan = await scanJournal(options);
   await group.bitmap.load();

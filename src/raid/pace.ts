@@ -54,8 +54,11 @@ export class Pace {
     return this.#inFlight > 0 || this.clock.monotonicMs() - this.#lastRequestAt < BUSY_MS;
   }
 
-  /** Do a step of background work, then rest as long as clients need. */
-  async turn<T>(step: () => Promise<T>): Promise<T> {
+  /**
+   * Do a step of background work, then rest as long as clients need.
+   * @param goesOn  asked after the step: there is no rest when nothing follows
+   */
+  async turn<T>(step: () => Promise<T>, goesOn: () => boolean): Promise<T> {
     const startedMs = this.clock.monotonicMs();
     this.#steps++;
     this.#stepping++;
@@ -63,7 +66,7 @@ export class Pace {
       return await step();
     } finally {
       this.#stepping--;
-      await this.#rest(this.clock.monotonicMs() - startedMs);
+      if (goesOn()) await this.#rest(this.clock.monotonicMs() - startedMs);
     }
   }
 

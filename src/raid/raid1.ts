@@ -19,7 +19,6 @@ const READ_TURN_BYTES = 1024 * 1024;
  * leaves copies that differ only in blocks that were being written, and `resync` makes them the same before anybody reads.
  */
 export class Raid1Array implements RaidArray {
-  readonly sizeBytes: number;
   readonly stripeBytes: number;
   readonly #core: GroupCore;
   readonly #geometry: Raid1Geometry;
@@ -29,8 +28,11 @@ export class Raid1Array implements RaidArray {
   constructor(core: GroupCore, geometry: Raid1Geometry) {
     this.#core = core;
     this.#geometry = geometry;
-    this.sizeBytes = geometry.capacityBytes;
     this.stripeBytes = geometry.chunkBytes;
+  }
+
+  get sizeBytes(): number {
+    return this.#geometry.capacityBytes;
   }
 
   /** Byte on the member. */
@@ -200,7 +202,7 @@ export class Raid1Array implements RaidArray {
     for (const copy of bad) {
       const { member, position } = this.#copyAt(at, copy);
       this.#core.emit("healed", { at, position }, member.label.number);
-      if (member.online) member.countHealed(position);
+      if (member.online) member.count("checksum", position, true);
     }
   }
 

@@ -1,3 +1,4 @@
+import { assert } from "../lib/assert.js";
 import { isStorageError } from "../lib/errors.js";
 import { allSettledOrThrow } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
@@ -15,6 +16,7 @@ import { type RowsToRebuild, rebuildRaid5 } from "./rebuild-rows.js";
 import { readOrReconstruct, reconstruct } from "./reconstruct.js";
 import type { ScrubRun } from "./scrub-run.js";
 import type { SlotOwner, StripeSlot } from "./stripe-slot.js";
+import { Traffic } from "./traffic.js";
 
 /** Stripes that one full write locks and writes at a time; a longer write is cut. */
 const STRIPES_AT_ONCE = 64;
@@ -33,8 +35,8 @@ interface HardPiece {
  * Plain reads and writes into a slot take none: they do their work between two awaits, a slot write only while nobody holds the lock.
  */
 export class Raid5Array implements RaidArray, SlotOwner {
-  readonly sizeBytes: number;
   readonly stripeBytes: number;
+  readonly dataMembers: number;
   readonly #core: GroupCore;
   readonly #geometry: Raid5Geometry;
   readonly #bandBytes: number;
@@ -49,17 +51,40 @@ export class Raid5Array implements RaidArray, SlotOwner {
   /** Whole slots on their way to the members without anybody waiting; a flush does. */
   readonly #background = new Set<Promise<void>>();
   #backgroundError: unknown = null;
+  /** Requests under way that began since `quiesce` was last called. */
+  #traffic = new Traffic();
 
   constructor(core: GroupCore, geometry: Raid5Geometry) {
     this.#core = core;
     this.#geometry = geometry;
-    this.sizeBytes = geometry.capacityBytes;
     this.stripeBytes = geometry.stripeBytes;
+    this.dataMembers = geometry.dataMembers;
     this.#bandBytes = core.bands.bandBytes;
     this.#bandsPerChunk = geometry.chunkBytes / this.#bandBytes;
     this.#partial = new PartialStripes(core, geometry, this.#lastSeq);
     this.#full = new FullStripes(core, geometry);
     core.cache.join(this);
+  }
+
+  get sizeBytes(): number {
+    return this.#geometry.capacityBytes;
+  }
+
+  async #counted<T>(action: () => Promise<T>): Promise<T> {
+    const traffic = this.#traffic;
+    traffic.enter();
+    try {
+      return await action();
+    } finally {
+      traffic.leave();
+    }
+  }
+
+  /** Every request that had begun before this call has ended. */
+  quiesce(): Promise<void> {
+    const traffic = this.#traffic;
+    this.#traffic = new Traffic();
+    return traffic.gone();
   }
 
   // Reading
@@ -83,6 +108,8 @@ export class Raid5Array implements RaidArray, SlotOwner {
   async readv(targets: readonly Buffer[], at: number): Promise<void> {
     this.#core.assertAlive();
     const online = this.#onlineCount();
+    const traffic = this.#traffic;
+    traffic.enter();
     try {
       if (targets.length === 1 && this.#isPlain(targets[0]!, at)) {
         await this.#memberAt(at).readv(targets, this.#memberByte(at));
@@ -95,6 +122,8 @@ export class Raid5Array implements RaidArray, SlotOwner {
       // A disk has gone: the same once more without it. Otherwise it is a bad sector, to be found block by block.
       if (this.#onlineCount() < online) await this.readv(targets, at);
       else await this.#readCarefully(targets, at);
+    } finally {
+      traffic.leave();
     }
   }
 
@@ -182,6 +211,16 @@ export class Raid5Array implements RaidArray, SlotOwner {
   // Writing
 
   async writev(sources: readonly Buffer[], at: number): Promise<void> {
+    const traffic = this.#traffic;
+    traffic.enter();
+    try {
+      await this.#write(sources, at);
+    } finally {
+      traffic.leave();
+    }
+  }
+
+  async #write(sources: readonly Buffer[], at: number): Promise<void> {
     const byteCount = totalBytes(sources);
     const end = at + byteCount;
     const fullFrom = Math.ceil(at / this.stripeBytes) * this.stripeBytes;
@@ -345,7 +384,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
 
   exclusive<T>(from: number, to: number, action: () => Promise<T>): Promise<T> {
     const { chunkBytes } = this.#geometry;
-    return this.#lock.run(Math.floor(from / chunkBytes), Math.ceil(to / chunkBytes) - 1, action);
+    return this.#counted(() => this.#lock.run(Math.floor(from / chunkBytes), Math.ceil(to / chunkBytes) - 1, action));
   }
 
   async rebuild(rows: RowsToRebuild): Promise<number> {
@@ -365,6 +404,35 @@ export class Raid5Array implements RaidArray, SlotOwner {
     await this.#lock.run(0, this.#geometry.stripeCount - 1, async () => {});
   }
 
+  // While it is spread anew (move-window.ts)
+
+  /** Put the stripes [first, last] in place, as they are now. */
+  settle(first: number, last: number): Promise<void> {
+    return this.#core.cache.settle(this, first, last);
+  }
+
+  /**
+   * Other data will be written over the stripes [first, last], which are in place and flushed: no journal record may bring them back. Durable
+   * with the next commit of the journal.
+   */
+  giveUp(first: number, last: number): void {
+    for (const slot of this.#slots.values()) {
+      assert(slot.stripe < first || slot.stripe > last, "nothing of a stripe that is given up is only in memory");
+    }
+    this.#supersede(first, last);
+  }
+
+  /** A journal record that replay would apply holds all of a stripe: what replaces the stripe as a whole must revoke it. */
+  noteJournaled(stripe: number, seq: number): void {
+    for (let i = 0; i < this.#bandsPerChunk; i++) this.#lastSeq.set(stripe * this.#bandsPerChunk + i, seq);
+  }
+
+  /** It will not be used any more; nothing of it is in memory. */
+  leave(): void {
+    assert(this.#slots.size === 0, "whoever leaves has put everything in place");
+    this.#core.cache.leave(this);
+  }
+
   // Other ways to a block
 
   async *readAlternatives(target: Buffer, at: number): AsyncIterable<void> {
@@ -382,7 +450,11 @@ export class Raid5Array implements RaidArray, SlotOwner {
   }
 
   /** An ordinary write of one block, put in place at once: parity comes from the data that all members hold. */
-  async heal(good: Buffer, at: number): Promise<void> {
+  heal(good: Buffer, at: number): Promise<void> {
+    return this.#counted(() => this.#heal(good, at));
+  }
+
+  async #heal(good: Buffer, at: number): Promise<void> {
     await this.#settleStripe(at);
     const first = (at % this.#bandBytes) / BLOCK_BYTES;
     const chunk = Math.floor((at % this.stripeBytes) / this.#geometry.chunkBytes);
@@ -399,7 +471,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const member = this.#memberAt(at);
     const position = this.#memberByte(at);
     this.#core.emit("healed", { at, position }, member.label.number);
-    if (member.online) member.countHealed(position);
+    if (member.online) member.count("checksum", position, true);
   }
 
   /** Nothing of this block's stripe is only in memory or in the journal. */

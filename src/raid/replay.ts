@@ -2,7 +2,7 @@ import { crc32c } from "../lib/crc32c.js";
 import { StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import { RING_START } from "./journal.js";
-import { DATA, decodeHeader, decodeRecord, type JournalHeader, REVOKE, type RecordEntry } from "./journal-format.js";
+import { decodeHeader, decodeRecord, type JournalHeader, MOVED, REVOKE, type RecordEntry } from "./journal-format.js";
 import { LAYOUT } from "./layout.js";
 import type { Member } from "./member.js";
 
@@ -12,6 +12,8 @@ export interface ReplayOptions {
   readonly ringBytes: number;
   /** In the arena; at least as large as the largest record. */
   readonly buffer: Buffer;
+  /** How much of the LU that owns a block of the members is spread anew, in bytes of the LU; Infinity: all of it. */
+  readonly movedAt: (memberBlock: number) => number;
 }
 
 /** A record of the chain, found sound on at least one member. */
@@ -120,7 +122,7 @@ export async function applyRecords(options: ReplayOptions, scan: JournalScan): P
   const revoked = scan.records.flatMap((record) => revokesOf(record));
   let blocks = 0;
   for (const record of scan.records) {
-    if (!record.entries.some((entry) => entry.kind === DATA)) continue;
+    if (!record.entries.some((entry) => entry.kind !== REVOKE)) continue;
     const again = await findRecord(options, record.seq, record.offset);
     if (again === null)
       throw new StorageError("EIO", "a journal record became unreadable during replay", { seq: record.seq });
@@ -140,10 +142,12 @@ async function applyRecord(options: ReplayOptions, record: Found, revoked: reado
   let at = BLOCK_BYTES;
   let blocks = 0;
   for (const entry of record.entries) {
-    if (entry.kind !== DATA) continue;
+    if (entry.kind === REVOKE) continue;
     const payload = options.buffer.subarray(at, at + entry.blockCount * BLOCK_BYTES);
     at += payload.length;
     if (isRevoked(record.seq, entry, revoked)) continue;
+    // The label did not follow: what it says of this place is still whole there.
+    if (entry.kind === MOVED && options.movedAt(entry.memberBlock) < entry.upToSeq) continue;
     await options.members[entry.member]?.writev([payload], entry.memberBlock * BLOCK_BYTES, false);
     blocks += entry.blockCount;
   }

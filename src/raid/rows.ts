@@ -33,3 +33,30 @@ export function takeRows(free: readonly RowRun[], count: number): RowRun[] | nul
   }
   return left > 0 ? null : chosen.sort((a, b) => a.first - b.first);
 }
+
+/**
+ * `count` more rows behind the runs that an LU has: those that follow its last one first, so that its runs stay few.
+ * @returns all its runs then, null when there are not enough
+ */
+export function appendRows(runs: readonly RowRun[], free: readonly RowRun[], count: number): RowRun[] | null {
+  const last = runs[runs.length - 1]!;
+  const end = last.first + last.count;
+  const next = free.find((run) => run.first === end);
+  const joined = Math.min(next?.count ?? 0, count);
+  const left = free.filter((run) => run !== next);
+  if (next !== undefined) left.push({ first: end + joined, count: next.count - joined });
+  const rest = joined === count ? [] : takeRows(left, count - joined);
+  if (rest === null) return null;
+  return [...runs.slice(0, -1), { first: last.first, count: last.count + joined }, ...rest];
+}
+
+/** The first `count` rows of an LU. */
+export function firstRows(runs: readonly RowRun[], count: number): RowRun[] {
+  const kept: RowRun[] = [];
+  let left = count;
+  for (const run of runs) {
+    if (left > 0) kept.push({ first: run.first, count: Math.min(run.count, left) });
+    left -= run.count;
+  }
+  return kept;
+}

@@ -26,12 +26,14 @@ export class ScrubReport {
   /** At once, with the rows locked: nothing is awaited. */
   count(fault: ScrubFault): void {
     this.found++;
-    const { errors } = fault.member;
-    if (fault.what !== "unreadable" && fault.proven) errors.checksum++;
-    if (!fault.healed) return;
-    this.healed++;
-    errors.repaired++;
-    this.core.counters.healedBlocks++;
+    const { member, position, healed } = fault;
+    if (healed) {
+      this.healed++;
+      this.core.counters.healedBlocks++;
+    }
+    if (fault.what === "unreadable") member.count("read", position, healed);
+    else if (fault.proven) member.count("checksum", position, healed);
+    else if (healed) member.errors.repaired++;
   }
 
   /** @throws what the inspector throws */

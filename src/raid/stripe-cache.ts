@@ -26,8 +26,12 @@ export interface StripeCacheOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly bandBytes: number;
-  readonly slotCount: number;
+  /** Of all slots together; room for SLOTS_MIN at least. */
+  readonly byteCount: number;
 }
+
+/** The least that works: a few requests at once, each with a slot of its own. */
+const SLOTS_MIN = 8;
 
 interface Waiter {
   readonly resolve: () => void;
@@ -40,8 +44,9 @@ interface Waiter {
  */
 export class StripeCache {
   readonly #options: StripeCacheOptions;
-  readonly #slots: StripeSlot[] = [];
-  readonly #free: StripeSlot[] = [];
+  #memory: Buffer;
+  #slots: StripeSlot[] = [];
+  #free: StripeSlot[] = [];
   readonly #owners = new Set<SlotOwner>();
   readonly #relief = new Mutex();
   readonly #checkpoints = new Mutex();
@@ -51,19 +56,72 @@ export class StripeCache {
   #idleTimer: CancelTimer | null = null;
   #useAtTimer = 0;
   #closed = false;
+  /** The slots are about to be cut anew: none is given out. */
+  #cutting = false;
+  /** While it is set, flushes wait before they add to the journal. */
+  #reserved: Promise<void> | null = null;
 
   constructor(options: StripeCacheOptions) {
     this.#options = options;
-    const { arena, members, bandBytes, slotCount } = options;
-    const slotBytes = bandBytes * members.length;
-    const memory = arena.take(slotBytes * slotCount, "raid: stripe cache");
-    const base = arena.offsetOf(memory);
-    for (let i = 0; i < slotCount; i++) {
-      const part = memory.subarray(i * slotBytes, (i + 1) * slotBytes);
-      this.#slots.push(new StripeSlot(part, base + i * slotBytes, members.length - 1, bandBytes));
-    }
-    this.#free.push(...this.#slots);
+    const { arena, members, bandBytes } = options;
+    const least = SLOTS_MIN * bandBytes * members.length;
+    this.#memory = arena.take(Math.max(options.byteCount, least), "raid: stripe cache");
+    this.#cut(members.length);
     options.journal.onFull = () => this.#relieveFull();
+  }
+
+  #cut(memberCount: number): void {
+    const { arena, bandBytes } = this.#options;
+    const slotBytes = bandBytes * memberCount;
+    const base = arena.offsetOf(this.#memory);
+    this.#slots = Array.from({ length: Math.floor(this.#memory.length / slotBytes) }, (_, i) => {
+      const part = this.#memory.subarray(i * slotBytes, (i + 1) * slotBytes);
+      return new StripeSlot(part, base + i * slotBytes, memberCount, bandBytes);
+    });
+    this.#free = [...this.#slots];
+  }
+
+  /**
+   * Cut the slots anew, for stripes over `memberCount` members. Everything is in place and out of the journal when `between` runs, and
+   * writes of parts of stripes wait until it has ended.
+   * @throws StorageError ENOSPC when the arena has no memory for that; then nothing has changed
+   */
+  async recut(memberCount: number, between: () => Promise<void>): Promise<void> {
+    const { arena, bandBytes } = this.#options;
+    const least = SLOTS_MIN * bandBytes * memberCount;
+    const memory = this.#memory.length >= least ? this.#memory : arena.take(least, "raid: stripe cache, grown");
+    this.#cutting = true;
+    try {
+      await this.drain();
+      await this.checkpoint();
+      await between();
+      this.#memory = memory;
+      this.#cut(memberCount);
+    } finally {
+      this.#cutting = false;
+      for (const waiter of this.#waiting.splice(0)) waiter.resolve();
+    }
+  }
+
+  /**
+   * Run `action`, which adds to the journal and must not wait for room in it: the journal is as good as empty when it begins, and flushes
+   * wait until it has ended. One at a time.
+   */
+  async reserve<T>(action: () => Promise<T>): Promise<T> {
+    assert(this.#reserved === null, "one reserves the journal at a time");
+    let end = (): void => {};
+    this.#reserved = new Promise((resolve) => (end = resolve));
+    try {
+      for (const portion of this.portions(this.#inUse().filter((slot) => slot.firstSeq > 0))) {
+        await destageAll(portion);
+        await this.checkpoint();
+      }
+      await this.checkpoint();
+      return await action();
+    } finally {
+      this.#reserved = null;
+      end();
+    }
   }
 
   join(owner: SlotOwner): void {
@@ -76,7 +134,7 @@ export class StripeCache {
 
   /** A free slot, or null: await `waitForSlot` and look again. */
   tryTake(owner: SlotOwner, stripe: number, band: number): StripeSlot | null {
-    const slot = this.#free.pop();
+    const slot = this.#cutting ? undefined : this.#free.pop();
     if (slot === undefined) return null;
     slot.reset(owner, stripe, band);
     this.touch(slot);
@@ -92,14 +150,14 @@ export class StripeCache {
     assert(slot.owner !== null, "a slot is released once");
     slot.reset(null, 0, -1);
     this.#free.push(slot);
-    for (const waiter of this.#waiting.splice(0)) waiter.resolve();
+    if (!this.#cutting) for (const waiter of this.#waiting.splice(0)) waiter.resolve();
   }
 
   /** Until some slot was released; then look again. @throws why none can be, when that is so */
   async waitForSlot(): Promise<void> {
-    if (this.#free.length > 0) return;
+    if (this.#free.length > 0 && !this.#cutting) return;
     const released = new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }));
-    if (!this.#evicting) void this.#evict();
+    if (!this.#evicting && !this.#cutting) void this.#evict();
     await released;
   }
 
@@ -108,7 +166,7 @@ export class StripeCache {
     try {
       const inUse = this.#inUse().sort((a, b) => a.lastUse - b.lastUse);
       await this.#destage(inUse.slice(0, Math.max(1, Math.floor(this.#slots.length / EVICT_SHARE))));
-      for (const waiter of this.#waiting.splice(0)) waiter.resolve();
+      if (!this.#cutting) for (const waiter of this.#waiting.splice(0)) waiter.resolve();
     } catch (error) {
       this.#options.log.warn({ error: messageOf(error) }, "stripes could not be put in place");
       for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
@@ -139,6 +197,7 @@ export class StripeCache {
     return portions;
   }
 
+  /** Put these in place, as far as they are what they are now. */
   async #destage(slots: readonly StripeSlot[]): Promise<void> {
     for (const portion of this.portions(slots)) {
       await this.admit();
@@ -148,6 +207,7 @@ export class StripeCache {
 
   /** Before a flush adds to the journal: waits while it is too full. What puts stripes in place does not ask. */
   async admit(): Promise<void> {
+    while (this.#reserved !== null) await this.#reserved;
     const { journal } = this.#options;
     if (journal.usedBytes > journal.ringBytes * RELIEF_AT) {
       const relieved = this.#relieve();
@@ -198,6 +258,13 @@ export class StripeCache {
       await journal.advance(needed);
       for (const owner of this.#owners) owner.forgetJournaled(journal.tailSeq);
     });
+  }
+
+  /** Put the stripes [first, last] of an LU in place as they are now; who writes them meanwhile may leave newer content. */
+  async settle(owner: SlotOwner, first: number, last: number): Promise<void> {
+    await this.#destage(
+      this.#inUse().filter((slot) => slot.owner === owner && slot.stripe >= first && slot.stripe <= last),
+    );
   }
 
   /** Put everything in place, of one LU or of all. */

@@ -3,6 +3,8 @@ import { countBlocks, maskOf } from "./block-mask.js";
 
 /** What the cache needs to know of the array that a slot belongs to. */
 export interface SlotOwner {
+  /** Data chunks of its stripes. */
+  readonly dataMembers: number;
   /** Everything of this slot in place; the slot is free afterwards, unless it was written to meanwhile. */
   destage(slot: StripeSlot): Promise<void>;
   /** Records before `tailSeq` are gone. */
@@ -30,7 +32,9 @@ export class StripeSlot {
   firstSeq = 0;
   lastSeq = 0;
   lastUse = 0;
-  /** Per data chunk, then the parity: its part of the slot's memory. */
+  /** Of the owner: how many chunks of data there are. */
+  dataMembers = 0;
+  /** Per data chunk, then the parity (after that unused, where the owner is not spread over all members): its part of the slot's memory. */
   readonly chunks: readonly Buffer[];
   readonly allColumns: number;
 
@@ -38,16 +42,15 @@ export class StripeSlot {
     readonly memory: Buffer,
     /** Of `memory` in the arena. */
     readonly arenaOffset: number,
-    readonly dataMembers: number,
+    /** Chunks that it has memory for: of the widest stripe. */
+    chunkCount: number,
     readonly bandBytes: number,
   ) {
-    this.dirty = new Uint32Array(dataMembers);
-    this.journaled = new Uint32Array(dataMembers);
-    this.present = new Uint32Array(dataMembers);
+    this.dirty = new Uint32Array(chunkCount - 1);
+    this.journaled = new Uint32Array(chunkCount - 1);
+    this.present = new Uint32Array(chunkCount - 1);
     this.allColumns = maskOf(0, bandBytes / BLOCK_BYTES);
-    this.chunks = Array.from({ length: dataMembers + 1 }, (_, i) =>
-      memory.subarray(i * bandBytes, (i + 1) * bandBytes),
-    );
+    this.chunks = Array.from({ length: chunkCount }, (_, i) => memory.subarray(i * bandBytes, (i + 1) * bandBytes));
   }
 
   offsetOf(chunk: number, block: number): number {
@@ -83,6 +86,7 @@ export class StripeSlot {
 
   reset(owner: SlotOwner | null, stripe: number, band: number): void {
     this.owner = owner;
+    this.dataMembers = owner?.dataMembers ?? 0;
     this.stripe = stripe;
     this.band = band;
     this.dirty.fill(0);

@@ -112,7 +112,13 @@ export class BackgroundTask {
         this.#resume = null;
         continue;
       }
-      if (!(await pace.turn(() => this.work.step()))) return true;
+      if (
+        !(await pace.turn(
+          () => this.work.step(),
+          () => !this.#stopping,
+        ))
+      )
+        return true;
       this.#sample(clock.monotonicMs());
     }
   }

@@ -11,13 +11,22 @@ const PIECE_BYTES_MAX = 2 * MIB;
  * work never takes buffers from clients.
  */
 export class Workspace {
-  readonly #memory: Buffer;
+  #memory: Buffer;
   readonly #using = new Mutex();
   readonly #bandBytes: number;
 
-  constructor(arena: Arena, byteCount: number, bandBytes: number) {
+  constructor(
+    private readonly arena: Arena,
+    byteCount: number,
+    bandBytes: number,
+  ) {
     this.#memory = arena.take(byteCount, "raid: background work");
     this.#bandBytes = bandBytes;
+  }
+
+  /** Have `byteCount` at least, from the next step on. @throws StorageError ENOSPC when the arena has no memory for that */
+  growTo(byteCount: number): void {
+    if (byteCount > this.#memory.length) this.#memory = this.arena.take(byteCount, "raid: background work, grown");
   }
 
   /** The largest part, in whole bands, when the workspace is cut into `parts`. */

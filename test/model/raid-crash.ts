@@ -2,7 +2,8 @@ import { equal } from "node:assert/strict";
 import type { MemoryDevice } from "../../src/device/memory-device.js";
 import { BLOCK_BYTES, type LuByte } from "../../src/lib/units.js";
 import type { LogicalUnit } from "../../src/lu/lu.js";
-import type { Group } from "../../src/raid/contract.js";
+import type { Group, LabelledDisk } from "../../src/raid/contract.js";
+import { LABEL_END_BYTES } from "../../src/raid/layout.js";
 import { RaidRig } from "./raid-rig.js";
 
 /**
@@ -32,6 +33,10 @@ export interface CrashCase {
   /** Disk that stops taking requests at device operation `failAt`, and works again after the crash; then `lost` is -1. */
   readonly failing?: number | undefined;
   readonly failAt?: number | undefined;
+  /** grow: a disk is added beside the workload, and the LU is spread over it; it is disk number `members` for `lost`. */
+  readonly background?: "grow" | undefined;
+  /** Of the small writes beside a growth, how many of 8 are about the bytes that are being moved; 0 by default. */
+  readonly atBoundary?: number | undefined;
 }
 
 /** What may be in a block: its version number, or anything. */
@@ -71,7 +76,33 @@ export class CrashRun {
     await this.group.createLu("lu", this.spec.level, REGION_BLOCKS * BLOCK_BYTES);
     this.lu = this.group.openLu(1);
     if (this.spec.away !== undefined) await this.#takeAway(this.spec.away);
-    this.rig.before = (operation) => this.#count(operation);
+    if (this.spec.background === "grow") {
+      await this.#fill();
+      this.#added = await this.rig.addDisk();
+    }
+    this.rig.before = (operation, _disk, position) => this.#count(operation, position);
+  }
+
+  #added: LabelledDisk | null = null;
+
+  /** What is moved must be told apart from what was never written. */
+  async #fill(): Promise<void> {
+    await this.#write({ first: 0, count: REGION_BLOCKS });
+    await this.#flush();
+  }
+
+  async #grow(disk: LabelledDisk): Promise<void> {
+    await this.group.growDisk(disk);
+    await this.rig.ended(this.group, "grow");
+  }
+
+  /** Blocks about the boundary between what is moved and what is not. */
+  #boundaryRange(): { first: number; count: number } {
+    const moved = this.group.describe().tasks.find(({ kind }) => kind === "grow")?.doneBytes ?? 0;
+    const block = (moved * this.spec.members) / BLOCK_BYTES;
+    const first = Math.floor(block) - 8 + this.rig.random.below(24);
+    const count = 1 + this.rig.random.below(8);
+    return { first: Math.max(0, Math.min(first, REGION_BLOCKS - count)), count };
   }
 
   /** The group goes on without a disk, after some writes with it. */
@@ -87,7 +118,7 @@ export class CrashRun {
 
   #kept: MemoryDevice | null = null;
 
-  #count(operation: string): void | Promise<void> {
+  #count(operation: string, position: number): void | Promise<void> {
     if (this.#cut) throw new PowerCut();
     if (operation === "read") return;
     this.operations++;
@@ -95,6 +126,10 @@ export class CrashRun {
     if (this.operations >= this.spec.cutAt) {
       this.#cut = true;
       throw new PowerCut();
+    }
+    // Labels are written slowly, so that the client has time for several writes in each window that is moved.
+    if (this.spec.atBoundary !== undefined && operation === "writeThrough" && position < LABEL_END_BYTES) {
+      return this.#ended(3).then(() => this.#throwIfCut());
     }
     // Operations of one moment take effect in any order.
     if (this.rig.random.below(3) === 0)
@@ -108,7 +143,10 @@ export class CrashRun {
   /** Run the workload until it ends or the power fails. */
   async work(): Promise<void> {
     try {
+      const growth = this.#added === null ? null : this.#grow(this.#added);
+      growth?.catch(() => {});
       for (let i = 0; i < this.spec.steps; i++) await this.#step();
+      await growth;
     } catch (error) {
       if (!this.#cut) throw error;
     }
@@ -127,6 +165,7 @@ export class CrashRun {
   }
 
   #smallRange(): { first: number; count: number } {
+    if (this.rig.random.below(8) < (this.spec.atBoundary ?? 0)) return this.#boundaryRange();
     const first = this.rig.random.below(REGION_BLOCKS - 6);
     return { first, count: 1 + this.rig.random.below(6) };
   }
@@ -182,13 +221,23 @@ export class CrashRun {
 
   async crash(): Promise<void> {
     this.#cut = true;
-    // Whatever was in flight ends with an error before the next life begins.
-    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+    await this.#ended();
     this.rig.before = () => {};
     this.rig.crash(this.spec.keep);
     if (this.spec.lost >= 0) this.rig.devices[this.spec.lost] = null;
     // It is back, and looks as good as any; only the labels of the others know that it missed something.
     if (this.spec.away !== undefined) this.rig.devices[this.spec.away] = this.#kept;
+  }
+
+  /** Whatever was in flight ends with an error before the next life begins. */
+  async #ended(turns = 20): Promise<void> {
+    for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  async crashAgain(): Promise<void> {
+    this.rig.crash("random");
+    await this.#ended();
+    await this.assemble();
   }
 
   async readAll(): Promise<Buffer> {
@@ -224,15 +273,24 @@ export async function runCrash(spec: CrashCase): Promise<number> {
   const first = await run.readAll();
   run.check(first);
   // A second crash at once, nothing written: the same again.
-  run.rig.crash("random");
-  await run.assemble();
+  await run.crashAgain();
   equal((await run.readAll()).equals(first), true, "what was read once stays, after another crash");
+  if (spec.background === "grow") await checkGrown(run, first);
   await run.group.close();
   run.rig.reopen();
   if (spec.lost < 0 && spec.away === undefined && spec.failing === undefined)
-    run.rig.devices[run.rig.random.below(spec.members)] = null;
+    run.rig.devices[run.rig.random.below(run.group.describe().disks.length)] = null;
   await run.assemble();
   equal((await run.readAll()).equals(first), true, "what was read once stays, without a member");
   await run.group.close();
   return operations;
+}
+
+/** If the group knows of the disk at all, the work goes on by itself, ends, and has changed nothing. */
+async function checkGrown(run: CrashRun, wanted: Buffer): Promise<void> {
+  const task = await run.rig.ended(run.group, "grow");
+  const { disks, lus } = run.group.describe();
+  equal(task?.state ?? "done", "done", task?.reason);
+  equal(lus[0]!.width, run.spec.level === 5 ? disks.length : run.spec.members);
+  equal((await run.readAll()).equals(wanted), true, "what was read once stays, when all is moved");
 }

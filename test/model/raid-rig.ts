@@ -12,7 +12,7 @@ import {
   readLabel,
 } from "../../src/lu/group.js";
 import { Arena } from "../../src/parity/arena.js";
-import type { Group, GroupEvent, LabelledDisk } from "../../src/raid/contract.js";
+import type { Group, GroupEvent, LabelledDisk, TaskDescription, TaskKind } from "../../src/raid/contract.js";
 
 /** An arena whose reservations are handed out again in the next life, so that a test may assemble hundreds of groups. */
 export class RecyclingArena extends Arena {
@@ -61,12 +61,13 @@ export interface RigOptions {
   readonly diskBytes?: number;
   readonly chunkBytes?: number;
   readonly errorsMax?: number;
+  readonly arenaBytes?: number;
 }
 
 /** Disks in memory that live through several lives of a group. */
 export class RaidRig {
   readonly random: Random;
-  readonly arena = new RecyclingArena({ byteCount: 12 * MIB });
+  readonly arena: RecyclingArena;
   readonly events: GroupEvent[] = [];
   clock = new ManualClock();
   readonly options: RigOptions;
@@ -77,6 +78,7 @@ export class RaidRig {
 
   constructor(options: RigOptions) {
     this.options = options;
+    this.arena = new RecyclingArena({ byteCount: options.arenaBytes ?? 12 * MIB });
     this.random = new SeededRandom(options.seed);
   }
 
@@ -106,9 +108,25 @@ export class RaidRig {
     return initDisk(device, { number, random: this.random });
   }
 
+  addDisk(diskBytes = this.options.diskBytes): Promise<LabelledDisk> {
+    return this.spare(undefined, diskBytes);
+  }
+
   /** The disk in this place as an empty one. */
   async blank(i: number): Promise<LabelledDisk> {
     return initDisk(this.devices[i]!, { number: this.devices.length + 1, random: this.random, force: true });
+  }
+
+  /** Until no background work of this kind is under way; time passes only when it rests. @returns how it ended */
+  async ended(group: Group, kind: TaskKind): Promise<TaskDescription | undefined> {
+    let doneBytes = -1;
+    for (let turn = 1; ; turn++) {
+      const task = group.describe().tasks.find((one) => one.kind === kind);
+      if (task === undefined || (task.state !== "running" && task.state !== "paused")) return task;
+      if (turn % 64 === 0 && task.doneBytes === doneBytes) this.clock.pass();
+      if (turn % 64 === 0) doneBytes = task.doneBytes;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   #environment(): AssembleGroupOptions {

@@ -182,7 +182,11 @@ class FakeGroup implements Group {
     return lu;
   }
 
+  /** Opened and not yet closed, by LU. */
+  readonly #open = new Map<number, number>();
+
   async deleteLu(number: number): Promise<void> {
+    if ((this.#open.get(number) ?? 0) > 0) throw new StorageError("EBUSY", `LU ${number} is in use`);
     const { lus } = this.#record;
     lus.splice(
       lus.findIndex((lu) => lu.number === number),
@@ -216,10 +220,12 @@ class FakeGroup implements Group {
     const description = this.#record.lus.find((lu) => lu.number === number)!;
     const nothing = async () => {};
     async function* none() {}
+    this.#open.set(number, (this.#open.get(number) ?? 0) + 1);
+    const close = async () => void this.#open.set(number, (this.#open.get(number) ?? 0) - 1);
     return {
       ...{ description, sizeBytes: description.sizeBytes, stripeBytes: 65536 },
       ...{ read: nothing, readv: nothing, write: nothing, writev: nothing, writeThrough: nothing, flush: nothing },
-      ...{ readAlternatives: none, heal: nothing, close: nothing },
+      ...{ readAlternatives: none, heal: nothing, close },
     };
   }
 

@@ -30,7 +30,7 @@ function fullLabel(): DiskLabel {
   });
   const lus = Array.from({ length: LUS_MAX }, (_, i) => ({
     ...{ number: i + 1, uuid: newUuid(random), name: `lu-${i}`, level: i % 2 === 0 ? (5 as const) : (1 as const) },
-    ...(i === 0 ? { moving: { newWidth: 32, movedBytes: 65536 } } : {}),
+    ...(i === 0 ? { moving: { newWidth: 32, movedBytes: 31 * 65536 * 7 } } : {}),
     width: i === 0 ? 31 : 32,
     sizeBytes: MIB,
     runs: Array.from({ length: ROW_RUNS_MAX / LUS_MAX }, (_, r) => ({ first: 2 * (i * 64 + r), count: 1 })),

@@ -119,7 +119,7 @@ for (const [level, members] of EVERY_LAYOUT) {
     await all.under();
     all.rig.devices[1]!.fail("ENXIO");
     const task = await all.ended();
-    deepEqual([task.state, task.reason], ["cancelled", "disk #2 is failed"]);
+    deepEqual([task.state, task.reason], ["cancelled", "disk #2 is missing"]);
     equal(task.found, 0);
     equal(all.group.describe().scrub.state, "running");
     await rejects(all.group.scrub(all.options()), (error) => isStorageError(error, "EBUSY"));
@@ -223,6 +223,7 @@ test("scrub: an LU is not deleted in the middle of a step", async () => {
   };
   await all.group.scrub(all.options());
   while (!reading) await pauseOfDisks();
+  await all.lu.close();
   const deleted = all.group.deleteLu(1);
   for (let i = 0; i < 20; i++) await pauseOfDisks();
   equal(all.group.describe().lus.length, 1);
@@ -238,6 +239,7 @@ test("scrub: an LU that is deleted meanwhile is left alone", async () => {
   await all.group.scrub(all.options());
   await all.under();
   await all.group.deleteLu(2);
+  await all.lu.close();
   await all.group.deleteLu(1);
   const task = await all.ended();
   deepEqual([task.state, task.found, task.totalBytes], ["done", 0, 0]);
