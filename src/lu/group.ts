@@ -137,6 +137,10 @@ class LuGroup implements Group {
     throw unbuilt("cancelTask", kind);
   }
 
+  stopTasks(): Promise<void> {
+    return this.#raid.tasks.stop("the group is being closed");
+  }
+
   close(): Promise<void> {
     return this.#raid.close();
   }

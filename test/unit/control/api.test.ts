@@ -21,7 +21,8 @@ async function serve(t: TestContext) {
   const world = new FakeWorld(3);
   const events = new EventLog(new SystemClock(), SILENT, 50);
   const cabinet = new Cabinet({
-    ...{ node: "chn1", layers: fakeLayers(world), events, exports: world.exports },
+    ...{ node: "chn1", layers: fakeLayers(world), clock: world.clock, events, exports: world.exports },
+    care: { spareDelaySeconds: 30, diskScanSeconds: 10 },
     ...{ diskPatterns: [...world.present], knownDisksFile: path.join(folder, "known.json") },
   });
   await cabinet.open();

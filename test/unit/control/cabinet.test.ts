@@ -19,7 +19,8 @@ function setUp(t: TestContext, world: FakeWorld, patterns?: readonly string[]) {
   const start = async () => {
     const events = new EventLog(new SystemClock(), SILENT);
     const cabinet = new Cabinet({
-      ...{ node: "chn1", layers: fakeLayers(world), events, exports: world.exports },
+      ...{ node: "chn1", layers: fakeLayers(world), clock: world.clock, events, exports: world.exports },
+      care: { spareDelaySeconds: 30, diskScanSeconds: 10 },
       diskPatterns: patterns ?? [...world.present],
       knownDisksFile: path.join(folder, "known-disks.json"),
     });
@@ -31,8 +32,8 @@ function setUp(t: TestContext, world: FakeWorld, patterns?: readonly string[]) {
 
 async function furnish(cabinet: Cabinet, paths: Iterable<string>): Promise<void> {
   const numbers: number[] = [];
-  for (const place of paths) numbers.push((await cabinet.addDisk(place, false)).number!);
-  await cabinet.createGroup({ name: "g", disks: numbers });
+  for (const place of paths) numbers.push((await cabinet.diskAdmin.add({ path: place })).number!);
+  await cabinet.groupAdmin.create({ name: "g", disks: numbers });
   await cabinet.fileSystems.create({ name: "data", level: 5, sizeBytes: "max", root: ROOT });
 }
 
@@ -51,7 +52,7 @@ test("cabinet: from new disks to an export, and all of it again after a restart"
   const before = [first.cabinet.disks(), first.cabinet.groups(), first.cabinet.lus(), first.cabinet.fileSystems.rows()];
   await first.cabinet.close();
   await first.cabinet.close();
-  assert.deepEqual(world.trace, ["close file system data", "close group g"]);
+  assert.deepEqual(world.trace, ["stop tasks g", "close file system data", "close group g"]);
   assert.equal(world.open.size, 0);
   assert.equal(world.published.size, 0);
 
@@ -106,7 +107,7 @@ test("cabinet: a disk of ours that another process holds is refused by name of t
   await first.cabinet.close();
   world.heldBy.set("/disks/d3", 77);
   const second = await start();
-  assert.match(second.cabinet.warnings().join(), /d3: .*in use by process 77|d3: nothing is there/);
+  assert.match(second.cabinet.warnings().join(), /d3: .*in use by process 77/);
   await second.cabinet.close();
   world.heldBy.set("/disks/d1", 4711);
   await assert.rejects(start(), /\/disks\/d1 is in use by process 4711/);
@@ -116,14 +117,17 @@ test("cabinet: disks are refused with a reason: twice, foreign, used", async (t)
   const world = new FakeWorld(3);
   const { cabinet } = await setUp(t, world)();
   world.foreign.set("/disks/d1", "an ext4 file system");
-  await assert.rejects(cabinet.addDisk("/disks/d1", false), /\/disks\/d1 carries an ext4 file system; --force/);
-  await cabinet.addDisk("/disks/d1", true);
-  await assert.rejects(cabinet.addDisk("/disks/d1", false), /already disk #001/);
-  await cabinet.addDisk("/disks/d2", false);
-  await cabinet.createGroup({ name: "g", disks: [1, 2] });
-  await assert.rejects(cabinet.createGroup({ name: "h", disks: [1, 2] }), /disk #001 is in group g/);
-  await assert.rejects(cabinet.createGroup({ name: "h", disks: [9, 8] }), /there is no disk #009/);
-  await assert.rejects(cabinet.addDisk("/disks/d2", false), /already a disk of ours/);
+  await assert.rejects(
+    cabinet.diskAdmin.add({ path: "/disks/d1" }),
+    /\/disks\/d1 carries an ext4 file system; --force/,
+  );
+  await cabinet.diskAdmin.add({ path: "/disks/d1", force: true });
+  await assert.rejects(cabinet.diskAdmin.add({ path: "/disks/d1" }), /already disk #001/);
+  await cabinet.diskAdmin.add({ path: "/disks/d2" });
+  await cabinet.groupAdmin.create({ name: "g", disks: [1, 2] });
+  await assert.rejects(cabinet.groupAdmin.create({ name: "h", disks: [1, 2] }), /disk #001 is in group g/);
+  await assert.rejects(cabinet.groupAdmin.create({ name: "h", disks: [9, 8] }), /there is no disk #009/);
+  await assert.rejects(cabinet.diskAdmin.add({ path: "/disks/d2" }), /\/disks\/d2 is disk #002, in use/);
   await cabinet.close();
 });
 
@@ -131,7 +135,7 @@ test("cabinet: a disk added from elsewhere is remembered", async (t) => {
   const world = new FakeWorld(2);
   const start = setUp(t, world, []);
   const first = await start();
-  await first.cabinet.addDisk("/disks/d1", false);
+  await first.cabinet.diskAdmin.add({ path: "/disks/d1" });
   await first.cabinet.close();
   const { cabinet } = await start();
   assert.deepEqual(
@@ -144,8 +148,8 @@ test("cabinet: a disk added from elsewhere is remembered", async (t) => {
 test("cabinet: a file system that cannot be made leaves no LU behind, and an LU in use is not deleted", async (t) => {
   const world = new FakeWorld(3);
   const { cabinet } = await setUp(t, world)();
-  for (const place of world.present) await cabinet.addDisk(place, false);
-  await cabinet.createGroup({ name: "g", disks: [1, 2, 3] });
+  for (const place of world.present) await cabinet.diskAdmin.add({ path: place });
+  await cabinet.groupAdmin.create({ name: "g", disks: [1, 2, 3] });
   const wanted = { name: "data", level: 5 as const, sizeBytes: "max" as const, root: ROOT };
   world.failNextFormat = true;
   await assert.rejects(cabinet.fileSystems.create(wanted), /made to fail/);
@@ -153,8 +157,8 @@ test("cabinet: a file system that cannot be made leaves no LU behind, and an LU 
   world.failNextFormat = false;
   await cabinet.fileSystems.create(wanted);
   await assert.rejects(cabinet.fileSystems.create(wanted), /exists already/);
-  await assert.rejects(cabinet.deleteLu(undefined, "data.meta"), /carries file system data/);
-  await assert.rejects(cabinet.deleteLu(undefined, "7"), /there is no LU 7/);
+  await assert.rejects(cabinet.luAdmin.delete(undefined, "data.meta"), /carries file system data/);
+  await assert.rejects(cabinet.luAdmin.delete(undefined, "7"), /there is no LU 7/);
   await cabinet.close();
 });
 
