@@ -81,6 +81,7 @@ export class DiskAdmin {
   /** Take our label off a disk that no group needs. @param force  also off one whose group is not assembled here */
   remove(number: number, force: boolean): Promise<DiskRow> {
     return this.parts.changes.run(async () => {
+      await this.parts.shelf.scan({ lenient: true });
       const row = this.#row(number);
       this.#refuseMember(number);
       const disk = shelvedDisk(this.parts, number);
@@ -97,6 +98,8 @@ export class DiskAdmin {
   }
 
   async #add({ path, spare = false, force = false }: AddDisk): Promise<LabelledDisk> {
+    // A disk that its group has let go of may lie there unseen: its number is not free.
+    await this.parts.shelf.scan({ lenient: true });
     const disk = await this.parts.shelf.add(path, {
       ...{ number: this.#freeNumber(), spare, force },
       checkLabelled: (found) => this.#checkLabelled(found, force),
@@ -112,8 +115,8 @@ export class DiskAdmin {
     const standing = standingOf(disk, this.parts.groups);
     switch (standing.kind) {
       case "loose":
-        // One that came from another cabinet gets a number of ours.
-        if (!this.parts.shelf.labelled().includes(disk)) return;
+        // One that came from another cabinet gets a number of ours; nothing is on it.
+        if (force || !this.parts.shelf.labelled().includes(disk)) return;
         throw new StorageError("EEXIST", `${here} already ${name}`);
       case "member":
         throw new StorageError(

@@ -24,7 +24,10 @@ export function shelvedDisk({ shelf, groups }: Sources, number: number): Labelle
   if (disk === undefined) throw new StorageError("ENOENT", `there is no disk #${pad(number)}`);
   if (twin === undefined) return disk;
   const places = `${disk.device.name} and ${twin.device.name}`;
-  throw new StorageError("EINVAL", `${places} are both disk #${pad(number)}: take one out`);
+  throw new StorageError(
+    "EINVAL",
+    `${places} are both disk #${pad(number)}: disk add --force PATH makes one a new disk`,
+  );
 }
 
 /** A disk that a group can be given. @throws StorageError as `shelvedDisk`; EBUSY when its label names a group */

@@ -45,7 +45,7 @@ export function groupEvent(event: GroupEvent): NewEvent {
 /** A scrub's fault that stays, and work that failed, want somebody. */
 function severityOf({ kind, detail }: GroupEvent, usual: Severity): Severity {
   if (kind === "task-ended" && detail.state === "failed") return "error";
-  if (kind === "task-ended" && number(detail.found) > number(detail.healed) && detail.kind === "scrub") return "error";
+  if (kind === "task-ended" && number(detail.found) > number(detail.healed)) return "error";
   if (kind === "task-ended" && number(detail.found) > 0) return "warning";
   return usual;
 }

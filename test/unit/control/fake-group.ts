@@ -1,6 +1,8 @@
 import { StorageError } from "../../../src/lib/errors.js";
 import type { LogicalUnit, LuDescription } from "../../../src/lu/lu.js";
 import type {
+  DiskDescription,
+  DiskErrors,
   DiskState,
   Group,
   GroupDescription,
@@ -36,6 +38,8 @@ export interface FakeRecord {
 export class FakeGroup implements Group {
   readonly #open = new Map<string, LabelledDisk>();
   readonly #tasks = new Map<TaskKind, TaskDescription>();
+  readonly errors = new Map<number, DiskErrors>();
+  readonly slow = new Set<number>();
   inspectors: ScrubOptions["inspectors"] = new Map();
 
   constructor(
@@ -64,10 +68,12 @@ export class FakeGroup implements Group {
     };
   }
 
-  #member(member: FakeMember): FakeMember {
+  #member(member: FakeMember): DiskDescription {
+    const errors = this.errors.get(member.number) ?? { read: 0, write: 0, checksum: 0, repaired: 0 };
+    const described = { ...member, errors, slow: this.slow.has(member.number) };
     const found = this.#open.get(member.uuid);
-    if (found !== undefined) return { ...member, path: found.device.name };
-    return member.state === "online" ? { ...member, state: "missing" } : member;
+    if (found !== undefined) return { ...described, path: found.device.name };
+    return member.state === "online" ? { ...described, state: "missing" } : described;
   }
 
   counters() {
@@ -119,6 +125,8 @@ export class FakeGroup implements Group {
 
   async returnDisk(disk: LabelledDisk, force = false): Promise<void> {
     this.#play(`return ${disk.number}${force ? " force" : ""}`);
+    const failed = this.record.members.some(({ uuid, state }) => uuid === disk.uuid && state === "failed");
+    if (failed && !force) throw new StorageError("EACCES", "it failed");
     this.#fill(disk.number, disk);
     this.emit("member-returned", {}, disk.number);
     this.#begin("rebuild", disk.number);

@@ -42,6 +42,8 @@ export class FakeWorld {
   readonly trace: string[] = [];
   raise: (event: FileSystemEvent) => void = () => {};
   failNextFormat = false;
+  /** How often a device was opened. */
+  opened = 0;
   #serial = 0;
 
   constructor(count: number) {
@@ -84,6 +86,7 @@ export function fakeLayers(world: FakeWorld): StorageLayers {
 }
 
 function openFake(world: FakeWorld, path: string, exclusive: boolean): BlockDevice {
+  world.opened++;
   if (!world.present.has(path)) throw new StorageError("ENXIO", `${path} is not there`);
   const holder = world.heldBy.get(path);
   if (exclusive && holder !== undefined) throw new StorageError("EBUSY", `${path} is in use by process ${holder}`);
