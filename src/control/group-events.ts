@@ -1,3 +1,4 @@
+import { plural } from "../lib/plural.js";
 import { formatSize } from "../lib/size.js";
 import type { GroupEvent } from "../raid/contract.js";
 import { pad } from "./disk-shelf.js";
@@ -118,8 +119,6 @@ function ended(event: GroupEvent): string {
 function outcome({ detail }: GroupEvent): string {
   const found = number(detail.found);
   if (detail.kind === "scrub")
-    return found === 0
-      ? ": nothing was wrong"
-      : `: ${found} places were wrong, ${number(detail.healed)} are right again`;
-  return found === 0 ? "" : `: nothing could prove ${found} blocks, they are lost`;
+    return found === 0 ? ": nothing was wrong" : `: ${plural(found, "place")} wrong, ${number(detail.healed)} healed`;
+  return found === 0 ? "" : `: ${plural(found, "block")} lost, nothing could prove them`;
 }

@@ -4,6 +4,7 @@ import { LIMITS } from "../limits.js";
 import type { GroupDescription } from "../raid/contract.js";
 import type { DescribedGroup } from "./group-roster.js";
 import { type CabinetParts, wallMs } from "./parts.js";
+import { isUnderWay } from "./task-state.js";
 
 /**
  * Starts scrubs by itself: one that was running when the daemon stopped goes on, and a group with a schedule is scrubbed when it is due.
@@ -50,7 +51,7 @@ export class ScrubScheduler {
 }
 
 function isDue({ state, tasks, scrub }: GroupDescription, nowMs: number): boolean {
-  if (state !== "clean" || tasks.some((task) => task.state === "running" || task.state === "paused")) return false;
+  if (state !== "clean" || tasks.some(isUnderWay)) return false;
   if (scrub.state !== "idle") return scrub.state === "running";
   return scrub.everySeconds > 0 && nowMs >= scrub.startedMs + scrub.everySeconds * 1000;
 }

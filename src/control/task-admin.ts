@@ -1,8 +1,9 @@
 import { isStorageError, StorageError } from "../lib/errors.js";
-import type { DiskDescription, Group, GroupDescription, TaskDescription, TaskKind } from "../raid/contract.js";
+import type { DiskDescription, Group, GroupDescription, TaskKind } from "../raid/contract.js";
 import { replacementFor, unusedDisk } from "./disk-choice.js";
 import { pad } from "./disk-shelf.js";
 import type { CabinetParts } from "./parts.js";
+import { isUnderWay } from "./task-state.js";
 import type { TaskReport } from "./types.js";
 
 export interface TaskOrder {
@@ -123,10 +124,6 @@ function memberToRebuild({ name, disks }: GroupDescription, number: number | und
   if (member === undefined) throw new StorageError("ENOENT", `disk #${pad(number)} is not in group ${name}`);
   if (member.state !== "online") return member;
   throw new StorageError("EINVAL", `disk #${pad(number)} is online: there is nothing to rebuild`);
-}
-
-function isUnderWay({ state }: TaskDescription): boolean {
-  return state === "running" || state === "paused";
 }
 
 function report(group: Group, kind: TaskKind, begun: boolean): TaskReport {

@@ -7,6 +7,8 @@ import type {
   TaskDescription,
 } from "../raid/contract.js";
 
+export type { TaskDescription } from "../raid/contract.js";
+
 /** What the management API says: plain JSON, the same for the command line, the rig and scripts. */
 
 /** unlabelled: found where the configuration says, never added. The others as in raid/contract.ts. */

@@ -52,6 +52,16 @@ test("config: every mistake is one line with its place", () => {
   ]);
 });
 
+test("config: how long the cabinet waits before it helps itself", () => {
+  assert.deepEqual(parseConfig("disks: []\n", "/s.yaml").care, { spareDelaySeconds: 30, diskScanSeconds: 10 });
+  const text = "disks: []\ncare:\n  spare-delay-seconds: 0\n  disk-scan-seconds: 60\n";
+  assert.deepEqual(parseConfig(text, "/s.yaml").care, { spareDelaySeconds: 0, diskScanSeconds: 60 });
+  assert.deepEqual(mistakes("disks: []\ncare:\n  spare-delay-seconds: -1\n  disk-scan-second: 1\n"), [
+    "/etc/s.yaml:3:24: care.spare-delay-seconds: wants how long a missing disk may be late: whole seconds, 0 to 86400",
+    "/etc/s.yaml:4:3: care.disk-scan-second: unknown key; did you mean disk-scan-seconds?",
+  ]);
+});
+
 test("config: a syntax error is one line too", () => {
   const lines = mistakes("disks: [a, b\nnfs: {}\n");
   assert.ok(lines.length >= 1);

@@ -63,15 +63,12 @@ test("events: work in the background tells how it ended", () => {
   assert.equal(said("task-ended", scrub), "info: group g: the scrub is done: nothing was wrong");
   assert.equal(
     said("task-ended", { ...scrub, found: 3, healed: 3 }),
-    "warning: group g: the scrub is done: 3 places were wrong, 3 are right again",
+    "warning: group g: the scrub is done: 3 places wrong, 3 healed",
   );
-  assert.match(
-    said("task-ended", { ...scrub, found: 3, healed: 1 }),
-    /^error: .*3 places were wrong, 1 are right again/,
-  );
+  assert.match(said("task-ended", { ...scrub, found: 3, healed: 1 }), /^error: .*3 places wrong, 1 healed/);
   assert.equal(
     said("task-ended", { kind: "rebuild", state: "done", found: 2, healed: 0 }, 4),
-    "error: group g: the rebuild of disk #004 is done: nothing could prove 2 blocks, they are lost",
+    "error: group g: the rebuild of disk #004 is done: 2 blocks lost, nothing could prove them",
   );
   assert.equal(
     said("task-ended", { kind: "rebuild", state: "failed", reason: "disk #002: EIO" }, 4),
