@@ -13,7 +13,8 @@ const luNameSchema = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, "wants a name of letters, digits, . - and _");
 const levelSchema = z.union([z.literal(1), z.literal(5)], { error: "wants RAID level 1 or 5" });
-const sizeSchema = z.union([z.literal("max"), z.int().positive()], { error: 'wants a size in bytes, or "max"' });
+const wantsSize = 'wants a size in bytes, or "max"';
+const sizeSchema = z.union([z.literal("max"), z.int(wantsSize).positive(wantsSize)], wantsSize);
 const idSchema = z.int().min(0).max(0xffffffff);
 
 const pathSchema = z.string().startsWith("/", "wants an absolute path").max(4096);
