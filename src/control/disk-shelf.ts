@@ -95,8 +95,15 @@ export class DiskShelf {
     }
   }
 
-  /** Give one disk to a group by `action`; when that fails, it is here again. */
+  /** Every disk whose label names the group, or that it has: on the shelf or taken. */
+  ofGroup(groupUuid: string): LabelledDisk[] {
+    const taken = [...this.#taken.values()].filter((one) => one.groupUuid === groupUuid);
+    return [...this.labelled().filter((disk) => disk.groupUuid === groupUuid), ...taken.map(({ disk }) => disk)];
+  }
+
+  /** Give one disk to a group by `action`; when that fails, it is here again, unless the group had it before. */
   async handOver(disk: LabelledDisk, groupUuid: string, action: () => Promise<void>): Promise<void> {
+    if ([...this.#taken.values()].some((taken) => taken.disk === disk)) return action();
     this.take([disk], groupUuid);
     try {
       await action();

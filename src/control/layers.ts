@@ -70,10 +70,10 @@ export interface ServedFileSystem {
   /** @param data  read every block and verify its checksum too */
   check(options: { readonly data: boolean }): Promise<Omit<CheckReport, "name">>;
   listFiles(after: string | null, limit: number): FilesPage | Promise<FilesPage>;
-  /** Its LU is larger than before: use all of it. */
-  grow?(): Promise<void>;
-  /** Who knows the blocks of its LUs, by LU number. */
+  /** Who knows the blocks of its two LUs, by LU number, for one scrub; the caller closes them. */
   inspectors?(): ReadonlyMap<number, BlockInspector>;
+  /** After its data LU was resized: use all of it. Nothing when it has not grown. */
+  grow?(): Promise<void>;
   /** Name to value; counters and gauges for /metrics. */
   statistics(): Readonly<Record<string, number>>;
   close(): Promise<void>;

@@ -50,11 +50,19 @@ export class LuAdmin {
     return this.parts.changes.run(async () => {
       const group = this.parts.groups.named(wanted.group);
       const lu = findLu(group, nameOrNumber);
+      this.#checkNoMetadata(group, lu);
       if (wanted.sizeBytes !== "max" && wanted.sizeBytes < smallestOf(group, lu)) this.#checkSmaller(group, lu, wanted);
       const resized = await group.resizeLu(lu.number, wanted.sizeBytes);
       if (resized.sizeBytes > lu.sizeBytes) await this.parts.fileSystems.grow(group.describe().name, lu.name);
       return this.#report("lu-resized", group, resized, `has ${formatSize(resized.sizeBytes)} now`);
     });
+  }
+
+  /** A page store keeps the geometry that it was made with. */
+  #checkNoMetadata(group: Group, lu: LuDescription): void {
+    const user = this.#userOf(group, lu);
+    if (user === undefined || user === lu.name) return;
+    throw new StorageError("EBUSY", `LU ${lu.name} holds the metadata of file system ${user}: its size cannot change`);
   }
 
   #checkSmaller(group: Group, lu: LuDescription, { force }: ResizeLu): void {

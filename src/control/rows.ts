@@ -56,9 +56,9 @@ export function diskRows(sources: DiskSources): DiskRow[] {
 }
 
 function memberRows({ groups, shelf, refusalOf }: DiskSources): DiskRow[] {
-  const refusals = new Map(shelf.labelled().map((disk) => [disk.uuid, refusalOf(disk)]));
   return groups.all().flatMap((group) => {
-    const { disks, lus, name } = group.describe();
+    const { uuid, disks, lus, name } = group.describe();
+    const refusals = new Map(shelf.ofGroup(uuid).map((disk) => [disk.uuid, refusalOf(disk)]));
     return disks.map((disk, slot) => {
       const levels = [...new Set(lus.filter(({ width }) => slot < width).map(({ level }) => level))].sort();
       return memberRow(disk, name, levels, disk.state === "online" ? undefined : refusals.get(disk.uuid));

@@ -4,6 +4,7 @@ import { LIMITS } from "../limits.js";
 import type { GroupDescription } from "../raid/contract.js";
 import type { DescribedGroup } from "./group-roster.js";
 import { type CabinetParts, wallMs } from "./parts.js";
+import { startScrub } from "./start-scrub.js";
 import { isUnderWay } from "./task-state.js";
 
 /**
@@ -41,7 +42,7 @@ export class ScrubScheduler {
   async #start({ group, described: { name } }: DescribedGroup): Promise<void> {
     const { fileSystems, events } = this.parts;
     try {
-      await group.scrub({ heal: true, inspectors: fileSystems.inspectors(name) });
+      await startScrub(group, fileSystems, true);
     } catch (error) {
       if (!isStorageError(error)) throw error;
       const what = `group ${name}: the scrub that is due cannot begin: ${messageOf(error)}`;

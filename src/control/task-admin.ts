@@ -3,6 +3,7 @@ import type { DiskDescription, Group, GroupDescription, TaskKind } from "../raid
 import { replacementFor, unusedDisk } from "./disk-choice.js";
 import { pad } from "./disk-shelf.js";
 import type { CabinetParts } from "./parts.js";
+import { startScrub } from "./start-scrub.js";
 import { isUnderWay } from "./task-state.js";
 import type { TaskReport } from "./types.js";
 
@@ -79,18 +80,18 @@ export class TaskAdmin {
   }
 
   /** A scrub that was paused before the last restart is no task yet: it is begun from where it was. */
-  async #resume(group: Group, { name, scrub }: GroupDescription, kind: TaskKind): Promise<void> {
+  async #resume(group: Group, { scrub }: GroupDescription, kind: TaskKind): Promise<void> {
     try {
       await group.resumeTask(kind);
     } catch (error) {
       if (!isStorageError(error, "ENOENT") || kind !== "scrub" || scrub.state === "idle") throw error;
-      await group.scrub({ heal: true, inspectors: this.parts.fileSystems.inspectors(name) });
+      await startScrub(group, this.parts.fileSystems, true);
     }
   }
 
-  async #startScrub(group: Group, { name, tasks }: GroupDescription, heal: boolean): Promise<boolean> {
+  async #startScrub(group: Group, { tasks }: GroupDescription, heal: boolean): Promise<boolean> {
     if (tasks.some((task) => task.kind === "scrub" && isUnderWay(task))) return false;
-    await group.scrub({ heal, inspectors: this.parts.fileSystems.inspectors(name) });
+    await startScrub(group, this.parts.fileSystems, heal);
     return true;
   }
 
@@ -99,7 +100,7 @@ export class TaskAdmin {
     const member = memberToRebuild(described, disk);
     if (member === null) return false;
     const { shelf } = this.parts;
-    const itself = shelf.labelled().find(({ uuid, groupUuid }) => uuid === member.uuid && groupUuid === described.uuid);
+    const itself = shelf.ofGroup(described.uuid).find(({ uuid }) => uuid === member.uuid);
     if (itself !== undefined) {
       await shelf.handOver(itself, described.uuid, () => group.returnDisk(itself, force ?? false)).catch(hint);
     } else {

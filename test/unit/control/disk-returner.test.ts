@@ -129,6 +129,28 @@ test("return: a group that is not served is tried again when another of its disk
   assert.deepEqual([cabinet.groups()[0]?.state, cabinet.fileSystems.rows()[0]?.state], ["degraded", "mounted"]);
 });
 
+test("return: a member that missed writes while the daemon was down is brought back at the start", async (t) => {
+  const world = new FakeWorld(4);
+  const made = await furnished(t, world);
+  await made.cabinet.diskAdmin.add({ path: "/disks/d4", spare: true });
+  world.present.delete("/disks/d2");
+  await made.group().lose(2, "missing");
+  await made.cabinet.close();
+  world.present.add("/disks/d2");
+  const { cabinet, row } = await made.restart();
+  assert.deepEqual([orders(world, "return"), row(2).state], [["return 2"], "rebuilding"]);
+  await world.clock.advance(60_000);
+  assert.deepEqual(orders(world, "replace"), [], "no spare is spent on it");
+  await cabinet.close();
+
+  world.groups.get(world.live.get("g")!.describe().uuid)!.members[1]!.state = "missing";
+  world.refuse.set("return 2", new StorageError("EACCES", "it went on without the group"));
+  const again = await made.restart();
+  assert.equal(again.row(2).reason, "it went on without the group");
+  world.refuse.clear();
+  assert.equal((await again.cabinet.taskAdmin.rebuild({ force: true })).task?.disk, 2);
+});
+
 test("return: a disk pulled out while nobody used it is forgotten", async (t) => {
   const world = new FakeWorld(4);
   const { cabinet, group } = await furnished(t, world);

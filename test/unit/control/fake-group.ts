@@ -22,7 +22,7 @@ export interface FakeMember {
   readonly number: number;
   readonly path: string;
   readonly sizeBytes: number;
-  readonly state: DiskState;
+  state: DiskState;
   readonly reason?: string;
 }
 
@@ -72,7 +72,10 @@ export class FakeGroup implements Group {
     const errors = this.errors.get(member.number) ?? { read: 0, write: 0, checksum: 0, repaired: 0 };
     const described = { ...member, errors, slow: this.slow.has(member.number) };
     const found = this.#open.get(member.uuid);
-    if (found !== undefined) return { ...described, path: found.device.name };
+    if (found !== undefined) {
+      const state = member.state === "missing" ? "stale" : member.state;
+      return { ...described, state, path: found.device.name };
+    }
     return member.state === "online" ? { ...described, state: "missing" } : described;
   }
 

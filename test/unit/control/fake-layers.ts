@@ -160,7 +160,13 @@ function mountFake(
     statistics: () => ({ dirtyBytes: 12 }),
     grow: async () => void world.trace.push(`grow file system ${name}`),
     // Administration only passes it on.
-    inspectors: () => new Map([[dataLu.description.number, { name } as unknown as BlockInspector]]),
+    inspectors: () =>
+      new Map([
+        [
+          dataLu.description.number,
+          { name, close: () => void world.trace.push("close inspector") } as unknown as BlockInspector,
+        ],
+      ]),
     close: async () => void world.trace.push(`close file system ${name}`),
   };
 }

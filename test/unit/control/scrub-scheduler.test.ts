@@ -62,11 +62,12 @@ test("scrub: one that was running goes on after a restart, one that was paused w
 
 test("scheduled scrub: one that cannot begin is an event, and tried again", async (t) => {
   const world = new FakeWorld(3);
-  const { cabinet, said } = await furnished(t, world);
+  const { cabinet, said } = await furnished(t, world, { fileSystem: true });
   world.refuse.set("scrub true", new StorageError("EIO", "not now"));
   await cabinet.taskAdmin.scrub({ everySeconds: 3600 });
   await world.clock.advance(60_000);
   assert.deepEqual(said("scrub-not-started"), ["group g: the scrub that is due cannot begin: not now"]);
+  assert.deepEqual(orders(world, "close"), ["close inspector"], "nothing keeps what was loaded for it");
   world.refuse.clear();
   await world.clock.advance(60_000);
   assert.equal(orders(world, "scrub").length, 2);
