@@ -62,7 +62,7 @@ function groupSamples(group: ReturnType<Cabinet["groups"]>[number]): Sample[] {
     { name: "group_raw_free_bytes", value: group.rawFreeBytes, labels },
     ...samplesOf("group", Object.fromEntries(counters), labels),
     ...group.tasks.flatMap((task) => taskSamples(task, group.name)),
-    { name: "group_scrub_finished_seconds", value: group.scrub.finishedMs / 1000, labels },
+    { name: "group_scrub_finished_timestamp_seconds", value: group.scrub.finishedMs / 1000, labels },
     { name: "group_scrub_found", value: group.scrub.found, labels },
     { name: "group_scrub_healed", value: group.scrub.healed, labels },
   ];

@@ -146,9 +146,7 @@ export class DiskAdmin {
     if (found === undefined) return;
     const { member, described } = found;
     const name = `disk #${pad(number)}`;
-    if (described.state === "failed") {
-      throw new StorageError("EBUSY", `${name} is needed by group ${described.name}, which is not served`);
-    }
+    if (described.state === "failed") return;
     if (member.state === "online" || member.state === "rebuilding") {
       throw new StorageError("EBUSY", `${name} is in use by group ${described.name}: fail or replace it first`);
     }

@@ -17,7 +17,8 @@ interface Sources {
  */
 export function shelvedDisk({ shelf, groups }: Sources, number: number): LabelledDisk {
   const member = groups.member(number);
-  if (member !== undefined) {
+  // Those of a group that could not be put together lie on the shelf.
+  if (member !== undefined && member.described.state !== "failed") {
     throw new StorageError("EBUSY", `disk #${pad(number)} is in group ${member.described.name}`);
   }
   const [disk, twin] = shelf.labelled().filter((one) => one.number === number);

@@ -227,10 +227,12 @@ export class FileSystemKeeper {
       kept.reason = "a commit could not be written; restart the daemon when the disks are well";
       this.options.exports.withdraw(kept.served.fileSystem);
     }
+    const { file } = event.detail;
+    const where = typeof file === "string" ? `${file}: ` : "";
     this.options.events.add({
       severity: event.kind === "healed" ? "warning" : "error",
       kind: `file-system-${event.kind}`,
-      what: `file system ${name}: ${EVENT_TEXTS[event.kind] ?? event.kind}`,
+      what: `file system ${name}: ${where}${EVENT_TEXTS[event.kind] ?? event.kind}`,
       detail: { fileSystem: name, ...event.detail },
     });
   }

@@ -39,6 +39,7 @@ export class TaskAdmin {
     return this.#run("scrub", order, async (group, described) => {
       if (order.everySeconds !== undefined) {
         await group.scheduleScrub(order.everySeconds);
+        this.#reportSchedule(described.name, order.everySeconds);
         return false;
       }
       return this.#startScrub(group, described, order.heal ?? true);
@@ -76,6 +77,17 @@ export class TaskAdmin {
       else if (action === "cancel") await group.cancelTask(kind);
       else await this.#resume(group, described, kind);
       return report(group, kind, false);
+    });
+  }
+
+  #reportSchedule(group: string, everySeconds: number): void {
+    const what = everySeconds === 0 ? "only by hand from now on" : `by itself every ${everySeconds} s from now on`;
+    const detail = { group, everySeconds };
+    this.parts.events.add({
+      severity: "info",
+      kind: "scrub-scheduled",
+      what: `group ${group}: scrubbed ${what}`,
+      detail,
     });
   }
 

@@ -174,6 +174,22 @@ test("cabinet: when a commit fails the exports go at once", async (t) => {
   await cabinet.close();
 });
 
+test("cabinet: a bad block is told with the file that owns it, where that is known", async (t) => {
+  const world = new FakeWorld(3);
+  const { cabinet, events } = await setUp(t, world)();
+  await furnish(cabinet, world.present);
+  world.raise({ kind: "healed", detail: { file: "/a.txt (block 17)" } });
+  world.raise({ kind: "unreadable", detail: {} });
+  assert.deepEqual(
+    events.last(2).map(({ severity, what }) => `${severity}: ${what}`),
+    [
+      "warning: file system data: /a.txt (block 17): a bad block was rebuilt from the other disks and rewritten",
+      "error: file system data: a block is bad and could not be rebuilt",
+    ],
+  );
+  await cabinet.close();
+});
+
 test("cabinet: a rule replaces the one for the same path and client; removing what is not there is an error", async (t) => {
   const world = new FakeWorld(3);
   const { cabinet } = await setUp(t, world)();

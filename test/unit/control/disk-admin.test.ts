@@ -105,7 +105,12 @@ test("disk remove: a disk of a group that is not served only when a person insis
   world.present.delete("/disks/d2");
   world.present.delete("/disks/d3");
   const { cabinet } = await made.restart();
-  await assert.rejects(cabinet.diskAdmin.remove(1, true), /disk #001 is needed by group g, which is not served/);
+  await assert.rejects(
+    cabinet.diskAdmin.remove(1, false),
+    /disk #001 holds data of group g, which is not assembled; --force gives it up/,
+  );
+  await assert.rejects(cabinet.diskAdmin.remove(2, true), /there is no disk #002/, "it is not here");
+  await assert.rejects(cabinet.diskAdmin.setSpare(1, true), /disk #001 belongs to group g, which is not assembled/);
   await assert.rejects(
     cabinet.diskAdmin.add({ path: "/disks/d1" }),
     /\/disks\/d1 is disk #001 of group g, which is not assembled; --force would overwrite it/,
@@ -113,6 +118,11 @@ test("disk remove: a disk of a group that is not served only when a person insis
   const row = await cabinet.diskAdmin.add({ path: "/disks/d1", force: true });
   assert.equal(row.state, "unused");
   assert.deepEqual(cabinet.groups(), [], "with its last disk the group is gone");
+  await cabinet.diskAdmin.remove(row.number!, false);
+  world.present.add("/disks/d3");
+  await cabinet.open();
+  await cabinet.diskAdmin.remove(3, true);
+  assert.deepEqual([world.labels.has("/disks/d3"), cabinet.groups()], [false, []]);
 });
 
 test("disk add: a member, a copy of one and a replaced disk are each refused with what they are", async (t) => {

@@ -9,9 +9,10 @@ const DAY_MS = 86_400_000;
 
 test("scheduled scrub: begins when it is due, healing, and again after the time that was set", async (t) => {
   const world = new FakeWorld(3);
-  const { cabinet, group } = await furnished(t, world, { fileSystem: true });
+  const { cabinet, group, said } = await furnished(t, world, { fileSystem: true });
   await cabinet.taskAdmin.scrub({ everySeconds: 7 * 86_400 });
   assert.deepEqual(orders(world, "scrub"), [], "setting it begins none");
+  assert.deepEqual(said("scrub-scheduled"), ["group g: scrubbed by itself every 604800 s from now on"]);
   await world.clock.advance(60_000);
   assert.deepEqual(orders(world, "scrub"), ["scrub true"]);
   assert.deepEqual([...group().inspectors.keys()], [2], "the file system's data LU is asked about its blocks");
