@@ -61,7 +61,8 @@ function memberRows({ groups, shelf, refusalOf }: DiskSources): DiskRow[] {
     const refusals = new Map(shelf.ofGroup(uuid).map((disk) => [disk.uuid, refusalOf(disk)]));
     return disks.map((disk, slot) => {
       const levels = [...new Set(lus.filter(({ width }) => slot < width).map(({ level }) => level))].sort();
-      return memberRow(disk, name, levels, disk.state === "online" ? undefined : refusals.get(disk.uuid));
+      const isUsed = disk.state === "online" || disk.state === "rebuilding";
+      return memberRow(disk, name, levels, isUsed ? undefined : refusals.get(disk.uuid));
     });
   });
 }

@@ -89,6 +89,19 @@ test("report: --json is the one document, also when it did not end well", async 
   assert.match(error ?? "", /EIO/);
 });
 
+test("report: --json and --wait follow in silence and print the last state", async () => {
+  const done = { ...RUNNING, state: "done" as const, doneBytes: 1000, endedMs: 13_000 };
+  class Daemon extends ApiClient {
+    override async get<T>(): Promise<T> {
+      return [{ name: "g", state: "clean", scrub: NO_SCRUB, tasks: [done] }] as T;
+    }
+  }
+  const stream = new PassThrough();
+  const context = { api: new Daemon("/nowhere"), out: new Output(true, stream, false) };
+  await reportTask(context, REPORT, { wait: true, watch: false });
+  assert.deepEqual((JSON.parse(String(stream.read())) as TaskReport).task, done);
+});
+
 test("report: what was begun, what is under way, and nothing to do", () => {
   assert.equal(describeReport(REPORT, 80), "group g: scrub has begun");
   assert.match(describeReport({ ...REPORT, begun: false }, 80), /^scrub \[\.+\] {3}0 %/);

@@ -64,6 +64,30 @@ test("return: what the group refuses stays on the shelf with the reason, and is 
   assert.deepEqual(orders(world, "return"), ["return 3", "return 3"], "a reload asks again");
 });
 
+test("return: a person's word ends a refusal", async (t) => {
+  const world = new FakeWorld(3);
+  const { cabinet, group, row } = await furnished(t, world);
+  await cabinet.diskAdmin.fail(3);
+  await world.clock.advance(10_000);
+  assert.equal(row(3).reason, "it failed");
+  await cabinet.taskAdmin.rebuild({ force: true });
+  assert.deepEqual([row(3).state, row(3).reason], ["rebuilding", null]);
+  group().finish("rebuild");
+  assert.deepEqual([row(3).state, row(3).reason], ["online", null]);
+});
+
+test("return: a group that failed while it was served is whole again when its disks are back", async (t) => {
+  const world = new FakeWorld(3);
+  const { cabinet, group } = await furnished(t, world, { fileSystem: true, care: { diskScanSeconds: 0 } });
+  await group().lose(2, "missing");
+  await group().lose(3, "missing");
+  assert.equal(cabinet.groups()[0]?.state, "failed");
+  // The labels stay as they were before the second loss was noticed.
+  for (const member of group().record.members) member.state = "online";
+  await cabinet.open();
+  assert.deepEqual([cabinet.groups()[0]?.state, cabinet.fileSystems.rows()[0]?.state], ["clean", "mounted"]);
+});
+
 test("return: a device that shrank is refused in a clear sentence", async (t) => {
   const world = new FakeWorld(3);
   const { group, row, said } = await furnished(t, world);

@@ -133,7 +133,9 @@ function assembleFake(
     throw new StorageError("EEXIST", "/disks/d1 and /disks/d2 were each used without the other since they parted");
   }
   const group = new FakeGroup(world, uuid, disks, onEvent);
-  if (group.describe().state === "failed") throw new StorageError("EIO", "two of three members are missing");
+  const { state } = group.describe();
+  if (state === "failed") throw new StorageError("EIO", "two of three members are missing");
+  if (state === "degraded") group.emit("degraded", { lost: 1 });
   return group;
 }
 

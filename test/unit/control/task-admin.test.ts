@@ -63,11 +63,14 @@ test("group rebuild: for a member that is gone a spare or unused disk, else a re
 test("group grow: with an unused disk; without one it tells how far it is", async (t) => {
   const world = new FakeWorld(4);
   const { cabinet, row } = await furnished(t, world);
+  await cabinet.luAdmin.create({ name: "raw", level: 5, sizeBytes: 1 });
   await assert.rejects(cabinet.taskAdmin.grow({}), /group g is not growing: say which disk it gets \(--disk\)/);
   await assert.rejects(cabinet.taskAdmin.grow({ disk: 1 }), /disk #001 is in group g/);
   await cabinet.diskAdmin.add({ path: "/disks/d4" });
   assert.equal((await cabinet.taskAdmin.grow({ disk: 4 })).begun, true);
   assert.equal(row(4).group, "g");
+  assert.deepEqual([row(1).levels, row(4).levels], [[5], []], "what was there is not on the new disk yet");
+  assert.deepEqual(cabinet.lus()[0]?.disks, [1, 2, 3]);
   assert.equal((await cabinet.taskAdmin.grow({})).task?.kind, "grow");
   assert.equal(cabinet.groups()[0]?.tasks[0]?.kind, "grow");
 });
