@@ -1,7 +1,7 @@
 import { AssertionError } from "../lib/assert.js";
 import type { CancelTimer } from "../lib/clock.js";
 import { isStorageError, messageOf } from "../lib/errors.js";
-import type { Group, GroupDescription, LabelledDisk } from "../raid/contract.js";
+import type { Group, LabelledDisk } from "../raid/contract.js";
 import { pad } from "./disk-shelf.js";
 import { standingOf } from "./disk-standing.js";
 import type { CabinetParts, CareSettings } from "./parts.js";
@@ -94,13 +94,6 @@ export class DiskReturner {
       if (standing.kind === "member") await this.#return(disk, standing.group);
       else if (standing.kind === "copy") this.#refuse(disk, standing.described.name, copyText(disk, standing.member));
     }
-    for (const { group, described } of groups.open()) await this.#returnStale(group, described);
-  }
-
-  /** Members that were there when the group was assembled, but had missed writes: the group has them already. */
-  async #returnStale(group: Group, { uuid, disks }: GroupDescription): Promise<void> {
-    const stale = new Set(disks.flatMap((member) => (member.state === "stale" ? [member.uuid] : [])));
-    for (const disk of this.parts.shelf.ofGroup(uuid)) if (stale.has(disk.uuid)) await this.#return(disk, group);
   }
 
   async #return(disk: LabelledDisk, group: Group): Promise<void> {

@@ -95,15 +95,13 @@ export class DiskShelf {
     }
   }
 
-  /** Every disk whose label names the group, or that it has: on the shelf or taken. */
+  /** Disks on the shelf whose label names the group. */
   ofGroup(groupUuid: string): LabelledDisk[] {
-    const taken = [...this.#taken.values()].filter((one) => one.groupUuid === groupUuid);
-    return [...this.labelled().filter((disk) => disk.groupUuid === groupUuid), ...taken.map(({ disk }) => disk)];
+    return this.labelled().filter((disk) => disk.groupUuid === groupUuid);
   }
 
-  /** Give one disk to a group by `action`; when that fails, it is here again, unless the group had it before. */
+  /** Give one disk to a group by `action`; when that fails, it is here again. */
   async handOver(disk: LabelledDisk, groupUuid: string, action: () => Promise<void>): Promise<void> {
-    if ([...this.#taken.values()].some((taken) => taken.disk === disk)) return action();
     this.take([disk], groupUuid);
     try {
       await action();

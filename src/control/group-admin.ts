@@ -111,6 +111,7 @@ export class GroupAdmin {
       group = new FailedGroup((await layers.describeGroup(disks)) ?? unreadable(uuid), messageOf(error), error.code);
     }
     groups.add(uuid, group);
+    shelf.putBack(disks.filter((disk) => !isUsed(group, disk)));
     const { name, state, missingDisks } = groupRow(group);
     const severity = { clean: "info", degraded: "warning", failed: "error" } as const;
     events.add({
@@ -127,6 +128,12 @@ export class GroupAdmin {
     const what = `group ${name} could not be closed cleanly: ${messageOf(error)}`;
     this.parts.events.add({ severity: "warning", kind: "group-close-failed", what, detail: { group: name } });
   }
+}
+
+/** Members that missed writes or failed, and disks whose place was given away, are left to who brought them. */
+function isUsed(group: Group, { uuid }: LabelledDisk): boolean {
+  const member = group.describe().disks.find((disk) => disk.uuid === uuid);
+  return member?.state === "online" || member?.state === "rebuilding";
 }
 
 /** What is wrong with a group that is not clean, in a sentence. */

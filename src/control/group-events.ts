@@ -19,7 +19,7 @@ const EVENTS: Readonly<
   "member-well": { severity: "info", say: (e) => `${disk(e)} answers in time again` },
   "member-returned": { severity: "info", say: (e) => `${disk(e)} is back, what it missed is being written on it` },
   "member-replaced": { severity: "info", say: (e) => `${disk(e)} ${replaced(e)} and is being rebuilt` },
-  "read-error": { severity: "warning", say: (e) => `${place(e)} could not be read${because(e)}` },
+  "read-error": { severity: "warning", say: (e) => `${place(e)} could not be read${because(e)}${repaired(e)}` },
   degraded: { severity: "warning", say: () => "redundancy is lost" },
   complete: { severity: "info", say: () => "redundancy is whole again" },
   failed: { severity: "error", say: () => "too many disks are lost, nothing more is served" },
@@ -79,6 +79,10 @@ function owner({ detail }: GroupEvent): string {
 function because({ detail }: GroupEvent): string {
   const reason = text(detail.reason) ?? text(detail.error);
   return reason === undefined ? "" : `: ${reason}`;
+}
+
+function repaired({ detail }: GroupEvent): string {
+  return detail.repaired === true ? "; rewritten from the other disks" : "";
 }
 
 function lost({ detail }: GroupEvent): string {

@@ -21,7 +21,7 @@ export interface StorageLayers {
   wipeDisk(device: BlockDevice): Promise<void>;
   createGroup(disks: readonly LabelledDisk[], options: NewGroup): Promise<Group>;
   /**
-   * The group owns its disks from here on and closes them.
+   * The group owns the disks that it uses (online, rebuilding) from here on and closes them; the others stay the caller's.
    * @param force  choose one half where two halves of a group were used apart
    */
   assembleGroup(disks: readonly LabelledDisk[], onEvent: (event: GroupEvent) => void, force: boolean): Promise<Group>;

@@ -275,7 +275,7 @@ export interface Group {
   replaceDisk(number: number, disk: LabelledDisk): Promise<void>;
   /**
    * A member that was away is there again, under whatever path: what it missed is written on it in the background, and it is online when that is
-   * done. The group owns its device from here on; of a member that was stale when the group was assembled it has that device already. EINVAL: not a member of this group, or shrunk; EBUSY: its place is filled;
+   * done. The group owns its device from here on. EINVAL: not a member of this group, or shrunk; EBUSY: its place is filled;
    * EACCES: it failed, or is a disk that went on without us: `force` insists.
    */
   returnDisk(disk: LabelledDisk, force?: boolean): Promise<void>;

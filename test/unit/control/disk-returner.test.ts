@@ -76,6 +76,19 @@ test("return: a person's word ends a refusal", async (t) => {
   assert.deepEqual([row(3).state, row(3).reason], ["online", null]);
 });
 
+test("return: a disk whose place was given away is nobody's after a restart, too", async (t) => {
+  const world = new FakeWorld(4);
+  const made = await furnished(t, world);
+  await made.cabinet.diskAdmin.fail(2);
+  await made.cabinet.diskAdmin.add({ path: "/disks/d4" });
+  await made.cabinet.diskAdmin.replace(2, { with: 4 });
+  made.group().finish("rebuild");
+  const { cabinet, row } = await made.restart();
+  assert.equal(cabinet.groups()[0]?.state, "clean");
+  assert.deepEqual([row(2).state, row(2).reason], ["stale", "its place in group g was given to another disk"]);
+  assert.equal((await cabinet.diskAdmin.remove(2, false)).number, 2);
+});
+
 test("return: a group that failed while it was served is whole again when its disks are back", async (t) => {
   const world = new FakeWorld(3);
   const { cabinet, group } = await furnished(t, world, { fileSystem: true, care: { diskScanSeconds: 0 } });

@@ -48,7 +48,11 @@ export class FakeGroup implements Group {
     disks: readonly LabelledDisk[],
     private readonly onEvent: (event: GroupEvent) => void = () => {},
   ) {
-    for (const disk of disks) this.#open.set(disk.uuid, disk);
+    for (const disk of disks) {
+      const member = this.record.members.find(({ uuid }) => uuid === disk.uuid);
+      if (member?.state === "missing") member.state = "stale";
+      if (member?.state === "online" || member?.state === "rebuilding") this.#open.set(disk.uuid, disk);
+    }
     world.live.set(this.record.name, this);
   }
 
@@ -72,10 +76,7 @@ export class FakeGroup implements Group {
     const errors = this.errors.get(member.number) ?? { read: 0, write: 0, checksum: 0, repaired: 0 };
     const described = { ...member, errors, slow: this.slow.has(member.number) };
     const found = this.#open.get(member.uuid);
-    if (found !== undefined) {
-      const state = member.state === "missing" ? "stale" : member.state;
-      return { ...described, state, path: found.device.name };
-    }
+    if (found !== undefined) return { ...described, path: found.device.name };
     return member.state === "online" ? { ...described, state: "missing" } : described;
   }
 

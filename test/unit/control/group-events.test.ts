@@ -31,6 +31,13 @@ test("events: a fault names disk, byte, file and what was done", () => {
   );
 });
 
+test("events: a place that could not be read and was repaired at once", () => {
+  assert.equal(
+    said("read-error", { position: 4096, repaired: true }, 2),
+    "warning: group g: disk #002, byte 4096 could not be read; rewritten from the other disks",
+  );
+});
+
 test("events: members come and go by number and with the reason", () => {
   assert.equal(
     said("member-failed", { reason: "20 errors" }, 7),
