@@ -47,6 +47,13 @@ export const LIMITS = {
   /** Disk numbers are shown as #001. */
   diskNumberMax: 999,
 
+  /** How often it is looked whether a scrub is due. */
+  scrubScheduleMs: 60_000,
+  /** Configurable waits before the cabinet helps itself (spare, search for disks), seconds: a day. */
+  careSecondsMax: 86_400,
+  /** The longest time from one scheduled scrub to the next, seconds: ten years, far below what a label holds. */
+  scrubEverySecondsMax: 315_360_000,
+
   /** Clean shutdown: replies that are still under way may take this long. */
   drainMs: 5_000,
   /** `rig down` and systemd wait this long for a clean stop before they kill. */

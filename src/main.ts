@@ -81,7 +81,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     layers: bindLayers({ config, clock, random, log, scratch: state.scratch }),
     events,
     exports: new ExportBoard(exportTable),
-    node: config.node,
+    ...{ node: config.node, clock, care: config.care },
     diskPatterns: config.disks,
     knownDisksFile: state.knownDisks,
   });
@@ -127,7 +127,7 @@ function running({ config, log, cabinet, undo, nfsPort }: Built): RunningNode {
       const fresh = loadConfig(config.file);
       log.level = fresh.logLevel;
       warnOfRestart(config, fresh, log);
-      await cabinet.reload(fresh.disks);
+      await cabinet.reload(fresh.disks, fresh.care);
       cabinet.fileSystems.exports.publishAll();
     },
     stop: () => {

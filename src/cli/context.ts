@@ -35,6 +35,11 @@ export function contextOf(options: CommonOptions): Context {
   return { api: new ApiClient(socketOf(options)), out: new Output(options.json === true) };
 }
 
+/** A person looks on: progress is redrawn in place, and shown without being asked for. */
+export function isInteractive(out: Output): boolean {
+  return out.terminal && process.env.TERM !== "dumb";
+}
+
 function socketOf({ dir, socket }: CommonOptions): string {
   if (dir !== undefined) return readRig(path.resolve(dir)).socket;
   return socket ?? process.env.STRIPEWARD_SOCKET ?? DEFAULT_SOCKET;
@@ -70,6 +75,18 @@ export function levelArgument(text: string): 1 | 5 {
 export function octalArgument(text: string): number {
   if (/^[0-7]{3,4}$/.test(text)) return Number.parseInt(text, 8);
   throw new InvalidArgumentError("wants an octal mode such as 0755");
+}
+
+/** `3` or `#003`. */
+export function diskNumberArgument(text: string): number {
+  const match = /^#?(\d{1,3})$/.exec(text);
+  if (match !== null && Number(match[1]) > 0) return Number(match[1]);
+  throw new InvalidArgumentError(`"${text}" is no disk number (examples: 3, #003)`);
+}
+
+/** A disk number, or else a path. */
+export function diskOrPathArgument(text: string): number | string {
+  return /^#?\d{1,3}$/.test(text) ? diskNumberArgument(text) : path.resolve(text);
 }
 
 /** `1`, `#001`, `1-5`, `1,2,5`: gathered over several arguments. */

@@ -6,8 +6,13 @@ export class Output {
   constructor(
     readonly json: boolean,
     private readonly stream: NodeJS.WritableStream = process.stdout,
-    private readonly terminal: boolean = process.stdout.isTTY === true,
+    readonly terminal: boolean = process.stdout.isTTY === true,
   ) {}
+
+  /** Width of the terminal, 80 where there is none. */
+  get columns(): number {
+    return this.terminal ? (process.stdout.columns ?? 80) : 80;
+  }
 
   /** The document with --json, else what `human` prints. */
   result(document: unknown, human: () => void): void {

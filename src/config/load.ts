@@ -114,6 +114,10 @@ function toConfig(written: Written, file: string): Config {
       dataCacheBytes: written.memory["data-cache"],
       metadataCacheBytes: written.memory["metadata-cache"],
     },
+    care: {
+      spareDelaySeconds: written.care["spare-delay-seconds"],
+      diskScanSeconds: written.care["disk-scan-seconds"],
+    },
     directIo: written["direct-io"],
     logLevel: written["log-level"],
   };

@@ -68,6 +68,20 @@ const memory = z.strictObject(
   wantsKeys,
 );
 
+const waitSeconds = (what: string) => {
+  const wants = `wants ${what}: whole seconds, 0 to ${LIMITS.careSecondsMax}`;
+  return z.int({ error: wants }).min(0, wants).max(LIMITS.careSecondsMax, wants);
+};
+
+/** How long the cabinet waits before it helps itself. */
+const care = z.strictObject(
+  {
+    "spare-delay-seconds": waitSeconds("how long a missing disk may be late").default(30),
+    "disk-scan-seconds": waitSeconds("how often a missing disk is looked for (0: never)").default(10),
+  },
+  wantsKeys,
+);
+
 /** The file as it is written. Every key has a default but `disks`. */
 export const configSchema = z.strictObject(
   {
@@ -82,6 +96,7 @@ export const configSchema = z.strictObject(
     management: management.prefault({}),
     nfs: nfs.prefault({}),
     memory: memory.prefault({}),
+    care: care.prefault({}),
     "direct-io": flag.default(false),
     "log-level": z.enum(LOG_LEVELS, { error: `wants one of ${LOG_LEVELS.join(", ")}` }).default("info"),
   },
@@ -100,6 +115,8 @@ export interface Config {
   readonly nfs: { readonly host: string; readonly port: number; readonly rpcbind: boolean };
   /** Bytes, per file system. */
   readonly memory: { readonly dataCacheBytes: number; readonly metadataCacheBytes: number };
+  /** See control/parts.ts. */
+  readonly care: { readonly spareDelaySeconds: number; readonly diskScanSeconds: number };
   readonly directIo: boolean;
   readonly logLevel: LogLevel;
 }
@@ -111,6 +128,7 @@ export function knownKeys(path: readonly PropertyKey[]): readonly string[] {
     management: Object.keys(management.shape),
     nfs: Object.keys(nfs.shape),
     memory: Object.keys(memory.shape),
+    care: Object.keys(care.shape),
   };
   return sections[String(path[0])] ?? [];
 }

@@ -11,16 +11,26 @@ import { followEvents } from "./event-stream.js";
 import { exportSchema } from "./export-book.js";
 import {
   addDiskSchema,
+  assembleSchema,
   checkSchema,
   createFileSystemSchema,
   createGroupSchema,
   createLuSchema,
   deleteLuQuery,
+  diskParams,
   eventsQuery,
   fileSystemParams,
   filesQuery,
+  groupParams,
+  growSchema,
   luParams,
+  rebuildSchema,
+  removeDiskQuery,
   removeExportQuery,
+  replaceDiskSchema,
+  resizeLuSchema,
+  scrubSchema,
+  spareSchema,
 } from "./requests.js";
 import type { ErrorBody, StatusReport } from "./types.js";
 
@@ -68,6 +78,8 @@ export class ManagementApi {
     });
     this.#readRoutes();
     this.#diskRoutes();
+    this.#groupRoutes();
+    this.#luRoutes();
     this.#fileSystemRoutes();
     this.#exportRoutes();
   }
@@ -107,15 +119,39 @@ export class ManagementApi {
   }
 
   #diskRoutes(): void {
-    const { cabinet } = this.options;
-    this.#app.post("/v1/disks", ({ body }) => {
-      const { path, force } = valid(addDiskSchema, body);
-      return cabinet.addDisk(path, force);
+    const { diskAdmin } = this.options.cabinet;
+    this.#app.post("/v1/disks", ({ body }) => diskAdmin.add(valid(addDiskSchema, body)));
+    this.#app.post("/v1/disks/:disk/spare", ({ params, body }) => {
+      return diskAdmin.setSpare(valid(diskParams, params).disk, valid(spareSchema, body).spare);
     });
-    this.#app.post("/v1/groups", ({ body }) => cabinet.createGroup(valid(createGroupSchema, body)));
-    this.#app.post("/v1/lus", ({ body }) => cabinet.createLu(valid(createLuSchema, body)));
+    this.#app.post("/v1/disks/:disk/fail", ({ params }) => diskAdmin.fail(valid(diskParams, params).disk));
+    this.#app.post("/v1/disks/:disk/replace", ({ params, body }) => {
+      return diskAdmin.replace(valid(diskParams, params).disk, valid(replaceDiskSchema, body));
+    });
+    this.#app.delete("/v1/disks/:disk", ({ params, query }) => {
+      return diskAdmin.remove(valid(diskParams, params).disk, valid(removeDiskQuery, query).force);
+    });
+  }
+
+  #groupRoutes(): void {
+    const { groupAdmin, taskAdmin } = this.options.cabinet;
+    this.#app.post("/v1/groups", ({ body }) => groupAdmin.create(valid(createGroupSchema, body)));
+    this.#app.post("/v1/groups/:group/assemble", ({ params, body }) => {
+      return groupAdmin.assemble(valid(groupParams, params).group, valid(assembleSchema, body).force);
+    });
+    this.#app.post("/v1/tasks/scrub", ({ body }) => taskAdmin.scrub(valid(scrubSchema, body)));
+    this.#app.post("/v1/tasks/rebuild", ({ body }) => taskAdmin.rebuild(valid(rebuildSchema, body)));
+    this.#app.post("/v1/tasks/grow", ({ body }) => taskAdmin.grow(valid(growSchema, body)));
+  }
+
+  #luRoutes(): void {
+    const { luAdmin } = this.options.cabinet;
+    this.#app.post("/v1/lus", ({ body }) => luAdmin.create(valid(createLuSchema, body)));
+    this.#app.post("/v1/lus/:lu/resize", ({ params, body }) => {
+      return luAdmin.resize(valid(luParams, params).lu, valid(resizeLuSchema, body));
+    });
     this.#app.delete("/v1/lus/:lu", ({ params, query }) => {
-      return cabinet.deleteLu(valid(deleteLuQuery, query).group, valid(luParams, params).lu);
+      return luAdmin.delete(valid(deleteLuQuery, query).group, valid(luParams, params).lu);
     });
   }
 

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import path from "node:path";
 import type { Config } from "../config/schema.js";
 import { openFileDevice } from "../device/file-device.js";
@@ -12,7 +13,7 @@ import { assembleGroup, createGroup } from "../lu/group.js";
 import { ARENA_BYTES_MAX, Arena } from "../parity/arena.js";
 import type { DiskDescription, Group, GroupDescription, LabelledDisk } from "../raid/contract.js";
 import type { GroupRecord } from "../raid/label.js";
-import { initDisk, labelledDisk, readLabel } from "../raid/label-io.js";
+import { initDisk, labelledDisk, readLabel, wipeDisk } from "../raid/label-io.js";
 import type { StorageLayers } from "./layers.js";
 import { plainEvent, serveFileSystem } from "./serve-file-system.js";
 
@@ -32,6 +33,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
   const arenas = new GroupArenas(config.memory.dataCacheBytes);
   const direct = config.directIo;
   return {
+    exists: existsSync,
     openDevice: (place) => openFileDevice(place, { mode: "read-write-exclusive", direct, log }),
     openReadOnly: (place) => openFileDevice(place, { mode: "read-only", log }),
     identify,
@@ -39,7 +41,8 @@ export function bindLayers(sources: LayerSources): StorageLayers {
       const label = await readLabel(device);
       return label === null ? null : labelledDisk(device, label);
     },
-    initDisk: (device, number) => initDisk(device, { number, random }),
+    initDisk: (device, label) => initDisk(device, { ...label, random }),
+    wipeDisk,
     createGroup: (disks, { name, chunkBytes, rowBytes, onEvent }) =>
       arenas.forNewGroup((arena) =>
         createGroup(disks, {
@@ -48,8 +51,8 @@ export function bindLayers(sources: LayerSources): StorageLayers {
           ...(rowBytes === undefined ? {} : { rowBytes }),
         }),
       ),
-    assembleGroup: (disks, onEvent) =>
-      arenas.forNewGroup((arena) => assembleGroup(disks, { ...common, arena, onEvent })),
+    assembleGroup: (disks, onEvent, force) =>
+      arenas.forNewGroup((arena) => assembleGroup(disks, { ...common, arena, onEvent, force })),
     describeGroup,
     formatFileSystem: (name, lus, root) =>
       formatFileSystem({

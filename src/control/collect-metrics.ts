@@ -1,6 +1,8 @@
 import { latencyQuantileUs } from "../protocol/rpc/statistics.js";
 import type { NfsStatistics } from "../protocol/server.js";
+import type { TaskDescription } from "../raid/contract.js";
 import type { Cabinet } from "./cabinet.js";
+import { pad } from "./disk-shelf.js";
 import { renderMetrics, type Sample, samplesOf } from "./metrics.js";
 
 /** The figures of all layers at this moment, for /metrics. */
@@ -8,6 +10,7 @@ export function collectMetrics(cabinet: Cabinet, nfs: NfsStatistics, upSeconds: 
   return renderMetrics([
     ...processSamples(upSeconds),
     ...cabinet.groups().flatMap(groupSamples),
+    ...cabinet.disks().flatMap(diskSamples),
     ...[...cabinet.fileSystems.statistics()].flatMap(([name, values]) =>
       samplesOf("file_system", values, { file_system: name }),
     ),
@@ -58,6 +61,29 @@ function groupSamples(group: ReturnType<Cabinet["groups"]>[number]): Sample[] {
     { name: "group_missing_disks", value: group.missingDisks.length, labels },
     { name: "group_raw_free_bytes", value: group.rawFreeBytes, labels },
     ...samplesOf("group", Object.fromEntries(counters), labels),
+    ...group.tasks.flatMap((task) => taskSamples(task, group.name)),
+    { name: "group_scrub_finished_timestamp_seconds", value: group.scrub.finishedMs / 1000, labels },
+    { name: "group_scrub_found", value: group.scrub.found, labels },
+    { name: "group_scrub_healed", value: group.scrub.healed, labels },
+  ];
+}
+
+function taskSamples({ kind, state, doneBytes, totalBytes, bytesPerSecond }: TaskDescription, group: string): Sample[] {
+  const running = state === "running" ? 1 : 0;
+  return samplesOf("task", { running, doneBytes, totalBytes, bytesPerSecond }, { group, kind });
+}
+
+/** A disk's state is the label of a 1: `stripeward_disk_state{disk="003",state="failed"} 1`. */
+function diskSamples(row: ReturnType<Cabinet["disks"]>[number]): Sample[] {
+  if (row.number === null) return [];
+  const labels = { disk: pad(row.number), ...(row.group === null ? {} : { group: row.group }) };
+  return [
+    { name: "disk_state", value: 1, labels: { ...labels, state: row.state } },
+    { name: "disk_slow", value: row.slow ? 1 : 0, labels },
+    ...(["read", "write", "checksum"] as const).map((kind) => {
+      return { name: "disk_errors_total", value: row.errors[kind], labels: { ...labels, kind } };
+    }),
+    { name: "disk_repaired_blocks_total", value: row.errors.repaired, labels },
   ];
 }
 

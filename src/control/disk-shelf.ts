@@ -22,14 +22,28 @@ interface Slot {
   readonly disk: LabelledDisk | null;
 }
 
+interface Taken {
+  readonly disk: LabelledDisk;
+  readonly groupUuid: string;
+}
+
+export interface AddOptions {
+  readonly number: number;
+  readonly spare: boolean;
+  /** Overwrite what another system keeps there. */
+  readonly force: boolean;
+  /** Throws when a disk that carries our label must not be made a new one. */
+  readonly checkLabelled: (disk: LabelledDisk) => void;
+}
+
 /**
  * Finds disks, opens them, reads their labels, and holds those that no group has taken yet.
  * A path is looked at once: by its real path, so that a link and its target are one disk.
  */
 export class DiskShelf {
   readonly #slots = new Map<string, Slot>();
-  /** Real path of each disk that a group has taken, by uuid. */
-  readonly #taken = new Map<string, string>();
+  /** Disks that a group has taken, by real path. */
+  readonly #taken = new Map<string, Taken>();
   readonly #complaints = new Map<string, string>();
 
   /** Absolute paths and patterns to look at; a reload may change them. */
@@ -40,12 +54,13 @@ export class DiskShelf {
   }
 
   /**
-   * Open what is new. A path that cannot be opened is reported once and passed over.
+   * Open what is new, let go of what has vanished. A path that cannot be opened is reported once and passed over.
    * @throws StorageError EBUSY when another process holds one of our disks: two daemons on the same disks are a mistake
-   *   that must not be papered over
+   *   that must not be papered over. Not with `lenient`: a daemon that serves goes on.
    */
-  async scan(): Promise<void> {
-    for (const place of this.#places()) await this.#look(place);
+  async scan({ lenient = false } = {}): Promise<void> {
+    await this.#dropVanished();
+    for (const place of this.#places()) await this.#look(place, lenient);
   }
 
   /** Labelled disks that no group has taken. */
@@ -63,28 +78,67 @@ export class DiskShelf {
   }
 
   /** A group takes these; it closes them. */
-  take(disks: readonly LabelledDisk[]): void {
+  take(disks: readonly LabelledDisk[], groupUuid: string): void {
     for (const [place, slot] of this.#slots) {
       if (slot.disk === null || !disks.includes(slot.disk)) continue;
       this.#slots.delete(place);
-      this.#taken.set(slot.disk.uuid, place);
+      this.#taken.set(place, { disk: slot.disk, groupUuid });
     }
   }
 
-  /** A group that has been closed gives its places back, to be opened again by the next scan. */
-  giveBack(uuids: readonly string[]): void {
-    for (const uuid of uuids) this.#taken.delete(uuid);
+  /** The group did not want them after all; they are still open. */
+  putBack(disks: readonly LabelledDisk[]): void {
+    for (const [place, { disk }] of this.#taken) {
+      if (!disks.includes(disk)) continue;
+      this.#taken.delete(place);
+      this.#slots.set(place, { device: disk.device, disk });
+    }
   }
 
-  /** Label a new disk. EEXIST when it has a label, EBUSY when it carries someone else's data and `force` is not given. */
-  async add(place: string, number: number, force: boolean): Promise<LabelledDisk> {
+  /** Disks on the shelf whose label names the group. */
+  ofGroup(groupUuid: string): LabelledDisk[] {
+    return this.labelled().filter((disk) => disk.groupUuid === groupUuid);
+  }
+
+  /** Give one disk to a group by `action`; when that fails, it is here again. */
+  async handOver(disk: LabelledDisk, groupUuid: string, action: () => Promise<void>): Promise<void> {
+    this.take([disk], groupUuid);
+    try {
+      await action();
+    } catch (error) {
+      this.putBack([disk]);
+      throw error;
+    }
+  }
+
+  /** A group has closed a member's device: its path is free, and looked at by the next scan. */
+  release(groupUuid: string, number: number): void {
+    for (const [place, taken] of this.#taken) {
+      if (taken.groupUuid === groupUuid && taken.disk.number === number) this.#taken.delete(place);
+    }
+  }
+
+  /** A group has been closed: all its places are free. */
+  releaseAll(groupUuid: string): void {
+    for (const [place, taken] of this.#taken) if (taken.groupUuid === groupUuid) this.#taken.delete(place);
+  }
+
+  /** The labelled disk at a path, while no group has it. */
+  at(place: string): LabelledDisk | null {
+    return this.#slots.get(realPath(place))?.disk ?? null;
+  }
+
+  /** Label a new disk. EEXIST when a group uses it, EBUSY when it carries someone else's data and `force` is not given. */
+  async add(place: string, options: AddOptions): Promise<LabelledDisk> {
     const real = realPath(place);
-    if ([...this.#taken.values()].includes(real))
-      throw new StorageError("EEXIST", `${place} is already a disk of ours`);
+    const taken = this.#taken.get(real);
+    if (taken !== undefined) throw new StorageError("EEXIST", `${place} is disk #${pad(taken.disk.number)}, in use`);
     const slot = this.#slots.get(real) ?? (await this.#open(real));
     try {
-      await this.#checkEmpty(slot, place, force);
-      const disk = await this.options.layers.initDisk(slot.device, number);
+      if (slot.disk === null) await this.#checkEmpty(slot.device, place, options.force);
+      else options.checkLabelled(slot.disk);
+      const label = { number: options.number, spare: options.spare, force: true };
+      const disk = await this.options.layers.initDisk(slot.device, label);
       this.#slots.set(real, { device: slot.device, disk });
       this.#remember(real);
       this.#complaints.delete(real);
@@ -95,15 +149,37 @@ export class DiskShelf {
     }
   }
 
+  /** Write the label of a disk in no group anew. */
+  async relabel(disk: LabelledDisk, spare: boolean): Promise<void> {
+    const place = this.#placeOf(disk);
+    const { device, number } = disk;
+    const fresh = await this.options.layers.initDisk(device, { number, spare, force: false });
+    this.#slots.set(place, { device, disk: fresh });
+  }
+
+  /** Take our label off a disk and let it go. Where the configuration names its path it is seen again, as one that was never added. */
+  async remove(disk: LabelledDisk): Promise<void> {
+    const place = this.#placeOf(disk);
+    await this.options.layers.wipeDisk(disk.device);
+    this.#slots.delete(place);
+    await disk.device.close();
+    this.#forget(place);
+    if (this.#isCovered(place)) await this.#look(place, true);
+  }
+
   async close(): Promise<void> {
     const slots = [...this.#slots.values()];
     this.#slots.clear();
     await Promise.all(slots.map(({ device }) => device.close()));
   }
 
-  async #checkEmpty(slot: Slot, place: string, force: boolean): Promise<void> {
-    if (slot.disk !== null) throw new StorageError("EEXIST", `${place} is already disk #${pad(slot.disk.number)}`);
-    const owner = await this.options.layers.identify(slot.device);
+  #placeOf(disk: LabelledDisk): string {
+    for (const [place, slot] of this.#slots) if (slot.disk === disk) return place;
+    throw new StorageError("ENOENT", `disk #${pad(disk.number)} is not here any more`);
+  }
+
+  async #checkEmpty(device: BlockDevice, place: string, force: boolean): Promise<void> {
+    const owner = await this.options.layers.identify(device);
     if (owner === null || force) return;
     throw new StorageError("EBUSY", `${place} carries ${owner}; --force would overwrite it`);
   }
@@ -118,15 +194,26 @@ export class DiskShelf {
     }
   }
 
-  async #look(place: string): Promise<void> {
+  /** A path that is absent costs one stat. */
+  async #look(place: string, lenient: boolean): Promise<void> {
     const real = realPath(place);
-    if (this.#slots.has(real) || [...this.#taken.values()].includes(real)) return;
+    if (this.#slots.has(real) || this.#taken.has(real)) return;
     try {
+      if (!this.options.layers.exists(real)) throw new StorageError("ENXIO", "nothing is there");
       this.#slots.set(real, await this.#open(real));
       this.#complaints.delete(real);
     } catch (error) {
-      if (isStorageError(error, "EBUSY") && (await this.#isOurs(real))) throw error;
+      if (!lenient && isStorageError(error, "EBUSY") && (await this.#isOurs(real))) throw error;
       this.#complain(real, error);
+    }
+  }
+
+  /** A disk that was pulled out while nobody used it, or that has another name now. */
+  async #dropVanished(): Promise<void> {
+    for (const [place, { device }] of this.#slots) {
+      if (this.options.layers.exists(place)) continue;
+      this.#slots.delete(place);
+      await device.close();
     }
   }
 
@@ -145,7 +232,7 @@ export class DiskShelf {
   }
 
   #complain(place: string, error: unknown): void {
-    const reason = existsSync(place) ? messageOf(error) : "nothing is there";
+    const reason = messageOf(error);
     if (this.#complaints.get(place) === reason) return;
     this.#complaints.set(place, reason);
     this.options.events.add({
@@ -167,14 +254,25 @@ export class DiskShelf {
     return Array.isArray(parsed) ? parsed.filter((item) => typeof item === "string") : [];
   }
 
+  #isCovered(place: string): boolean {
+    return this.patterns.flatMap(expandPattern).some((listed) => realPath(listed) === place);
+  }
+
   /** A path that the configuration covers needs no second record. */
   #remember(place: string): void {
-    const covered = this.patterns.flatMap(expandPattern).some((listed) => realPath(listed) === place);
     const known = this.#known();
-    if (covered || known.includes(place)) return;
+    if (!this.#isCovered(place) && !known.includes(place)) this.#record([...known, place]);
+  }
+
+  #forget(place: string): void {
+    const known = this.#known();
+    if (known.includes(place)) this.#record(known.filter((one) => one !== place));
+  }
+
+  #record(places: readonly string[]): void {
     const file = this.options.knownDisksFile;
     mkdirSync(path.dirname(file), { recursive: true });
-    writeFileSync(`${file}.new`, `${JSON.stringify([...known, place], null, 2)}\n`);
+    writeFileSync(`${file}.new`, `${JSON.stringify(places, null, 2)}\n`);
     renameSync(`${file}.new`, file);
   }
 }

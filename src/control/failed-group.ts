@@ -1,4 +1,4 @@
-import { StorageError } from "../lib/errors.js";
+import { type Errno, StorageError } from "../lib/errors.js";
 import type { LogicalUnit, LuDescription } from "../lu/lu.js";
 import type { Group, GroupCounters, GroupDescription } from "../raid/contract.js";
 
@@ -17,6 +17,8 @@ export class FailedGroup implements Group {
   constructor(
     private readonly description: GroupDescription,
     readonly reason: string,
+    /** What the attempt ended with. */
+    readonly code: Errno,
   ) {}
 
   describe(): GroupDescription {
@@ -78,6 +80,8 @@ export class FailedGroup implements Group {
   openLu(): LogicalUnit {
     throw this.#refusal();
   }
+
+  async stopTasks(): Promise<void> {}
 
   /** Its disks stay on the shelf. */
   async close(): Promise<void> {}

@@ -2,7 +2,7 @@ import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import type { Mutex } from "../lib/mutex.js";
 import { GIB, MIB } from "../lib/units.js";
 import type { LuDescription } from "../lu/lu.js";
-import type { Group } from "../raid/contract.js";
+import type { BlockInspector, Group } from "../raid/contract.js";
 import type { EventLog } from "./event-log.js";
 import { ExportBook } from "./export-book.js";
 import type { ExportSink, FileSystemEvent, FileSystemLus, NewRoot, ServedFileSystem, StorageLayers } from "./layers.js";
@@ -84,6 +84,18 @@ export class FileSystemKeeper {
   userOf(group: string, lu: string): string | undefined {
     const kept = this.#kept.get(lu.replace(/\.meta$/, ""));
     return kept?.group === group ? kept.name : undefined;
+  }
+
+  /** Who knows the blocks of a group's LUs, by LU number: its mounted file systems. */
+  inspectors(group: string): ReadonlyMap<number, BlockInspector> {
+    const on = [...this.#kept.values()].filter((kept) => kept.group === group);
+    return new Map(on.flatMap(({ served }) => [...(served?.inspectors() ?? [])]));
+  }
+
+  /** An LU has become larger: the file system on it, if any is mounted, uses all of it when this resolves. */
+  async grow(group: string, lu: string): Promise<void> {
+    const name = this.userOf(group, lu);
+    if (name !== undefined) await this.#find(name).served?.grow();
   }
 
   /** Mount what is there and not mounted. What fails is kept with its reason; it does not stop the rest. */
@@ -225,10 +237,12 @@ export class FileSystemKeeper {
       kept.reason = "a commit could not be written; restart the daemon when the disks are well";
       this.options.exports.withdraw(kept.served.fileSystem);
     }
+    const { file } = event.detail;
+    const where = typeof file === "string" ? `${file}: ` : "";
     this.options.events.add({
       severity: event.kind === "healed" ? "warning" : "error",
       kind: `file-system-${event.kind}`,
-      what: `file system ${name}: ${EVENT_TEXTS[event.kind] ?? event.kind}`,
+      what: `file system ${name}: ${where}${EVENT_TEXTS[event.kind] ?? event.kind}`,
       detail: { fileSystem: name, ...event.detail },
     });
   }

@@ -6,6 +6,8 @@ import type { CheckReport, ExportRow, FilesPage } from "./types.js";
 
 /** What a cabinet asks of the layers below. main.ts binds the real ones; tests bind small ones in memory. */
 export interface StorageLayers {
+  /** Whether anything is at the path; nothing is opened. */
+  exists(path: string): boolean;
   /** Under an exclusive lock; EBUSY names the holder. */
   openDevice(path: string): Promise<BlockDevice>;
   /** Without a lock, to look at what somebody else holds. */
@@ -14,14 +16,27 @@ export interface StorageLayers {
   identify(device: BlockDevice): Promise<string | null>;
   /** Null when it carries none of our labels. */
   readLabel(device: BlockDevice): Promise<LabelledDisk | null>;
-  initDisk(device: BlockDevice, number: number): Promise<LabelledDisk>;
+  initDisk(device: BlockDevice, label: NewLabel): Promise<LabelledDisk>;
+  /** Take our labels off a disk. */
+  wipeDisk(device: BlockDevice): Promise<void>;
   createGroup(disks: readonly LabelledDisk[], options: NewGroup): Promise<Group>;
-  /** The group owns its disks from here on and closes them. */
-  assembleGroup(disks: readonly LabelledDisk[], onEvent: (event: GroupEvent) => void): Promise<Group>;
+  /**
+   * The group owns the disks that it uses (online, rebuilding) from here on and closes them; the others stay the caller's.
+   * @param force  choose one half where two halves of a group were used apart
+   */
+  assembleGroup(disks: readonly LabelledDisk[], onEvent: (event: GroupEvent) => void, force: boolean): Promise<Group>;
   /** What the labels say of the group of these disks, when it could not be assembled; null when not even that can be read. */
   describeGroup(disks: readonly LabelledDisk[]): Promise<GroupDescription | null>;
   formatFileSystem(name: string, lus: FileSystemLus, root: NewRoot): Promise<void>;
   mountFileSystem(lus: FileSystemLus, onEvent: (event: FileSystemEvent) => void): Promise<ServedFileSystem>;
+}
+
+export interface NewLabel {
+  readonly number: number;
+  /** To be taken by itself when a member of a group is lost. */
+  readonly spare: boolean;
+  /** Also when it is labelled as a member of a group. */
+  readonly force: boolean;
 }
 
 export interface NewGroup {

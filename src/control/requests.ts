@@ -13,17 +13,41 @@ const luNameSchema = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, "wants a name of letters, digits, . - and _");
 const levelSchema = z.union([z.literal(1), z.literal(5)], { error: "wants RAID level 1 or 5" });
-const sizeSchema = z.union([z.literal("max"), z.int().positive()], { error: 'wants a size in bytes, or "max"' });
+const wantsSize = 'wants a size in bytes, or "max"';
+const sizeSchema = z.union([z.literal("max"), z.int(wantsSize).positive(wantsSize)], wantsSize);
 const idSchema = z.int().min(0).max(0xffffffff);
 
+const pathSchema = z.string().startsWith("/", "wants an absolute path").max(4096);
+const diskNumberSchema = z.int().positive().max(LIMITS.diskNumberMax);
+
 export const addDiskSchema = z.strictObject({
-  path: z.string().startsWith("/", "wants an absolute path").max(4096),
+  path: pathSchema,
+  spare: z.boolean().default(false),
   force: z.boolean().default(false),
 });
 
+/** `3` or `#003`. */
+export const diskParams = z.strictObject({
+  disk: z
+    .string()
+    .regex(/^#?\d{1,3}$/, "wants a disk number")
+    .transform((text) => Number(text.replace("#", ""))),
+});
+export const spareSchema = z.strictObject({ spare: z.boolean() });
+export const replaceDiskSchema = z.strictObject({
+  with: z.union([diskNumberSchema, pathSchema], { error: "wants a disk number or an absolute path" }).optional(),
+  force: z.boolean().default(false),
+});
+/** In a query everything is text. */
+const flagQuery = z
+  .enum(["true", "false"], "wants true or false")
+  .default("false")
+  .transform((text) => text === "true");
+export const removeDiskQuery = z.strictObject({ force: flagQuery });
+
 export const createGroupSchema = z.strictObject({
   name: nameSchema,
-  disks: z.array(z.int().positive().max(LIMITS.diskNumberMax)).min(2, "wants at least two disks").max(64),
+  disks: z.array(diskNumberSchema).min(2, "wants at least two disks").max(64),
   chunkBytes: z
     .int()
     .min(16 * KIB)
@@ -31,6 +55,23 @@ export const createGroupSchema = z.strictObject({
     .optional(),
   rowBytes: z.int().positive().optional(),
 });
+
+export const groupParams = z.strictObject({ group: z.string().max(64) });
+export const assembleSchema = z.strictObject({ force: z.boolean().default(false) });
+
+const taskShape = { group: nameSchema.optional(), action: z.enum(["pause", "resume"]).optional() };
+export const scrubSchema = z.strictObject({
+  ...taskShape,
+  action: z.enum(["pause", "resume", "cancel"]).optional(),
+  heal: z.boolean().default(true),
+  everySeconds: z.int().min(0).max(LIMITS.scrubEverySecondsMax).optional(),
+});
+export const rebuildSchema = z.strictObject({
+  ...taskShape,
+  disk: diskNumberSchema.optional(),
+  force: z.boolean().default(false),
+});
+export const growSchema = z.strictObject({ ...taskShape, disk: diskNumberSchema.optional() });
 
 export const createLuSchema = z.strictObject({
   name: luNameSchema,
@@ -40,6 +81,11 @@ export const createLuSchema = z.strictObject({
 });
 
 export const luParams = z.strictObject({ lu: z.string().max(64) });
+export const resizeLuSchema = z.strictObject({
+  group: nameSchema.optional(),
+  sizeBytes: sizeSchema,
+  force: z.boolean().default(false),
+});
 export const deleteLuQuery = z.strictObject({ group: nameSchema.optional() });
 
 export const createFileSystemSchema = z.strictObject({

@@ -1,4 +1,13 @@
-import type { DiskState, GroupCounters, GroupState } from "../raid/contract.js";
+import type {
+  DiskErrors,
+  DiskState,
+  GroupCounters,
+  GroupState,
+  ScrubRecord,
+  TaskDescription,
+} from "../raid/contract.js";
+
+export type { TaskDescription } from "../raid/contract.js";
 
 /** What the management API says: plain JSON, the same for the command line, the rig and scripts. */
 
@@ -17,6 +26,10 @@ export interface DiskRow {
   readonly group: string | null;
   /** Why it is not online, for people. */
   readonly reason: string | null;
+  /** Since its group was opened; of a disk in no group all zero. */
+  readonly errors: DiskErrors;
+  /** It answers much later than its neighbours. */
+  readonly slow: boolean;
 }
 
 export interface GroupRow {
@@ -33,6 +46,20 @@ export interface GroupRow {
   readonly generation: number;
   readonly nodes: readonly string[];
   readonly counters: GroupCounters | null;
+  readonly scrub: ScrubRecord;
+  /** The newest of each kind, under way or ended. */
+  readonly tasks: readonly TaskDescription[];
+}
+
+/** What an order for background work came to. */
+export interface TaskReport {
+  readonly group: string;
+  readonly groupState: GroupState;
+  /** The order began it; false when it is under way already, or there was nothing to do. */
+  readonly begun: boolean;
+  /** The newest of its kind; null when there was none since the daemon started. */
+  readonly task: TaskDescription | null;
+  readonly scrub: ScrubRecord;
 }
 
 export interface LuRow {

@@ -199,6 +199,10 @@ class LuGroup implements Group {
     await this.#raid.scrubs.cancel();
   }
 
+  stopTasks(): Promise<void> {
+    return this.#raid.tasks.stop("the group is being closed");
+  }
+
   close(): Promise<void> {
     return this.#raid.close();
   }

@@ -295,6 +295,11 @@ export interface Group {
   /** Only a scrub can be given up. EINVAL */
   cancelTask(kind: TaskKind): Promise<void>;
 
+  /**
+   * The first step of `close`, for whoever takes down what stands on the group before it (inspectors): work in the background ends after its step
+   * under way, as at a stop of the daemon, and goes on from there at the next start.
+   */
+  stopTasks(): Promise<void>;
   /** Flush everything, mark the labels clean, stop timers, close the devices. */
   close(): Promise<void>;
 }

@@ -11,6 +11,11 @@ test("cli: wrong usage is status 2 and one line; stdout stays empty", async () =
     [["status", "--colour"], /unknown option '--colour'/],
     [["serve"], /required option '--config <file>' not specified/],
     [["disk", "add"], /missing required argument 'path'/],
+    [["disk", "fail", "x"], /"x" is no disk number/],
+    [["group", "scrub", "--every", "soon"], /wants a time such as 12h, 7d or 2w, or never/],
+    [["group", "scrub", "--pause", "--wait"], /cannot be used with/],
+    [["group", "grow", "--disk", "3", "--pause"], /--disk begins a growth/],
+    [["lu", "resize", "data"], /missing required argument 'size'/],
     [["group", "create", "g", "--disks", "x"], /"x" is no disk number/],
     [["lu", "create", "l", "--size", "much"], /not a size: "much"/],
     [["fs", "create", "f", "--raid", "6"], /wants 5 or 1/],
@@ -30,6 +35,7 @@ test("cli: wrong usage is status 2 and one line; stdout stays empty", async () =
 
 test("cli: help of every command is on stdout with status 0", async () => {
   const commands = ["", "serve", "status", "disk", "disk add", "group create", "lu create", "lu delete", "fs create"];
+  commands.push("disk replace", "disk remove", "group scrub", "group rebuild", "group grow", "lu resize");
   for (const command of [...commands, "fs check", "fs files", "export add", "events", "rig up", "rig down"]) {
     const { status, stdout, stderr } = await cli(...command.split(" ").filter(Boolean), "--help");
     assert.deepEqual([status, stderr], [0, ""], command);

@@ -2,9 +2,17 @@ import { Command, Option } from "commander";
 import type { GroupRow } from "../../control/types.js";
 import { type CommonOptions, contextOf, diskNumbersArgument, sizeArgument, withDaemonOptions } from "../context.js";
 import { diskNumber, diskNumbers, type Output, volume } from "../output.js";
+import { describeScrub, growCommand, rebuildCommand, scrubCommand } from "./task.js";
 
 export function groupCommand(): Command {
-  return new Command("group").description("groups of disks").addCommand(list()).addCommand(create());
+  return new Command("group")
+    .description("groups of disks")
+    .addCommand(list())
+    .addCommand(create())
+    .addCommand(assemble())
+    .addCommand(scrubCommand())
+    .addCommand(rebuildCommand())
+    .addCommand(growCommand());
 }
 
 function list(): Command {
@@ -43,6 +51,23 @@ function create(): Command {
     });
 }
 
+function assemble(): Command {
+  return withDaemonOptions(new Command("assemble"))
+    .description("try again to put a group together that is not served")
+    .argument("<name>")
+    .option("--force", "of two halves that were used apart, take the one that was written to more")
+    .addHelpText(
+      "after",
+      "\nWith --force what was written to the other half since they parted is lost. Take its disks out to choose it instead.",
+    )
+    .action(async (name: string, { force, ...options }: CommonOptions & { force?: true }) => {
+      const { api, out } = contextOf(options);
+      const body = { force: force === true };
+      const group = await api.post<GroupRow>(`/v1/groups/${encodeURIComponent(name)}/assemble`, body);
+      out.result(group, () => printGroups(out, [group]));
+    });
+}
+
 /** Raw space: an LU takes more of it than it offers, by its redundancy. */
 export function printGroups(out: Output, groups: readonly GroupRow[]): void {
   out.table(
@@ -56,7 +81,8 @@ export function printGroups(out: Output, groups: readonly GroupRow[]): void {
       volume(group.chunkBytes),
     ]),
   );
-  for (const { name, missingDisks } of groups) {
+  for (const { name, missingDisks, scrub } of groups) {
     if (missingDisks.length > 0) out.line(`group ${name} lacks disk ${missingDisks.map(diskNumber).join(" ")}`);
+    if (scrub.everySeconds > 0 || scrub.startedMs > 0) out.line(`group ${name}: ${describeScrub(scrub)}`);
   }
 }

@@ -8,6 +8,7 @@ export function luCommand(): Command {
     .description("logical units on a group")
     .addCommand(list())
     .addCommand(create())
+    .addCommand(resize())
     .addCommand(remove());
 }
 
@@ -42,6 +43,26 @@ function create(): Command {
       const { api, out } = contextOf(options);
       const lu = await api.post<LuRow>("/v1/lus", { name, group, level: raid, sizeBytes: size });
       out.result(lu, () => printLus(out, [lu]));
+    });
+}
+
+interface ResizeOptions extends CommonOptions {
+  readonly group?: string;
+  readonly force?: true;
+}
+
+function resize(): Command {
+  return withDaemonOptions(new Command("resize"))
+    .description("make an LU larger, and the file system on it with it; or smaller, when nothing uses it")
+    .argument("<lu>", "name or number")
+    .argument("<size>", "the new size: 10G, or max for all that is free", sizeOrMaxArgument)
+    .option("--group <name>", "needed when there are several")
+    .option("--force", "smaller: give up what stands beyond the new end")
+    .action(async (lu: string, sizeBytes: number | "max", { group, force, ...options }: ResizeOptions) => {
+      const { api, out } = contextOf(options);
+      const body = { group, sizeBytes, force: force === true };
+      const row = await api.post<LuRow>(`/v1/lus/${encodeURIComponent(lu)}/resize`, body);
+      out.result(row, () => printLus(out, [row]));
     });
 }
 

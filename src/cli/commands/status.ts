@@ -1,8 +1,11 @@
 import { Command } from "commander";
-import type { StatusReport } from "../../control/types.js";
+import { isUnderWay } from "../../control/task-state.js";
+import type { GroupRow, StatusReport } from "../../control/types.js";
 import { formatSize } from "../../lib/size.js";
 import { type CommonOptions, contextOf, withDaemonOptions } from "../context.js";
+import { formatDuration } from "../duration.js";
 import type { Output } from "../output.js";
+import { progressLine } from "../progress.js";
 import { printDisks } from "./disk.js";
 import { printExports } from "./export.js";
 import { printFileSystems } from "./fs.js";
@@ -24,9 +27,10 @@ export function printStatus(out: Output, status: StatusReport): void {
   out.line(`node ${status.node} is ${status.state.toUpperCase()}`);
   for (const warning of status.warnings) out.line(`  warning: ${warning}`);
   out.line(
-    `process ${status.pid}, version ${status.version}, up ${duration(status.upSeconds)}, ${formatSize(status.residentBytes)} resident`,
+    `process ${status.pid}, version ${status.version}, up ${formatDuration(status.upSeconds)}, ${formatSize(status.residentBytes)} resident`,
   );
   out.line(nfsPort === null ? "NFS is not up" : `NFS on ${host} port ${nfsPort}`);
+  printTasks(out, status.groups);
   const sections: [string, readonly unknown[], () => void][] = [
     ["Disks", status.disks, () => printDisks(out, status.disks)],
     ["Groups", status.groups, () => printGroups(out, status.groups)],
@@ -41,10 +45,12 @@ export function printStatus(out: Output, status: StatusReport): void {
   }
 }
 
-function duration(seconds: number): string {
-  const whole = Math.floor(seconds);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min`;
-  if (whole < 86_400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
-  return `${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3600)} h`;
+/** What works in the background, a bar each. */
+function printTasks(out: Output, groups: readonly GroupRow[]): void {
+  for (const { name, tasks } of groups) {
+    const prefix = `group ${name}: `;
+    for (const task of tasks.filter(isUnderWay)) {
+      out.line(prefix + progressLine(task, out.columns - prefix.length));
+    }
+  }
 }

@@ -48,7 +48,17 @@ test("config: every mistake is one line with its place", () => {
     '/etc/s.yaml:7:15: memory.data-cache: not a size: "much" (examples: 4096, 64K, 1.5G, 2T)',
     "/etc/s.yaml:8:19: memory.metadata-cache: wants 4 MiB to 1 GiB, not 1 KiB",
     "/etc/s.yaml:9:12: log-level: wants one of error, warn, info, debug",
-    "/etc/s.yaml:10:1: colour: unknown key; known here: node, state-directory, disks, management, nfs, memory, direct-io, log-level",
+    "/etc/s.yaml:10:1: colour: unknown key; known here: node, state-directory, disks, management, nfs, memory, care, direct-io, log-level",
+  ]);
+});
+
+test("config: how long the cabinet waits before it helps itself", () => {
+  assert.deepEqual(parseConfig("disks: []\n", "/s.yaml").care, { spareDelaySeconds: 30, diskScanSeconds: 10 });
+  const text = "disks: []\ncare:\n  spare-delay-seconds: 0\n  disk-scan-seconds: 60\n";
+  assert.deepEqual(parseConfig(text, "/s.yaml").care, { spareDelaySeconds: 0, diskScanSeconds: 60 });
+  assert.deepEqual(mistakes("disks: []\ncare:\n  spare-delay-seconds: -1\n  disk-scan-second: 1\n"), [
+    "/etc/s.yaml:3:24: care.spare-delay-seconds: wants how long a missing disk may be late: whole seconds, 0 to 86400",
+    "/etc/s.yaml:4:3: care.disk-scan-second: unknown key; did you mean disk-scan-seconds?",
   ]);
 });
 

@@ -8,12 +8,14 @@ import { type TestContext, test } from "node:test";
 import { ApiClient } from "../../../src/cli/client.js";
 import { ManagementApi } from "../../../src/control/api.js";
 import { Cabinet } from "../../../src/control/cabinet.js";
+import { collectMetrics } from "../../../src/control/collect-metrics.js";
 import { EventLog } from "../../../src/control/event-log.js";
 import { renderMetrics, samplesOf } from "../../../src/control/metrics.js";
-import type { DiskRow, EventRow, StatusReport } from "../../../src/control/types.js";
+import type { DiskRow, EventRow, LuRow, StatusReport, TaskReport } from "../../../src/control/types.js";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { SILENT } from "../../../src/lib/log.js";
 import { FakeWorld, fakeLayers } from "./fake-layers.js";
+import { furnished } from "./furnished.js";
 
 async function serve(t: TestContext) {
   const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-api-"));
@@ -21,8 +23,9 @@ async function serve(t: TestContext) {
   const world = new FakeWorld(3);
   const events = new EventLog(new SystemClock(), SILENT, 50);
   const cabinet = new Cabinet({
-    ...{ node: "chn1", layers: fakeLayers(world), events, exports: world.exports },
-    ...{ diskPatterns: [...world.present], knownDisksFile: path.join(folder, "known.json") },
+    ...{ node: "chn1", layers: fakeLayers(world), clock: world.clock, events, exports: world.exports },
+    care: { spareDelaySeconds: 30, diskScanSeconds: 10 },
+    ...{ diskPatterns: [...world.present, "/disks/d4", "/disks/d5"], knownDisksFile: path.join(folder, "known.json") },
   });
   await cabinet.open();
   const status = () => ({ node: "chn1" }) as StatusReport;
@@ -32,7 +35,7 @@ async function serve(t: TestContext) {
   const socket = path.join(folder, "s.sock");
   await api.listen(socket, 0o600);
   t.after(() => api.close());
-  return { folder, socket, events, make, client: new ApiClient(socket) };
+  return { world, folder, socket, events, make, client: new ApiClient(socket) };
 }
 
 /** The raw answer: status and body. */
@@ -93,6 +96,56 @@ test("api: from disks to a file system over the socket, as the command line does
   assert.equal(page.next, "b");
 });
 
+test("api: a disk's life and a group's background work over the socket", async (t) => {
+  const { client, world } = await serve(t);
+  for (const number of [4, 5]) world.present.add(`/disks/d${number}`);
+  for (const number of [1, 2, 3, 4]) await client.post("/v1/disks", { path: `/disks/d${number}` });
+  await client.post("/v1/groups", { name: "g", disks: [1, 2, 3] });
+  await client.post("/v1/disks/4/spare", { spare: true });
+  await client.post("/v1/disks/2/fail", {});
+  const rebuild = await client.post<TaskReport>("/v1/tasks/rebuild", {});
+  assert.deepEqual([rebuild.begun, rebuild.task?.kind, rebuild.task?.disk], [false, "rebuild", 4]);
+  world.live.get("g")!.finish("rebuild");
+  assert.equal((await client.delete<DiskRow>("/v1/disks/2")).path, "/disks/d2");
+  await client.post("/v1/disks", { path: "/disks/d5" });
+  assert.equal((await client.post<TaskReport>("/v1/tasks/grow", { disk: 2 })).groupState, "clean");
+  await client.post("/v1/disks/1/fail", {});
+  assert.equal((await client.post<DiskRow>("/v1/disks", { path: "/disks/d2", force: true })).number, 5);
+  assert.equal((await client.post<DiskRow>("/v1/disks/1/replace", { with: 5 })).group, "g");
+  world.live.get("g")!.finish("rebuild");
+  assert.equal((await client.post<TaskReport>("/v1/tasks/scrub", { heal: false })).begun, true);
+  assert.equal((await client.post<TaskReport>("/v1/tasks/scrub", { action: "cancel" })).task?.state, "cancelled");
+  assert.equal((await client.post<TaskReport>("/v1/tasks/scrub", { everySeconds: 60 })).scrub.everySeconds, 60);
+  await client.post("/v1/lus", { name: "raw", level: 1, sizeBytes: 1 });
+  assert.equal((await client.post<LuRow>("/v1/lus/raw/resize", { sizeBytes: "max" })).name, "raw");
+  await assert.rejects(client.post("/v1/groups/g/assemble", {}), /group g is assembled and clean/);
+});
+
+test("metrics: disks, tasks and scrubs", async (t) => {
+  const world = new FakeWorld(4);
+  const { cabinet, group } = await furnished(t, world);
+  await cabinet.diskAdmin.add({ path: "/disks/d4", spare: true });
+  group().errors.set(2, { read: 3, write: 0, checksum: 1, repaired: 4 });
+  group().slow.add(1);
+  await cabinet.taskAdmin.scrub({});
+  group().change("scrub", { doneBytes: 250 });
+  const text = collectMetrics(cabinet, { procedures: [], connections: 0, refusedConnections: 0 }, 1);
+  for (const line of [
+    'disk_state{disk="002",group="g",state="online"} 1',
+    'disk_state{disk="004",state="spare"} 1',
+    'disk_slow{disk="001",group="g"} 1',
+    'disk_errors_total{disk="002",group="g",kind="read"} 3',
+    'disk_errors_total{disk="002",group="g",kind="checksum"} 1',
+    'disk_repaired_blocks_total{disk="002",group="g"} 4',
+    'task_running{group="g",kind="scrub"} 1',
+    'task_done_bytes{group="g",kind="scrub"} 250',
+    'task_total_bytes{group="g",kind="scrub"} 1000',
+    'group_bitmap_writes_total{group="g"} 2',
+  ]) {
+    assert.ok(text.includes(`\nstripeward_${line}\n`), line);
+  }
+});
+
 test("api: every mistake has the one shape of an error", async (t) => {
   const { socket } = await serve(t);
   const cases: [string, string, string | undefined, number, RegExp][] = [
@@ -107,6 +160,15 @@ test("api: every mistake has the one shape of an error", async (t) => {
     ["POST", "/v1/file-systems/x/check", "{}", 404, /there is no file system x/],
     ["POST", "/v1/exports", '{"path":"/x","client":"300.1.1.1"}', 400, /client: wants an address or a network/],
     ["POST", "/v1/exports", '{"path":"/x/y","client":"10.0.0.1"}', 400, /path: wants \/ and the name/],
+    ["POST", "/v1/disks/x/fail", "{}", 400, /disk: wants a disk number/],
+    ["POST", "/v1/disks/9/fail", "{}", 404, /there is no disk #009/],
+    ["POST", "/v1/disks/9/replace", '{"with":"d1"}', 400, /with: wants an absolute path/],
+    ["DELETE", "/v1/disks/9?force=maybe", undefined, 400, /force: wants true or false/],
+    ["POST", "/v1/tasks/rebuild", '{"action":"cancel"}', 400, /action/],
+    ["POST", "/v1/tasks/scrub", '{"everySeconds":-1}', 400, /everySeconds/],
+    ["POST", "/v1/tasks/grow", "{}", 404, /there is no group yet/],
+    ["POST", "/v1/groups/g/assemble", "{}", 404, /there is no group g/],
+    ["POST", "/v1/lus/raw/resize", '{"sizeBytes":0}', 400, /sizeBytes: wants a size in bytes/],
     ["DELETE", "/v1/exports?path=/x", undefined, 404, /there is no file system x/],
     ["POST", "/v1/disks", `{"path":"/${"x".repeat(70_000)}"}`, 413, /large/i],
   ];

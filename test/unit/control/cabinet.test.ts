@@ -19,7 +19,8 @@ function setUp(t: TestContext, world: FakeWorld, patterns?: readonly string[]) {
   const start = async () => {
     const events = new EventLog(new SystemClock(), SILENT);
     const cabinet = new Cabinet({
-      ...{ node: "chn1", layers: fakeLayers(world), events, exports: world.exports },
+      ...{ node: "chn1", layers: fakeLayers(world), clock: world.clock, events, exports: world.exports },
+      care: { spareDelaySeconds: 30, diskScanSeconds: 10 },
       diskPatterns: patterns ?? [...world.present],
       knownDisksFile: path.join(folder, "known-disks.json"),
     });
@@ -31,8 +32,8 @@ function setUp(t: TestContext, world: FakeWorld, patterns?: readonly string[]) {
 
 async function furnish(cabinet: Cabinet, paths: Iterable<string>): Promise<void> {
   const numbers: number[] = [];
-  for (const place of paths) numbers.push((await cabinet.addDisk(place, false)).number!);
-  await cabinet.createGroup({ name: "g", disks: numbers });
+  for (const place of paths) numbers.push((await cabinet.diskAdmin.add({ path: place })).number!);
+  await cabinet.groupAdmin.create({ name: "g", disks: numbers });
   await cabinet.fileSystems.create({ name: "data", level: 5, sizeBytes: "max", root: ROOT });
 }
 
@@ -51,7 +52,7 @@ test("cabinet: from new disks to an export, and all of it again after a restart"
   const before = [first.cabinet.disks(), first.cabinet.groups(), first.cabinet.lus(), first.cabinet.fileSystems.rows()];
   await first.cabinet.close();
   await first.cabinet.close();
-  assert.deepEqual(world.trace, ["close file system data", "close group g"]);
+  assert.deepEqual(world.trace, ["stop tasks g", "close file system data", "close group g"]);
   assert.equal(world.open.size, 0);
   assert.equal(world.published.size, 0);
 
@@ -74,7 +75,8 @@ test("cabinet: a missing disk is degraded, named in warnings and events; two mis
   assert.equal(degraded.cabinet.groups()[0]?.state, "degraded");
   assert.equal(degraded.cabinet.fileSystems.rows()[0]?.state, "mounted");
   assert.match(degraded.cabinet.warnings().join("\n"), /group g has lost its redundancy: disk #002 is missing/);
-  assert.ok(degraded.events.last(10).some(({ kind }) => kind === "group-degraded"));
+  const told = degraded.events.last(10).filter(({ kind }) => kind === "group-degraded");
+  assert.equal(told.length, 1, "once, with what is missing");
   await degraded.cabinet.close();
 
   world.present.delete("/disks/d3");
@@ -106,7 +108,7 @@ test("cabinet: a disk of ours that another process holds is refused by name of t
   await first.cabinet.close();
   world.heldBy.set("/disks/d3", 77);
   const second = await start();
-  assert.match(second.cabinet.warnings().join(), /d3: .*in use by process 77|d3: nothing is there/);
+  assert.match(second.cabinet.warnings().join(), /d3: .*in use by process 77/);
   await second.cabinet.close();
   world.heldBy.set("/disks/d1", 4711);
   await assert.rejects(start(), /\/disks\/d1 is in use by process 4711/);
@@ -116,14 +118,17 @@ test("cabinet: disks are refused with a reason: twice, foreign, used", async (t)
   const world = new FakeWorld(3);
   const { cabinet } = await setUp(t, world)();
   world.foreign.set("/disks/d1", "an ext4 file system");
-  await assert.rejects(cabinet.addDisk("/disks/d1", false), /\/disks\/d1 carries an ext4 file system; --force/);
-  await cabinet.addDisk("/disks/d1", true);
-  await assert.rejects(cabinet.addDisk("/disks/d1", false), /already disk #001/);
-  await cabinet.addDisk("/disks/d2", false);
-  await cabinet.createGroup({ name: "g", disks: [1, 2] });
-  await assert.rejects(cabinet.createGroup({ name: "h", disks: [1, 2] }), /disk #001 is in group g/);
-  await assert.rejects(cabinet.createGroup({ name: "h", disks: [9, 8] }), /there is no disk #009/);
-  await assert.rejects(cabinet.addDisk("/disks/d2", false), /already a disk of ours/);
+  await assert.rejects(
+    cabinet.diskAdmin.add({ path: "/disks/d1" }),
+    /\/disks\/d1 carries an ext4 file system; --force/,
+  );
+  await cabinet.diskAdmin.add({ path: "/disks/d1", force: true });
+  await assert.rejects(cabinet.diskAdmin.add({ path: "/disks/d1" }), /already disk #001/);
+  await cabinet.diskAdmin.add({ path: "/disks/d2" });
+  await cabinet.groupAdmin.create({ name: "g", disks: [1, 2] });
+  await assert.rejects(cabinet.groupAdmin.create({ name: "h", disks: [1, 2] }), /disk #001 is in group g/);
+  await assert.rejects(cabinet.groupAdmin.create({ name: "h", disks: [9, 8] }), /there is no disk #009/);
+  await assert.rejects(cabinet.diskAdmin.add({ path: "/disks/d2" }), /\/disks\/d2 is disk #002, in use/);
   await cabinet.close();
 });
 
@@ -131,7 +136,7 @@ test("cabinet: a disk added from elsewhere is remembered", async (t) => {
   const world = new FakeWorld(2);
   const start = setUp(t, world, []);
   const first = await start();
-  await first.cabinet.addDisk("/disks/d1", false);
+  await first.cabinet.diskAdmin.add({ path: "/disks/d1" });
   await first.cabinet.close();
   const { cabinet } = await start();
   assert.deepEqual(
@@ -144,8 +149,8 @@ test("cabinet: a disk added from elsewhere is remembered", async (t) => {
 test("cabinet: a file system that cannot be made leaves no LU behind, and an LU in use is not deleted", async (t) => {
   const world = new FakeWorld(3);
   const { cabinet } = await setUp(t, world)();
-  for (const place of world.present) await cabinet.addDisk(place, false);
-  await cabinet.createGroup({ name: "g", disks: [1, 2, 3] });
+  for (const place of world.present) await cabinet.diskAdmin.add({ path: place });
+  await cabinet.groupAdmin.create({ name: "g", disks: [1, 2, 3] });
   const wanted = { name: "data", level: 5 as const, sizeBytes: "max" as const, root: ROOT };
   world.failNextFormat = true;
   await assert.rejects(cabinet.fileSystems.create(wanted), /made to fail/);
@@ -153,8 +158,8 @@ test("cabinet: a file system that cannot be made leaves no LU behind, and an LU 
   world.failNextFormat = false;
   await cabinet.fileSystems.create(wanted);
   await assert.rejects(cabinet.fileSystems.create(wanted), /exists already/);
-  await assert.rejects(cabinet.deleteLu(undefined, "data.meta"), /carries file system data/);
-  await assert.rejects(cabinet.deleteLu(undefined, "7"), /there is no LU 7/);
+  await assert.rejects(cabinet.luAdmin.delete(undefined, "data.meta"), /carries file system data/);
+  await assert.rejects(cabinet.luAdmin.delete(undefined, "7"), /there is no LU 7/);
   await cabinet.close();
 });
 
@@ -167,6 +172,22 @@ test("cabinet: when a commit fails the exports go at once", async (t) => {
   assert.equal(world.published.has("data"), false);
   assert.equal(cabinet.fileSystems.rows()[0]?.state, "failed");
   assert.match(cabinet.warnings().join(), /data is not served: a commit could not be written/);
+  await cabinet.close();
+});
+
+test("cabinet: a bad block is told with the file that owns it, where that is known", async (t) => {
+  const world = new FakeWorld(3);
+  const { cabinet, events } = await setUp(t, world)();
+  await furnish(cabinet, world.present);
+  world.raise({ kind: "healed", detail: { file: "/a.txt (block 17)" } });
+  world.raise({ kind: "unreadable", detail: {} });
+  assert.deepEqual(
+    events.last(2).map(({ severity, what }) => `${severity}: ${what}`),
+    [
+      "warning: file system data: /a.txt (block 17): a bad block was rebuilt from the other disks and rewritten",
+      "error: file system data: a block is bad and could not be rebuilt",
+    ],
+  );
   await cabinet.close();
 });
 

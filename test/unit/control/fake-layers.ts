@@ -11,24 +11,28 @@ import type { BlockDevice } from "../../../src/device/device.js";
 import type { FileSystem } from "../../../src/fs/vfs.js";
 import { StorageError } from "../../../src/lib/errors.js";
 import { MIB } from "../../../src/lib/units.js";
-import type { LogicalUnit, LuDescription } from "../../../src/lu/lu.js";
-import type {
-  Group,
-  GroupDescription,
-  GroupState,
-  LabelledDisk,
-  ScrubOptions,
-  TaskKind,
-} from "../../../src/raid/contract.js";
+import type { BlockInspector, Group, GroupEvent, LabelledDisk } from "../../../src/raid/contract.js";
 import { NO_SCRUB } from "../../../src/raid/label.js";
+import { HandClock } from "../../support/hand-clock.js";
+import { FakeGroup, type FakeRecord } from "./fake-group.js";
 
 const DISK_BYTES = 1024 * MIB;
-const ROW_BYTES = 16 * MIB;
+export const ROW_BYTES = 16 * MIB;
+export const ROW_COUNT = 60;
 
 /** What outlives the daemon: labels, LU tables, settings. Only administration is played; no byte of data is kept. */
 export class FakeWorld {
-  readonly labels = new Map<string, { uuid: string; number: number; groupUuid?: string }>();
-  readonly groups = new Map<string, { name: string; members: string[]; lus: LuDescription[] }>();
+  readonly labels = new Map<string, { uuid: string; number: number; groupUuid?: string; spare?: boolean }>();
+  readonly groups = new Map<string, FakeRecord>();
+  /** Of paths that differ from the usual size. */
+  readonly sizes = new Map<string, number>();
+  /** What a group refuses, by the line it would leave in the trace: `replace 3 7`. */
+  readonly refuse = new Map<string, StorageError>();
+  /** Groups of which two halves were used apart. */
+  readonly split = new Set<string>();
+  /** The group objects of this life, by name. */
+  readonly live = new Map<string, FakeGroup>();
+  readonly clock = new HandClock();
   readonly settings = new Map<string, Map<string, string>>();
   readonly present = new Set<string>();
   readonly foreign = new Map<string, string>();
@@ -38,6 +42,8 @@ export class FakeWorld {
   readonly trace: string[] = [];
   raise: (event: FileSystemEvent) => void = () => {};
   failNextFormat = false;
+  /** How often a device was opened. */
+  opened = 0;
   #serial = 0;
 
   constructor(count: number) {
@@ -56,20 +62,20 @@ export class FakeWorld {
 
 export function fakeLayers(world: FakeWorld): StorageLayers {
   return {
+    exists: (path) => world.present.has(path),
     openDevice: async (path) => openFake(world, path, true),
     openReadOnly: async (path) => openFake(world, path, false),
     identify: async ({ name }) => world.foreign.get(name) ?? null,
     readLabel: async (device) => labelOf(world, device),
-    initDisk: async (device, number) => {
-      world.labels.set(device.name, { uuid: world.uuid(), number });
+    initDisk: async (device, { number, spare, force }) => {
+      const old = world.labels.get(device.name);
+      if (old?.groupUuid !== undefined && !force) throw new StorageError("EEXIST", "is a disk of a group");
+      world.labels.set(device.name, { uuid: world.uuid(), number, ...(spare ? { spare } : {}) });
       return labelOf(world, device)!;
     },
+    wipeDisk: async (device) => void world.labels.delete(device.name),
     createGroup: async (disks, options) => createFake(world, disks, options),
-    assembleGroup: async (disks) => {
-      const group = new FakeGroup(world, disks[0]!.groupUuid!, disks);
-      if (group.describe().state === "failed") throw new StorageError("EIO", "two of three members are missing");
-      return group;
-    },
+    assembleGroup: async (disks, onEvent, force) => assembleFake(world, disks, onEvent, force),
     describeGroup: async (disks) => new FakeGroup(world, disks[0]!.groupUuid!, disks).describe(),
     formatFileSystem: async (name) => {
       if (world.failNextFormat) throw new StorageError("EIO", "made to fail");
@@ -80,13 +86,14 @@ export function fakeLayers(world: FakeWorld): StorageLayers {
 }
 
 function openFake(world: FakeWorld, path: string, exclusive: boolean): BlockDevice {
+  world.opened++;
   if (!world.present.has(path)) throw new StorageError("ENXIO", `${path} is not there`);
   const holder = world.heldBy.get(path);
   if (exclusive && holder !== undefined) throw new StorageError("EBUSY", `${path} is in use by process ${holder}`);
   if (exclusive) world.open.add(path);
   const nothing = async () => {};
   return {
-    ...{ name: path, sizeBytes: DISK_BYTES, readOnly: !exclusive, alignmentBytes: 1 },
+    ...{ name: path, sizeBytes: world.sizes.get(path) ?? DISK_BYTES, readOnly: !exclusive, alignmentBytes: 1 },
     ...{ read: nothing, readv: nothing, write: nothing, writev: nothing, writeThrough: nothing, flush: nothing },
     close: async () => void (exclusive && world.open.delete(path)),
   };
@@ -97,142 +104,39 @@ function labelOf(world: FakeWorld, device: BlockDevice): LabelledDisk | null {
   return label === undefined ? null : { device, ...label };
 }
 
-function createFake(world: FakeWorld, disks: readonly LabelledDisk[], { name }: NewGroup): Group {
+function createFake(world: FakeWorld, disks: readonly LabelledDisk[], { name, onEvent }: NewGroup): Group {
   const groupUuid = world.uuid();
-  for (const disk of disks) {
-    world.labels.set(disk.device.name, { uuid: disk.uuid, number: disk.number, groupUuid });
-  }
-  world.groups.set(groupUuid, { name, members: disks.map(({ device }) => device.name), lus: [] });
-  return new FakeGroup(world, groupUuid, disks);
+  const members = disks.map(({ uuid, number, device }) => {
+    world.labels.set(device.name, { uuid, number, groupUuid });
+    return { uuid, number, path: device.name, sizeBytes: device.sizeBytes, state: "online" as const };
+  });
+  world.groups.set(groupUuid, { name, members, lus: [], scrub: NO_SCRUB });
+  return new FakeGroup(world, groupUuid, disks, onEvent);
 }
 
-/** Degraded with one member missing, failed with two. */
-class FakeGroup implements Group {
-  constructor(
-    private readonly world: FakeWorld,
-    private readonly uuid: string,
-    private readonly disks: readonly LabelledDisk[],
-  ) {}
-
-  get #record() {
-    return this.world.groups.get(this.uuid)!;
-  }
-
-  describe(): GroupDescription {
-    const { name, members, lus } = this.#record;
-    const missing = members.length - this.disks.length;
-    const state: GroupState = missing === 0 ? "clean" : missing === 1 ? "degraded" : "failed";
-    const usedRows = lus.reduce((sum, { sizeBytes }) => sum + sizeBytes / ROW_BYTES, 0);
-    const rowCount = 60;
-    return {
-      ...{
-        uuid: this.uuid,
-        name,
-        state,
-        chunkBytes: 65536,
-        rowBytes: ROW_BYTES,
-        rowCount,
-        nodes: [],
-        lus,
-        generation: 1,
-      },
-      rowsFree: rowCount - usedRows,
-      scrub: NO_SCRUB,
-      tasks: [],
-      disks: members.map((path) => {
-        const { uuid, number } = this.world.labels.get(path)!;
-        const online = this.disks.some(({ device }) => device.name === path);
-        return {
-          number,
-          uuid,
-          path,
-          sizeBytes: DISK_BYTES,
-          state: online ? ("online" as const) : ("missing" as const),
-        };
-      }),
-    };
-  }
-
-  counters() {
-    return {
-      ...{ fullStripeWrites: 7, partialStripeWrites: 0, journalRecords: 0 },
-      degradedReads: 0,
-      healedBlocks: 0,
-      flushes: 0,
-      bitmapWrites: 0,
-    };
-  }
-
-  async createLu(name: string, level: 1 | 5, size: number | "max"): Promise<LuDescription> {
-    const { lus } = this.#record;
-    if (lus.some((lu) => lu.name === name)) throw new StorageError("EEXIST", `LU ${name} exists already`);
-    const rowsFree = this.describe().rowsFree;
-    const rows = size === "max" ? rowsFree : Math.ceil(size / ROW_BYTES);
-    if (rows > rowsFree || rows === 0) throw new StorageError("ENOSPC", `only ${rowsFree} rows are free`);
-    const lu = {
-      number: lus.length + 1,
-      uuid: this.world.uuid(),
-      name,
-      level,
-      width: this.#record.members.length,
-      sizeBytes: rows * ROW_BYTES,
-      groupUuid: this.uuid,
-    };
-    lus.push(lu);
-    return lu;
-  }
-
-  /** Opened and not yet closed, by LU. */
-  readonly #open = new Map<number, number>();
-
-  async deleteLu(number: number): Promise<void> {
-    if ((this.#open.get(number) ?? 0) > 0) throw new StorageError("EBUSY", `LU ${number} is in use`);
-    const { lus } = this.#record;
-    lus.splice(
-      lus.findIndex((lu) => lu.number === number),
-      1,
+function assembleFake(
+  world: FakeWorld,
+  disks: readonly LabelledDisk[],
+  onEvent: (event: GroupEvent) => void,
+  force: boolean,
+): Group {
+  const uuid = disks[0]!.groupUuid!;
+  const twin = disks.find((disk, i) => disks.slice(0, i).some((other) => other.uuid === disk.uuid));
+  const first = disks.find((disk) => disk.uuid === twin?.uuid);
+  if (twin !== undefined) {
+    throw new StorageError(
+      "EEXIST",
+      `${first!.device.name} and ${twin.device.name} are copies of one disk: remove one`,
     );
   }
-
-  async #recorded(what: string, ...values: readonly unknown[]): Promise<void> {
-    this.world.trace.push([what, ...values].join(" "));
+  if (world.split.has(uuid) && !force) {
+    throw new StorageError("EEXIST", "/disks/d1 and /disks/d2 were each used without the other since they parted");
   }
-
-  async resizeLu(number: number, size: number | "max"): Promise<LuDescription> {
-    const { lus } = this.#record;
-    const at = lus.findIndex((lu) => lu.number === number);
-    const sizeBytes = size === "max" ? lus[at]!.sizeBytes + this.describe().rowsFree * ROW_BYTES : size;
-    lus[at] = { ...lus[at]!, sizeBytes };
-    return lus[at]!;
-  }
-
-  failDisk = (number: number) => this.#recorded("fail", number);
-  replaceDisk = (number: number, disk: LabelledDisk) => this.#recorded("replace", number, disk.number);
-  returnDisk = (disk: LabelledDisk, force = false) => this.#recorded("return", disk.number, force);
-  growDisk = (disk: LabelledDisk) => this.#recorded("grow", disk.number);
-  scrub = ({ heal }: ScrubOptions) => this.#recorded("scrub", heal);
-  scheduleScrub = (seconds: number) => this.#recorded("schedule", seconds);
-  pauseTask = (kind: TaskKind) => this.#recorded("pause", kind);
-  resumeTask = (kind: TaskKind) => this.#recorded("resume", kind);
-  cancelTask = (kind: TaskKind) => this.#recorded("cancel", kind);
-
-  openLu(number: number): LogicalUnit {
-    const description = this.#record.lus.find((lu) => lu.number === number)!;
-    const nothing = async () => {};
-    async function* none() {}
-    this.#open.set(number, (this.#open.get(number) ?? 0) + 1);
-    const close = async () => void this.#open.set(number, (this.#open.get(number) ?? 0) - 1);
-    return {
-      ...{ description, sizeBytes: description.sizeBytes, stripeBytes: 65536 },
-      ...{ read: nothing, readv: nothing, write: nothing, writev: nothing, writeThrough: nothing, flush: nothing },
-      ...{ readAlternatives: none, heal: nothing, close },
-    };
-  }
-
-  async close(): Promise<void> {
-    this.world.trace.push(`close group ${this.#record.name}`);
-    for (const { device } of this.disks) await device.close();
-  }
+  const group = new FakeGroup(world, uuid, disks, onEvent);
+  const { state } = group.describe();
+  if (state === "failed") throw new StorageError("EIO", "two of three members are missing");
+  if (state === "degraded") group.emit("degraded", { lost: 1 });
+  return group;
 }
 
 function mountFake(
@@ -255,9 +159,16 @@ function mountFake(
       files: [{ name: after ?? "a", headAddress: 4096, sizeBytes: 1, uid: 0, updated: "2026-01-01T00:00:00.000Z" }],
       next: after === null ? "b" : null,
     }),
-    inspectors: () => new Map(),
-    grow: async () => void world.trace.push(`grow file system ${name}`),
     statistics: () => ({ dirtyBytes: 12 }),
+    grow: async () => void world.trace.push(`grow file system ${name}`),
+    // Administration only passes it on.
+    inspectors: () =>
+      new Map([
+        [
+          dataLu.description.number,
+          { name, close: () => void world.trace.push("close inspector") } as unknown as BlockInspector,
+        ],
+      ]),
     close: async () => void world.trace.push(`close file system ${name}`),
   };
 }

@@ -1,0 +1,125 @@
+import { AssertionError } from "../lib/assert.js";
+import type { CancelTimer } from "../lib/clock.js";
+import { isStorageError, messageOf } from "../lib/errors.js";
+import type { Group, LabelledDisk } from "../raid/contract.js";
+import { pad } from "./disk-shelf.js";
+import { standingOf } from "./disk-standing.js";
+import type { CabinetParts, CareSettings } from "./parts.js";
+
+export interface ReturnerOptions {
+  readonly care: () => CareSettings;
+  /** A disk of a group that is not served has turned up: try to put the group together. Called while changes are locked. */
+  readonly revive: () => Promise<void>;
+}
+
+/**
+ * Brings members back that were away: while a group lacks one, the places of disks are looked at again from time to time, and a disk that is
+ * a member of an open group, under whatever path, is handed to it. What a group refuses stays on the shelf with the reason.
+ */
+export class DiskReturner {
+  /** By the disk as it was opened: pulled out and put in again, it is asked about anew. */
+  #refusals = new WeakMap<LabelledDisk, string>();
+  readonly #seen = new WeakSet<LabelledDisk>();
+  #cancel: CancelTimer | null = null;
+
+  constructor(
+    private readonly parts: CabinetParts,
+    private readonly options: ReturnerOptions,
+  ) {}
+
+  /** Why a disk on the shelf was not taken back. */
+  refusalOf(disk: LabelledDisk): string | undefined {
+    return this.#refusals.get(disk);
+  }
+
+  /** Ask again about disks that were refused. */
+  forgetRefusals(): void {
+    this.#refusals = new WeakMap();
+  }
+
+  /** Begin to look for disks; after each change of the settings too. */
+  arm(): void {
+    this.stop();
+    const { diskScanSeconds } = this.options.care();
+    if (diskScanSeconds === 0) return;
+    this.#cancel = this.parts.clock.after(diskScanSeconds * 1000, () => void this.#tick());
+  }
+
+  stop(): void {
+    this.#cancel?.();
+    this.#cancel = null;
+  }
+
+  async #tick(): Promise<void> {
+    const { changes } = this.parts;
+    if (this.#somethingLacks())
+      await changes.runUnlessEnded(() => this.#look()).catch((error) => this.#complain(error));
+    if (!changes.ended) this.arm();
+  }
+
+  /** Places could not be looked through (a folder that may not be read): what is served goes on. */
+  #complain(error: unknown): void {
+    if (error instanceof AssertionError) throw error;
+    const what = `the search for missing disks failed: ${messageOf(error)}`;
+    this.parts.events.add({ severity: "warning", kind: "disk-scan-failed", what });
+  }
+
+  #somethingLacks(): boolean {
+    const { groups } = this.parts;
+    return groups.all().some((group) => group.describe().disks.some(({ state }) => state !== "online"));
+  }
+
+  async #look(): Promise<void> {
+    await this.parts.shelf.scan({ lenient: true });
+    if (this.#foundForUnassembled()) await this.options.revive();
+    await this.returnAll();
+  }
+
+  /** Each disk counts once: a group that stays incomplete is not taken apart every few seconds. */
+  #foundForUnassembled(): boolean {
+    const { shelf, groups } = this.parts;
+    const found = shelf.labelled().filter((disk) => !this.#seen.has(disk));
+    for (const disk of found) this.#seen.add(disk);
+    return found.some(
+      (disk) => disk.groupUuid !== undefined && groups.get(disk.groupUuid)?.describe().state === "failed",
+    );
+  }
+
+  /** Hand every disk on the shelf that is a member to its group. Called while changes are locked. */
+  async returnAll(): Promise<void> {
+    const { shelf, groups } = this.parts;
+    for (const disk of shelf.labelled()) {
+      this.#seen.add(disk);
+      const standing = standingOf(disk, groups);
+      if (standing.kind === "member") await this.#return(disk, standing.group);
+      else if (standing.kind === "copy") this.#refuse(disk, standing.described.name, copyText(disk, standing.member));
+    }
+  }
+
+  async #return(disk: LabelledDisk, group: Group): Promise<void> {
+    if (this.#refusals.has(disk)) return;
+    const { uuid, name } = group.describe();
+    try {
+      await this.parts.shelf.handOver(disk, uuid, () => group.returnDisk(disk));
+    } catch (error) {
+      if (!isStorageError(error)) throw error;
+      // Its place is filled, or another member is being rebuilt: it is asked again.
+      if (error.code !== "EBUSY") this.#refuse(disk, name, messageOf(error));
+    }
+  }
+
+  #refuse(disk: LabelledDisk, group: string, reason: string): void {
+    if (this.#refusals.has(disk)) return;
+    this.#refusals.set(disk, reason);
+    this.parts.events.add({
+      severity: "warning",
+      kind: "disk-not-returned",
+      what: `group ${group}: disk #${pad(disk.number)} at ${disk.device.name} is not taken back: ${reason}`,
+      detail: { group, disk: disk.number, path: disk.device.name },
+    });
+  }
+}
+
+export function copyText(disk: LabelledDisk, inUse: { readonly path: string }): string {
+  return `${disk.device.name} and ${inUse.path} are copies of one disk, and ${inUse.path} is in use`;
+}

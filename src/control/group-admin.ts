@@ -1,0 +1,154 @@
+import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
+import type { Group, GroupDescription, GroupEvent, LabelledDisk } from "../raid/contract.js";
+import { NO_SCRUB } from "../raid/label.js";
+import { unusedDisk } from "./disk-choice.js";
+import { pad } from "./disk-shelf.js";
+import { FailedGroup } from "./failed-group.js";
+import type { CabinetParts } from "./parts.js";
+import { groupRow } from "./rows.js";
+import type { GroupRow } from "./types.js";
+
+export interface CreateGroup {
+  readonly name: string;
+  /** Numbers of disks that are in no group. */
+  readonly disks: readonly number[];
+  readonly chunkBytes?: number | undefined;
+  readonly rowBytes?: number | undefined;
+}
+
+type OnEvent = (uuid: string, event: GroupEvent) => void;
+
+/** Makes groups, puts them together from the disks on the shelf, and takes failed ones apart to try again. */
+export class GroupAdmin {
+  constructor(
+    private readonly parts: CabinetParts,
+    private readonly onEvent: OnEvent,
+  ) {}
+
+  create(wanted: CreateGroup): Promise<GroupRow> {
+    return this.parts.changes.run(async () => {
+      const { groups, layers, shelf, events } = this.parts;
+      if (groups.find(wanted.name) !== undefined)
+        throw new StorageError("EEXIST", `group ${wanted.name} exists already`);
+      const disks = wanted.disks.map((number) => unusedDisk(this.parts, number));
+      if (new Set(disks).size !== disks.length) throw new StorageError("EINVAL", "a disk is named twice");
+      let uuid = "";
+      const onEvent = (event: GroupEvent) => this.onEvent(uuid, event);
+      const group = await layers.createGroup(disks, { ...wanted, onEvent });
+      uuid = group.describe().uuid;
+      shelf.take(disks, uuid);
+      groups.add(uuid, group);
+      const numbers = disks.map(({ number }) => `#${pad(number)}`).join(" ");
+      events.add({
+        severity: "info",
+        kind: "group-created",
+        what: `group ${wanted.name} created on disks ${numbers}`,
+        detail: { group: wanted.name },
+      });
+      return groupRow(group);
+    });
+  }
+
+  /** Try again to put a group together that is not served. @param force  of two halves that were used apart take the one written to more */
+  assemble(name: string, force: boolean): Promise<GroupRow> {
+    return this.parts.changes.run(async () => {
+      const { groups, shelf, fileSystems } = this.parts;
+      const failed = groups.named(name);
+      const { uuid, state } = failed.describe();
+      if (state !== "failed") throw new StorageError("EEXIST", `group ${name} is assembled and ${state}`);
+      await this.#takeApart(uuid, failed);
+      await shelf.scan({ lenient: true });
+      const disks = this.#unassembled().get(uuid) ?? [];
+      if (disks.length === 0) throw new StorageError("ENOENT", `no disk of group ${name} is here`);
+      const group = await this.#assemble(uuid, disks, force);
+      await fileSystems.mountAll(group);
+      if (group instanceof FailedGroup) throw new StorageError(group.code, group.reason);
+      return groupRow(group);
+    });
+  }
+
+  /** Put together what lies on the shelf. A group that cannot be is shown as failed; the others go on. */
+  async assembleAll(): Promise<void> {
+    for (const [uuid, disks] of this.#unassembled()) await this.#assemble(uuid, disks, false);
+  }
+
+  /** A failed group is taken apart and tried again: another of its disks may have turned up. */
+  async reviveFailed(): Promise<void> {
+    const failed = this.parts.groups.entries().filter(([, group]) => group.describe().state === "failed");
+    for (const [uuid, group] of failed) await this.#takeApart(uuid, group);
+    if (failed.length > 0) await this.parts.shelf.scan({ lenient: true });
+  }
+
+  async #takeApart(uuid: string, group: Group): Promise<void> {
+    const { groups, shelf, fileSystems } = this.parts;
+    // It has failed: that not everything can be flushed is known.
+    await group.stopTasks().catch((error) => this.#complain(group, error));
+    await fileSystems.forget(group);
+    await group.close().catch((error) => this.#complain(group, error));
+    groups.remove(uuid);
+    shelf.releaseAll(uuid);
+  }
+
+  #unassembled(): Map<string, LabelledDisk[]> {
+    const found = new Map<string, LabelledDisk[]>();
+    for (const disk of this.parts.shelf.labelled()) {
+      if (disk.groupUuid === undefined || this.parts.groups.has(disk.groupUuid)) continue;
+      found.set(disk.groupUuid, [...(found.get(disk.groupUuid) ?? []), disk]);
+    }
+    return found;
+  }
+
+  /** @returns the group, or what stands for one that cannot be put together */
+  async #assemble(uuid: string, disks: readonly LabelledDisk[], force: boolean): Promise<Group> {
+    const { layers, shelf, groups, events } = this.parts;
+    let group: Group;
+    shelf.take(disks, uuid);
+    try {
+      group = await layers.assembleGroup(disks, (event) => this.onEvent(uuid, event), force);
+    } catch (error) {
+      shelf.putBack(disks);
+      if (!isStorageError(error)) throw error;
+      group = new FailedGroup((await layers.describeGroup(disks)) ?? unreadable(uuid), messageOf(error), error.code);
+    }
+    groups.add(uuid, group);
+    shelf.putBack(disks.filter((disk) => !isUsed(group, disk)));
+    const { name, state, missingDisks } = groupRow(group);
+    const severity = { clean: "info", degraded: "warning", failed: "error" } as const;
+    events.add({
+      severity: severity[state],
+      kind: `group-${state}`,
+      what: state === "clean" ? `group ${name} is complete` : troubleOf(group),
+      detail: { group: name, missing: missingDisks },
+    });
+    return group;
+  }
+
+  #complain(group: Group, error: unknown): void {
+    const { name } = group.describe();
+    const what = `group ${name} could not be closed cleanly: ${messageOf(error)}`;
+    this.parts.events.add({ severity: "warning", kind: "group-close-failed", what, detail: { group: name } });
+  }
+}
+
+/** Members that missed writes or failed, and disks whose place was given away, are left to who brought them. */
+function isUsed(group: Group, { uuid }: LabelledDisk): boolean {
+  const member = group.describe().disks.find((disk) => disk.uuid === uuid);
+  return member?.state === "online" || member?.state === "rebuilding";
+}
+
+/** What is wrong with a group that is not clean, in a sentence. */
+export function troubleOf(group: Group): string {
+  const { name, state, disks } = group.describe();
+  if (group instanceof FailedGroup) return `group ${name} is not served: ${group.reason}`;
+  const away = disks.filter((disk) => disk.state !== "online");
+  const cause = away.map((disk) => `disk #${pad(disk.number)} is ${disk.state}`).join(", ");
+  return `group ${name} ${state === "failed" ? "has failed" : "has lost its redundancy"}${cause && ": "}${cause}`;
+}
+
+/** Its labels cannot even be read. */
+function unreadable(uuid: string): GroupDescription {
+  return {
+    ...{ uuid, name: uuid, state: "failed", chunkBytes: 0, rowBytes: 0, rowCount: 0, rowsFree: 0, generation: 0 },
+    ...{ nodes: [], disks: [], lus: [], tasks: [], scrub: NO_SCRUB },
+  };
+}
