@@ -83,6 +83,8 @@ export const configSchema = z.strictObject(
     nfs: nfs.prefault({}),
     memory: memory.prefault({}),
     "direct-io": flag.default(false),
+    "fault-injection": flag.default(false),
+    "volatile-cache": flag.default(false),
     "log-level": z.enum(LOG_LEVELS, { error: `wants one of ${LOG_LEVELS.join(", ")}` }).default("info"),
   },
   wantsKeys,
@@ -101,6 +103,10 @@ export interface Config {
   /** Bytes, per file system. */
   readonly memory: { readonly dataCacheBytes: number; readonly metadataCacheBytes: number };
   readonly directIo: boolean;
+  /** For rigs: the management API can make disks fail and lie, and cut the power. */
+  readonly faultInjection: boolean;
+  /** With faultInjection: writes that were not flushed are lost or torn when the power is cut. */
+  readonly volatileCache: boolean;
   readonly logLevel: LogLevel;
 }
 

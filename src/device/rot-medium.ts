@@ -16,7 +16,7 @@ export interface RotRange {
 }
 
 /** Random places tried before the range is searched from one end to the other. */
-const TRIES = 64;
+const TRIES = 1024;
 const SEARCH_BYTES = 1 * MIB;
 
 /**
