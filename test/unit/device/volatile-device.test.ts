@@ -77,6 +77,49 @@ test("volatile: a block written again while its older content is on its way arri
   assert.deepEqual([memory.unflushedSectors, device.unflushedSectors], [0, 0]);
 });
 
+/** Writes take effect at once and are reported when it is said so. */
+class LateDevice extends MemoryDevice {
+  readonly held: Array<() => void> = [];
+
+  override async writev(sources: readonly Buffer[], position: number): Promise<void> {
+    await super.writev(sources, position);
+    await new Promise<void>((resolve) => this.held.push(resolve));
+  }
+}
+
+test("volatile: what is written while the older content is being reported as written is not lost", async () => {
+  const memory = new LateDevice({ name: "v1", sizeBytes: MIB, random: new SeededRandom(1) });
+  const device = new VolatileDevice(memory, { cacheBytes: MIB });
+  await device.write(filled(1), 0);
+  const flush = device.flush();
+  await new Promise((resolve) => setImmediate(resolve));
+  await device.write(filled(2), 0);
+  memory.held.shift()?.();
+  await flush;
+  assert.ok((await contentOf(memory, 1)).equals(filled(1)));
+  const target = filled(0);
+  await device.read(target, 0);
+  assert.ok(target.equals(filled(2)));
+  assert.equal(device.unflushedSectors, 8);
+});
+
+test("volatile: a flush waits for what others are writing out", async () => {
+  const memory = new LateDevice({ name: "v1", sizeBytes: MIB, random: new SeededRandom(1) });
+  const device = new VolatileDevice(memory, { cacheBytes: 32 * KIB });
+  for (let block = 0; block < 8; block++) await device.write(filled(block), block * BLOCK);
+  const ninth = device.write(filled(9), 8 * BLOCK);
+  const flush = device.flush();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(memory.held.length, 2, "the oldest half, for room; the others, for the flush");
+  memory.held.pop()?.();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(memory.counters.flushes, 0);
+  memory.held.pop()?.();
+  await Promise.all([ninth, flush]);
+  assert.equal(memory.counters.flushes, 1);
+  assert.equal(device.unflushedSectors, 8, "the ninth came after the flush began");
+});
+
 test("volatile: what the device below refuses stays dirty, and the flush says so", async () => {
   const { memory, device } = volatile();
   await device.write(filled(1), 0);
@@ -145,7 +188,7 @@ test("volatile: the same seed tears alike, another one differently", async () =>
 test("volatile: after a cut everything is ENXIO, also what was under way, and closing writes nothing", async () => {
   const held: Array<() => void> = [];
   const { memory, device } = volatile(MIB, (operation) => {
-    return operation === "flush" ? new Promise<void>((resolve) => held.push(resolve)) : undefined;
+    return operation === "write" && held.length === 0 ? new Promise<void>((resolve) => held.push(resolve)) : undefined;
   });
   await device.write(filled(1), 0);
   const flush = assert.rejects(device.flush(), { code: "ENXIO" });
