@@ -46,6 +46,13 @@ export interface DiskPlace {
   readonly path: string;
 }
 
+/**
+ * A crash comes at one of the next writes, for time is no good choice: most of it passes while disks flush and caches are empty. When nothing
+ * is written it comes after so long.
+ */
+const WRITES_MAX = 64;
+const WAIT_MS = 200;
+
 /** A disk that is open, and the layers over it. */
 interface Stack {
   readonly medium: BlockDevice;
@@ -75,6 +82,7 @@ export interface BenchOptions {
  */
 export class FaultBench {
   readonly #bays = new Map<string, Bay>();
+  #onWrite: (() => void) | null = null;
 
   constructor(private readonly options: BenchOptions) {}
 
@@ -131,20 +139,45 @@ export class FaultBench {
   }
 
   /**
-   * The power of all disks fails at the same moment. No request settles from this call on, so that nobody is told of anything that
-   * happens afterwards; the process has to end now.
+   * The power of all disks fails at the same moment, with volatile caches right at one of the next writes. No request settles from then
+   * on, so that nobody is told of anything that happens afterwards; the process has to end now.
    */
   async crash(seed: number, mode: CutMode): Promise<CrashReport> {
+    const random = new SeededRandom(seed);
+    const disks = await new Promise<CrashReport["disks"]>((resolve) => {
+      this.#atSomeWrite(random, () => resolve(this.#cutAll(random, mode)));
+    });
+    return { seed, mode, disks };
+  }
+
+  #atSomeWrite(random: Random, action: () => void): void {
+    if (!this.options.volatileCache) {
+      action();
+      return;
+    }
+    let writesLeft = 1 + random.below(WRITES_MAX);
+    const now = (): void => {
+      cancel();
+      this.#onWrite = null;
+      action();
+    };
+    const cancel = this.options.clock.after(WAIT_MS, now);
+    this.#onWrite = () => {
+      if (--writesLeft === 0) now();
+    };
+  }
+
+  /** Every disk is silent and without power before anything is awaited. */
+  #cutAll(random: Random, mode: CutMode): Promise<CrashReport["disks"]> {
     const stacks = [...this.#bays]
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .flatMap(([path, { stack }]) => (stack === null ? [] : [{ path, ...stack }]));
     for (const { faulty } of stacks) faulty.halt();
-    const random = new SeededRandom(seed);
     const cuts = stacks.map(async ({ path, cache }) => {
       const report = await this.#cut(path, cache, new SeededRandom(random.next()), mode);
       return { path, ...report };
     });
-    return { seed, mode, disks: await Promise.all(cuts) };
+    return Promise.all(cuts);
   }
 
   #bay(path: string): Bay {
@@ -163,7 +196,7 @@ export class FaultBench {
   #wrap(path: string, medium: BlockDevice): BlockDevice {
     const bay = this.#bay(path);
     const { clock, random, volatileCache } = this.options;
-    const cache = volatileCache ? new VolatileDevice(medium) : null;
+    const cache = volatileCache ? new VolatileDevice(medium, { onWrite: () => this.#onWrite?.() }) : null;
     const faulty = new FaultyDevice(cache ?? medium, { clock, random, faults: bay.faults });
     bay.stack = { medium, cache, faulty };
     return faulty;

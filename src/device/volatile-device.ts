@@ -19,6 +19,12 @@ export interface CutReport {
 }
 
 const CACHE_BYTES = 8 * MIB;
+export interface VolatileOptions {
+  readonly cacheBytes?: number | undefined;
+  /** Called when a write, or a piece of a large one, is in the cache, and nothing was done about it yet: a moment to cut the power. */
+  readonly onWrite?: (() => void) | undefined;
+}
+
 /** Requests below at a time when the cache is written out. */
 const REQUESTS_MAX = 8;
 const SECTORS = BLOCK_BYTES / SECTOR_BYTES;
@@ -34,6 +40,7 @@ export class VolatileDevice implements BlockDevice {
   readonly readOnly: boolean;
   readonly alignmentBytes = BLOCK_BYTES;
   readonly #below: BlockDevice;
+  readonly #onWrite: (() => void) | undefined;
   readonly #cache: DirtyBlocks;
   readonly #inFlight = new InFlight();
   readonly #flushes = new SharedFlush(() => this.#flushNow());
@@ -42,11 +49,12 @@ export class VolatileDevice implements BlockDevice {
   #cutOff = false;
   #closed: Promise<void> | null = null;
 
-  constructor(below: BlockDevice, options: { readonly cacheBytes?: number | undefined } = {}) {
+  constructor(below: BlockDevice, options: VolatileOptions = {}) {
     const slotCount = Math.floor((options.cacheBytes ?? CACHE_BYTES) / BLOCK_BYTES);
     assert(slotCount >= 8, "a cache has a few blocks");
     assert(BLOCK_BYTES % below.alignmentBytes === 0, "the device below takes single blocks");
     this.#below = below;
+    this.#onWrite = options.onWrite;
     this.#cache = new DirtyBlocks(slotCount);
     this.name = below.name;
     this.sizeBytes = below.sizeBytes;
@@ -190,6 +198,7 @@ export class VolatileDevice implements BlockDevice {
     for (const { part, at, blockCount } of this.#pieces(sources, position, byteCount)) {
       while (this.#cache.freeCount < blockCount) await this.#makeRoom();
       this.#cache.put(part, at / BLOCK_BYTES, blockCount);
+      this.#onWrite?.();
     }
     this.#flushes.wrote();
   }

@@ -5,11 +5,19 @@ import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { FaultBench } from "../../../src/control/fault-bench.js";
 import { openFileDevice } from "../../../src/device/file-device.js";
-import { SystemClock } from "../../../src/lib/clock.js";
+import { type CancelTimer, SystemClock } from "../../../src/lib/clock.js";
 import { SILENT } from "../../../src/lib/log.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { MIB } from "../../../src/lib/units.js";
 import { FakeWorld, fakeLayers } from "./fake-layers.js";
+
+/** Its timers keep the process alive: without a daemon nothing else does. */
+class WaitedClock extends SystemClock {
+  override after(delayMs: number, action: () => void): CancelTimer {
+    const timer = setTimeout(action, delayMs);
+    return () => clearTimeout(timer);
+  }
+}
 
 /** Real files below: what is proven here is locks, descriptors and what a second opener sees. */
 function rack(t: TestContext, volatileCache: boolean) {
@@ -20,7 +28,7 @@ function rack(t: TestContext, volatileCache: boolean) {
     writeFileSync(file, "");
     truncateSync(file, MIB);
   }
-  const bench = new FaultBench({ clock: new SystemClock(), random: new SeededRandom(1), log: SILENT, volatileCache });
+  const bench = new FaultBench({ clock: new WaitedClock(), random: new SeededRandom(1), log: SILENT, volatileCache });
   const plain = {
     ...fakeLayers(new FakeWorld(0)),
     openDevice: (file: string) => openFileDevice(file, { mode: "read-write-exclusive", log: SILENT }),
@@ -136,6 +144,22 @@ test("bench: a crash silences every disk and decides what was not flushed, alike
   }
   assert.ok(contents[0]?.equals(contents[1] ?? filled(0)));
   assert.ok(!contents[0]?.equals(contents[2] ?? filled(0)));
+});
+
+test("bench: a crash comes right at a write, so that there is something to lose", async (t) => {
+  const { bench, layers, one } = rack(t, true);
+  const device = await layers.openDevice(one);
+  let written = 0;
+  const work = async (): Promise<void> => {
+    for (; ; written++) {
+      await device.write(filled(1), 0);
+      await device.flush();
+    }
+  };
+  work().catch(() => {});
+  const { disks } = await bench.crash(1, "drop");
+  assert.deepEqual([disks[0]?.keptSectors, disks[0]?.lostSectors], [0, 8]);
+  assert.ok(written < 64);
 });
 
 test("bench: a disk that is pulled loses what was in its cache, or part of it", async (t) => {
