@@ -25,7 +25,12 @@ export class OwnServer implements Server {
       await this.#rig.up();
       return;
     }
-    const rig = await Rig.up({ disks: this.#disks, diskSize: String(this.#diskBytes), parent: this.#folder });
+    const rig = await Rig.up({
+      disks: this.#disks,
+      diskSize: String(this.#diskBytes),
+      parent: this.#folder,
+      more: ["--no-faults"],
+    });
     this.#rig = rig;
     this.#undo.add("remove the rig", () => rig.remove());
   }

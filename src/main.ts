@@ -8,6 +8,7 @@ import { claimSocket } from "./control/claim-socket.js";
 import { collectMetrics } from "./control/collect-metrics.js";
 import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
+import { FaultBench } from "./control/fault-bench.js";
 import { ServiceNotifier } from "./control/notify.js";
 import { register, unregister } from "./control/rpcbind.js";
 import { StateDirectory } from "./control/state-directory.js";
@@ -77,8 +78,12 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   undo.add("state directory", () => state.release());
 
   const exportTable = new ExportTable();
+  const layers = bindLayers({ config, clock, random, log, scratch: state.scratch });
+  const { faultInjection, volatileCache } = config;
+  const faults = faultInjection ? new FaultBench({ clock, random, log, volatileCache }) : undefined;
+  if (faults !== undefined) log.warn({}, "fault injection is on: the management socket can make disks fail and lie");
   const cabinet = new Cabinet({
-    layers: bindLayers({ config, clock, random, log, scratch: state.scratch }),
+    layers: faults?.over(layers) ?? layers,
     events,
     exports: new ExportBoard(exportTable),
     ...{ node: config.node, clock, care: config.care },
@@ -101,7 +106,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const upSeconds = () => (clock.monotonicMs() - startedMs) / 1000;
   const service = { host: visibleHost(config.nfs.host), nfsPort, nbdPort: null, httpPort: null };
   const api = new ManagementApi({
-    ...{ cabinet, events, log },
+    ...{ cabinet, events, log, faults },
     status: () => statusReport({ cabinet, config, version: version(), service, upSeconds: upSeconds() }),
     metrics: () => collectMetrics(cabinet, nfs.statistics(), upSeconds()),
   });
@@ -139,7 +144,16 @@ function running({ config, log, cabinet, undo, nfsPort }: Built): RunningNode {
 
 /** What a reload cannot change is said, not silently passed over. */
 function warnOfRestart(before: Config, after: Config, log: PinoLogger): void {
-  const fixed = ["node", "stateDirectory", "management", "nfs", "memory", "directIo"] as const;
+  const fixed = [
+    "node",
+    "stateDirectory",
+    "management",
+    "nfs",
+    "memory",
+    "directIo",
+    "faultInjection",
+    "volatileCache",
+  ] as const;
   const changed = fixed.filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));
   if (changed.length > 0) log.warn({ changed }, "these settings count from the next start on");
 }

@@ -49,6 +49,7 @@ export function parseConfig(text: string, file: string): Config {
   }
   const config = toConfig(result.data, path.resolve(file));
   checkPaths(config, document, file, lineCounter);
+  checkFaults(config, document, file, lineCounter);
   return config;
 }
 
@@ -119,6 +120,8 @@ function toConfig(written: Written, file: string): Config {
       diskScanSeconds: written.care["disk-scan-seconds"],
     },
     directIo: written["direct-io"],
+    faultInjection: written["fault-injection"],
+    volatileCache: written["volatile-cache"],
     logLevel: written["log-level"],
   };
 }
@@ -129,4 +132,11 @@ function checkPaths(config: Config, document: Document, file: string, lineCounte
   if (byteCount <= LIMITS.socketPathBytesMax) return;
   const what = `management.socket: the path has ${byteCount} bytes; the kernel allows ${LIMITS.socketPathBytesMax}`;
   throw asError(file, lineCounter, [{ offset: offsetOf(document, ["management", "socket"]), what }]);
+}
+
+/** A cache that loses what it was given must not come about by one word in the wrong file. */
+function checkFaults(config: Config, document: Document, file: string, lineCounter: LineCounter): void {
+  if (!config.volatileCache || config.faultInjection) return;
+  const what = "volatile-cache: is for rigs only and wants fault-injection: true, too";
+  throw asError(file, lineCounter, [{ offset: offsetOf(document, ["volatile-cache"]), what }]);
 }

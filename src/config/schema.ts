@@ -98,6 +98,8 @@ export const configSchema = z.strictObject(
     memory: memory.prefault({}),
     care: care.prefault({}),
     "direct-io": flag.default(false),
+    "fault-injection": flag.default(false),
+    "volatile-cache": flag.default(false),
     "log-level": z.enum(LOG_LEVELS, { error: `wants one of ${LOG_LEVELS.join(", ")}` }).default("info"),
   },
   wantsKeys,
@@ -118,6 +120,10 @@ export interface Config {
   /** See control/parts.ts. */
   readonly care: { readonly spareDelaySeconds: number; readonly diskScanSeconds: number };
   readonly directIo: boolean;
+  /** For rigs: the management API can make disks fail and lie, and cut the power. */
+  readonly faultInjection: boolean;
+  /** With faultInjection: writes that were not flushed are lost or torn when the power is cut. */
+  readonly volatileCache: boolean;
   readonly logLevel: LogLevel;
 }
 

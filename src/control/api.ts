@@ -9,6 +9,7 @@ import { claimSocket } from "./claim-socket.js";
 import type { EventLog } from "./event-log.js";
 import { followEvents } from "./event-stream.js";
 import { exportSchema } from "./export-book.js";
+import { type FaultRouteOptions, faultRoutes } from "./fault-routes.js";
 import {
   addDiskSchema,
   assembleSchema,
@@ -34,7 +35,7 @@ import {
 } from "./requests.js";
 import type { ErrorBody, StatusReport } from "./types.js";
 
-export interface ApiOptions {
+export interface ApiOptions extends Pick<FaultRouteOptions, "faults" | "endProcess"> {
   readonly cabinet: Cabinet;
   readonly events: EventLog;
   readonly log: Logger;
@@ -82,6 +83,7 @@ export class ManagementApi {
     this.#luRoutes();
     this.#fileSystemRoutes();
     this.#exportRoutes();
+    faultRoutes(this.#app, options);
   }
 
   /** @throws StorageError EBUSY when another daemon has the socket */

@@ -1,4 +1,5 @@
 import type { Random } from "../lib/prng.js";
+import { MIB } from "../lib/units.js";
 
 interface Common {
   /** Bytes; together with `byteCount` the range that is hit. By default the whole device. */
@@ -18,6 +19,8 @@ interface Common {
  *   written over, as on a disk; it is kept by the layer and forgotten with it.
  * - torn: a write is acknowledged after only its first sectors were written.
  * - lost: a write is acknowledged and was not done at all.
+ * - misdirected: a write is acknowledged and was done at another place of the disk, at most `reachBytes` (1 MiB) beside its own; the
+ *   right place keeps what it had. On a disk that is too small to have another place it is lost.
  */
 export type Fault =
   | ({ readonly kind: "gone" } & Common)
@@ -25,16 +28,28 @@ export type Fault =
   | ({ readonly kind: "slow"; readonly delayMs: number } & Common)
   | ({ readonly kind: "bitrot" } & Common)
   | ({ readonly kind: "torn" } & Common)
-  | ({ readonly kind: "lost" } & Common);
+  | ({ readonly kind: "lost" } & Common)
+  | ({ readonly kind: "misdirected"; readonly reachBytes?: number | undefined } & Common);
 
 export type FaultKind = Fault["kind"];
+
+const REACH_BYTES = 1 * MIB;
 
 /** A fault that is set, and how often it may still strike. */
 export class ActiveFault {
   #hitsLeft: number;
 
-  constructor(readonly fault: Fault) {
+  /** @param random  what the fault leaves to chance */
+  constructor(
+    readonly fault: Fault,
+    readonly random: Random,
+  ) {
     this.#hitsLeft = fault.hits ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** null: without limit. */
+  get hitsLeft(): number | null {
+    return Number.isFinite(this.#hitsLeft) ? this.#hitsLeft : null;
   }
 
   get spent(): boolean {
@@ -56,6 +71,61 @@ export class ActiveFault {
     const start = this.fault.position ?? 0;
     const end = start + (this.fault.byteCount ?? Number.POSITIVE_INFINITY);
     return { from: Math.max(start, position), to: Math.min(end, position + byteCount) };
+  }
+}
+
+/**
+ * Where a misdirected write lands: clear of its right place, within the fault's reach, on the device.
+ * @param unit  bytes; what the device can address
+ * @returns null when there is no such place
+ */
+export function strayPosition(
+  { fault, random }: ActiveFault,
+  device: { readonly sizeBytes: number },
+  request: { readonly position: number; readonly byteCount: number; readonly unit: number },
+): number | null {
+  const { position, byteCount, unit } = request;
+  const reachBytes = (fault.kind === "misdirected" ? fault.reachBytes : undefined) ?? REACH_BYTES;
+  const clear = Math.ceil(byteCount / unit) * unit;
+  const distance = clear + unit * random.below(Math.max(1, Math.floor(reachBytes / unit)));
+  const places =
+    random.below(2) === 0 ? [position - distance, position + distance] : [position + distance, position - distance];
+  // As near as it goes, when so far would be outside.
+  const found = [...places, position - clear, position + clear].find(
+    (at) => at >= 0 && at + byteCount <= device.sizeBytes,
+  );
+  return found ?? null;
+}
+
+/** The faults of one disk. They outlive the layer that shows them: a disk that is closed and opened again is as bad as it was. */
+export class FaultSet {
+  #active: readonly ActiveFault[] = [];
+
+  get none(): boolean {
+    return this.#active.length === 0 || this.active.length === 0;
+  }
+
+  get active(): readonly ActiveFault[] {
+    if (this.#active.some(({ spent }) => spent)) this.#active = this.#active.filter(({ spent }) => !spent);
+    return this.#active;
+  }
+
+  /** Faults add up; the same kind may be set for several ranges. */
+  inject(fault: Fault, random: Random): void {
+    this.#active = [...this.active, new ActiveFault(fault, random)];
+  }
+
+  /** @param kind by default all of them */
+  clear(kind?: FaultKind): void {
+    this.#active = kind === undefined ? [] : this.active.filter(({ fault }) => fault.kind !== kind);
+  }
+
+  has(kind: FaultKind): boolean {
+    return this.active.some(({ fault }) => fault.kind === kind);
+  }
+
+  striking(kind: FaultKind, position: number, byteCount: number): ActiveFault | null {
+    return this.active.find((one) => one.fault.kind === kind && one.covers(position, byteCount)) ?? null;
   }
 }
 

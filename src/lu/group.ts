@@ -161,15 +161,15 @@ class LuGroup implements Group {
   }
 
   async failDisk(number: number): Promise<void> {
-    await this.#raid.failDisk(number);
+    await this.#raid.membership.fail(number);
   }
 
   async replaceDisk(number: number, disk: LabelledDisk): Promise<void> {
-    await this.#raid.replaceDisk(number, disk);
+    await this.#raid.membership.replace(number, disk);
   }
 
   async returnDisk(disk: LabelledDisk, force = false): Promise<void> {
-    await this.#raid.returnDisk(disk, force);
+    await this.#raid.membership.return(disk, force);
   }
 
   async growDisk(disk: LabelledDisk): Promise<void> {

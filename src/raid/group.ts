@@ -1,4 +1,3 @@
-import type { BlockDevice } from "../device/device.js";
 import { assert, must } from "../lib/assert.js";
 import type { CancelTimer, Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
@@ -14,8 +13,7 @@ import type { GroupCore, MutableCounters, RaidArray } from "./core.js";
 import { Raid1Geometry, Raid5Geometry, RowMap } from "./geometry.js";
 import { Growth } from "./grow.js";
 import { Journal } from "./journal.js";
-import type { GroupRecord, LabelLu, LabelMember } from "./label.js";
-import { readLabel } from "./label-io.js";
+import type { GroupRecord, LabelLu } from "./label.js";
 import { LabelKeeper } from "./label-keeper.js";
 import type { GroupShape } from "./layout.js";
 import { rowsStart } from "./layout.js";
@@ -23,11 +21,12 @@ import { BAND_BYTES_MAX } from "./limits.js";
 import { LostBlocks } from "./lost-blocks.js";
 import { LuTable } from "./lu-table.js";
 import type { Member } from "./member.js";
+import { Membership } from "./membership.js";
 import { MovingArray } from "./moving-array.js";
 import { Pace } from "./pace.js";
 import { Raid1Array } from "./raid1.js";
 import { Raid5Array } from "./raid5.js";
-import { type LuRows, RebuildWork } from "./rebuild.js";
+import type { LuRows } from "./rebuild.js";
 import { Roster } from "./roster.js";
 import { countRows } from "./rows.js";
 import { Scrubs } from "./scrub.js";
@@ -75,9 +74,6 @@ export interface GroupEnvironment {
 /** md gives a disk up after 20 read errors; ours are repaired one by one and fade within hours. */
 const ERRORS_MAX = 32;
 
-/** Of each member, in one step of a rebuild: some tens of milliseconds. */
-const REBUILD_STEP_BYTES = 4 * 1024 * 1024;
-
 /** How often write-intent bits are looked through for regions that nobody writes any more. */
 const BITMAP_PERIOD_MS = 5000;
 
@@ -120,11 +116,11 @@ export class RaidGroup implements GroupCore {
   readonly #arrays = new Map<number, RaidArray>();
   readonly #roster: Roster;
   readonly #slow: SlowWatch;
-  #rebuild: RebuildWork | null = null;
   readonly lost: LostBlocks;
   /** Where the rows of an LU are; everybody who asks for an LU's has the same object. */
   readonly #rows = new Map<number, RowMap>();
   readonly growth: Growth;
+  readonly membership: Membership;
   readonly labels: LabelKeeper;
   readonly lus: LuTable;
   /** The labels on the disks say that the group is in use, and which members it does without. */
@@ -171,6 +167,10 @@ export class RaidGroup implements GroupCore {
     const byteCount = buffers.stripeCacheBytes;
     this.cache = new StripeCache({ arena, members, journal, clock, log, bandBytes, byteCount });
     this.growth = this.#makeGrowth();
+    this.membership = new Membership({
+      ...{ core: this, roster: this.#roster, labels: this.labels, tasks: this.tasks, growth: this.growth },
+      rowsIn: (from, to) => this.rowsIn(from, to),
+    });
     this.scrubs = new Scrubs(this);
   }
 
@@ -326,79 +326,9 @@ export class RaidGroup implements GroupCore {
     });
   }
 
-  /** Resolves when the labels of the others say so. @throws StorageError as Roster.takeOut */
-  async failDisk(number: number): Promise<void> {
-    this.assertAlive();
-    this.#roster.takeOut(number);
-    await this.labels.save();
-  }
-
-  /** @throws StorageError as Group.replaceDisk */
-  async replaceDisk(number: number, disk: LabelledDisk): Promise<void> {
-    await this.growth.changing.run(async () => {
-      this.assertAlive();
-      const { slot, label: old } = this.#roster.placeFor(number, disk);
-      const sequence = (await readLabel(disk.device))?.sequence ?? 0;
-      const { rowBytes, rowCount } = this.shape;
-      const { uuid, device } = disk;
-      await this.#admit(slot, device, sequence, {
-        ...{ uuid, number: disk.number, state: "rebuilding", unbuiltBytes: rowBytes * rowCount },
-        ...{ sizeBytes: device.sizeBytes, path: device.name },
-      });
-      this.emit("member-replaced", { replaces: old.number }, disk.number);
-      this.#startRebuild();
-    });
-  }
-
-  /** @throws StorageError as Group.returnDisk */
-  async returnDisk(disk: LabelledDisk, force: boolean): Promise<void> {
-    await this.growth.changing.run(async () => {
-      this.assertAlive();
-      const { slot, label, sequence } = await this.#roster.readmit(disk, force);
-      await this.#admit(slot, disk.device, sequence, label);
-      this.emit("member-returned", { unbuiltBytes: label.unbuiltBytes }, disk.number);
-      this.#startRebuild();
-    });
-  }
-
-  /** From here on it gets every write. What else the group keeps on a member is written on it, then its label. */
-  async #admit(slot: number, device: BlockDevice, sequence: number, label: LabelMember): Promise<void> {
-    this.guard();
-    await this.writable();
-    this.labels.passSequence(sequence);
-    this.#roster.fill(slot, label, device);
-    await this.bitmap.rewrite();
-    await this.journal.restate();
-    await this.labels.save();
-  }
-
-  // Rebuild
-
-  #startRebuild(): void {
-    const member = this.#roster.rebuilding;
-    if (member === null || this.#failed || this.#closed) return;
-    const { regionBytes, rowBytes, rowCount } = this.shape;
-    this.#rebuild = new RebuildWork({
-      ...{ member, regionBytes, spaceBytes: rowBytes * rowCount, stepBytes: REBUILD_STEP_BYTES },
-      marked: this.bitmap.marked(),
-      rowsIn: (from, to) => this.rowsIn(from, to),
-      save: () => this.labels.save(),
-      complete: () => this.#completed(member),
-      nowMs: () => this.clock.monotonicMs(),
-    });
-    this.tasks.start(this.#rebuild);
-  }
-
-  async #completed(member: Member): Promise<void> {
-    member.state = "online";
-    member.label = { ...member.label, unbuiltBytes: 0 };
-    await this.labels.save();
-    if (!this.degraded) this.emit("complete", {}, member.label.number);
-  }
-
   /** Go on with what an earlier life of the group began. */
   resumeTasks(): void {
-    this.#startRebuild();
+    this.membership.resume();
     this.growth.resume();
   }
 
@@ -593,20 +523,12 @@ export class RaidGroup implements GroupCore {
 
   /** While a member is away the bits are kept: they tell what it missed. */
   async #clearIdleRegions(): Promise<void> {
-    const wholeTo = this.#wholeUpTo();
+    const wholeTo = this.membership.wholeUpTo();
     const idle = this.bitmap.idleRegions().filter((region) => region < wholeTo);
     if (idle.length === 0 || this.#failed || this.#closed) return;
     const lost = this.#roster.lostCount;
     await Promise.all(this.members.map((member) => member.flush(false)));
-    if (this.#roster.lostCount <= lost && this.#wholeUpTo() >= wholeTo) await this.bitmap.clear(idle);
-  }
-
-  /** The first region that some member may lack: what a rebuild has passed, all members have. */
-  #wholeUpTo(): number {
-    if (!this.degraded) return Number.POSITIVE_INFINITY;
-    const rebuilding = this.#roster.rebuilding;
-    if (rebuilding === null || this.#rebuild?.member !== rebuilding) return 0;
-    return Math.floor(this.#rebuild.builtUpTo / this.shape.regionBytes);
+    if (this.#roster.lostCount <= lost && this.membership.wholeUpTo() >= wholeTo) await this.bitmap.clear(idle);
   }
 
   // Describe, close

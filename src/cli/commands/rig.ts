@@ -7,7 +7,10 @@ import { ApiClient } from "../client.js";
 import { countArgument, jsonOption, levelArgument, sizeArgument } from "../context.js";
 import { CliError, UsageError } from "../errors.js";
 import { diskNumber, Output } from "../output.js";
+import { crashCommand } from "../rig/crash.js";
 import { daemonAnswers } from "../rig/daemon.js";
+import { faultCommand } from "../rig/fault.js";
+import { dirOption } from "../rig/options.js";
 import { readRig, rigPaths } from "../rig/record.js";
 import { type RigReport, rigDown, rigReport, rigUp } from "../rig/up.js";
 import { printStatus } from "./status.js";
@@ -17,11 +20,9 @@ export function rigCommand(): Command {
     .description("a whole cabinet out of files, to try and to test against")
     .addCommand(up())
     .addCommand(down())
-    .addCommand(status());
-}
-
-function dirOption(): Option {
-  return new Option("--dir <dir>", "the rig's folder").makeOptionMandatory();
+    .addCommand(status())
+    .addCommand(faultCommand())
+    .addCommand(crashCommand());
 }
 
 interface UpArguments {
@@ -32,6 +33,8 @@ interface UpArguments {
   readonly raid?: 1 | 5;
   readonly loop?: true;
   readonly nfsPort?: number;
+  readonly faults?: boolean;
+  readonly volatileCache?: boolean;
   readonly foreground?: true;
   readonly json?: true;
 }
@@ -50,12 +53,18 @@ function up(): Command {
         countArgument(1, 65535),
       ),
     )
+    .option("--volatile-cache", "give each disk a write cache that a crash tears (slower)")
+    .option("--no-volatile-cache", "take it away again (default)")
+    .option("--faults", "let disks be made to fail and lie (default)")
+    .option("--no-faults", "nothing between the daemon and the disks, for benchmarks")
     .option("--foreground", "stay until Ctrl-C, then stop the rig")
     .addOption(jsonOption())
     .addHelpText("after", "\nWith a disk file moved away it comes up degraded and says so.")
     .action(async (options: UpArguments) => {
       if (options.nodes === 2)
         throw new UsageError("--nodes 2 needs failover, which this version does not have: use --nodes 1");
+      if (options.faults === false && options.volatileCache === true)
+        throw new UsageError("--volatile-cache is one of the faults that --no-faults leaves out");
       const dir = path.resolve(options.dir);
       const status = await rigUp({
         dir,
@@ -64,6 +73,8 @@ function up(): Command {
         level: options.raid,
         loop: options.loop,
         nfsPort: options.nfsPort,
+        faults: options.faults,
+        volatileCache: options.volatileCache,
       });
       const out = new Output(options.json === true);
       const report = rigReport(dir, status);

@@ -26,6 +26,8 @@ export function writeConfig(paths: RigPaths, record: RigRecord, disks: readonly 
     disks,
     management: { socket: record.socket },
     nfs: { host: "127.0.0.1", port: record.nfsPort },
+    "fault-injection": record.faults,
+    "volatile-cache": record.volatileCache,
   };
   writeFileSync(paths.config, `# Written by "stripeward rig up", again at every start.\n${stringify(config)}`);
 }
@@ -85,6 +87,12 @@ export async function stopDaemon(paths: RigPaths, record: RigRecord): Promise<"a
   rmSync(paths.pid, { force: true });
   rmSync(record.socket, { force: true });
   return outcome;
+}
+
+/** SIGKILL, unless it has gone already; returns when it has. What it leaves behind stays, as after a crash. */
+export async function killDaemon(paths: RigPaths, pid: number): Promise<void> {
+  if (isOurDaemon(paths, pid)) process.kill(pid, "SIGKILL");
+  if (!(await waitForExit(paths, pid, LIMITS.drainMs))) throw new CliError(`process ${pid} does not end`);
 }
 
 /** The recorded process, if it still is our daemon and not a stranger that was given its number. */

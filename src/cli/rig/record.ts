@@ -18,6 +18,10 @@ const recordSchema = z.strictObject({
   socket: z.string(),
   /** The file system stands. Until then `rig up` goes on where it was interrupted; afterwards it never makes a disk again. */
   complete: z.boolean(),
+  /** Disks can be made to fail and lie. */
+  faults: z.boolean().default(true),
+  /** Of each disk, for crashes that tear. */
+  volatileCache: z.boolean().default(false),
 });
 
 export type RigRecord = z.infer<typeof recordSchema>;

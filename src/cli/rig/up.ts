@@ -25,6 +25,8 @@ export interface UpOptions {
   readonly level?: 1 | 5 | undefined;
   readonly loop?: boolean | undefined;
   readonly nfsPort?: number | undefined;
+  readonly faults?: boolean | undefined;
+  readonly volatileCache?: boolean | undefined;
 }
 
 /** The document that `rig up --json` prints; scripts rely on it. */
@@ -90,7 +92,7 @@ export function rigReport(dir: string, status: StatusReport): RigReport {
 }
 
 /** One rig command at a time; the kernel drops the lock with the process. */
-function lockRig({ dir, lock }: RigPaths): () => void {
+export function lockRig({ dir, lock }: RigPaths): () => void {
   const descriptor = openSync(lock, "w", 0o600);
   try {
     flockSync(descriptor, "exnb");
@@ -115,19 +117,29 @@ async function created(options: UpOptions): Promise<RigRecord> {
     nfsPort: options.nfsPort ?? (await freePort()),
     socket: socketPathFor(options.dir),
     complete: false,
+    ...torture(options, { faults: true, volatileCache: false }),
   };
   writeRig(options.dir, record);
   return record;
 }
 
-/** A rig keeps its shape: what was asked for must fit what is there. Only the port may change, while it is down. */
+type Torture = Pick<RigRecord, "faults" | "volatileCache">;
+
+/** A volatile cache comes with the faults and goes with them. */
+function torture(options: UpOptions, before: Torture): Torture {
+  const faults = options.faults ?? (before.faults || options.volatileCache === true);
+  return { faults, volatileCache: faults && (options.volatileCache ?? before.volatileCache) };
+}
+
+/** A rig keeps its shape: what was asked for must fit what is there. Only the port and its faults may change, while it is down. */
 function resumed(options: UpOptions): RigRecord {
   const record = readRig(options.dir);
   refuseChange(options, "--disks", options.diskCount, record.diskCount);
   refuseChange(options, "--disk-size", options.diskBytes, record.diskBytes, formatSize);
   refuseChange(options, "--raid", options.level, record.level);
   refuseChange(options, "--loop", options.loop, record.loop);
-  return { ...record, nfsPort: options.nfsPort ?? record.nfsPort, socket: socketPathFor(options.dir) };
+  const nfsPort = options.nfsPort ?? record.nfsPort;
+  return { ...record, nfsPort, socket: socketPathFor(options.dir), ...torture(options, record) };
 }
 
 function refuseChange<T>(

@@ -48,7 +48,7 @@ test("config: every mistake is one line with its place", () => {
     '/etc/s.yaml:7:15: memory.data-cache: not a size: "much" (examples: 4096, 64K, 1.5G, 2T)',
     "/etc/s.yaml:8:19: memory.metadata-cache: wants 4 MiB to 1 GiB, not 1 KiB",
     "/etc/s.yaml:9:12: log-level: wants one of error, warn, info, debug",
-    "/etc/s.yaml:10:1: colour: unknown key; known here: node, state-directory, disks, management, nfs, memory, care, direct-io, log-level",
+    "/etc/s.yaml:10:1: colour: unknown key; known here: node, state-directory, disks, management, nfs, memory, care, direct-io, fault-injection, volatile-cache, log-level",
   ]);
 });
 
@@ -109,4 +109,14 @@ test("glob: patterns in any part, hidden names only when asked for", (t) => {
   assert.deepEqual(names("a2/.*"), ["a2/.h.img"]);
   assert.deepEqual(names("none/d.img"), ["none/d.img"]);
   assert.deepEqual(names("none/*.img"), []);
+});
+
+test("config: fault injection is off unless it is asked for, and a volatile cache is nothing without it", () => {
+  const plain = parseConfig("disks: [a]\n", "/etc/s.yaml");
+  assert.deepEqual([plain.faultInjection, plain.volatileCache], [false, false]);
+  const rig = parseConfig("disks: [a]\nfault-injection: true\nvolatile-cache: true\n", "/etc/s.yaml");
+  assert.deepEqual([rig.faultInjection, rig.volatileCache], [true, true]);
+  assert.deepEqual(mistakes("disks: [a]\nvolatile-cache: true\n"), [
+    "/etc/s.yaml:2:17: volatile-cache: is for rigs only and wants fault-injection: true, too",
+  ]);
 });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { FaultSet } from "../../../src/device/fault.js";
 import { FaultyDevice } from "../../../src/device/faulty-device.js";
 import { MemoryDevice } from "../../../src/device/memory-device.js";
 import type { CancelTimer, Clock } from "../../../src/lib/clock.js";
@@ -140,4 +141,96 @@ test("fault lost: acknowledged, and the old content stays", async () => {
   await device.write(filled(4), 0);
   await device.read(target, 0);
   assert.ok(target.equals(filled(4)));
+});
+
+test("fault torn: inside a block also where the device takes whole blocks only", async () => {
+  const lengths = new Set<number>();
+  for (let seed = 0; seed < 80; seed++) {
+    const memory = new MemoryDevice({ sizeBytes: MIB, random: new SeededRandom(1), alignmentBytes: 4096 });
+    const device = new FaultyDevice(memory, { clock: new HandClock(), random: new SeededRandom(seed) });
+    await device.write(filled(7, 8192), 4096);
+    device.inject({ kind: "torn", hits: 1 });
+    await device.writev([filled(1, 5000), filled(1, 3192)], 4096);
+    const target = filled(0, 8192);
+    await device.read(target, 4096);
+    const kept = target.lastIndexOf(1) + 1;
+    assert.ok(target.subarray(0, kept).every((byte) => byte === 1));
+    assert.ok(target.subarray(kept).every((byte) => byte === 7));
+    lengths.add(kept % 4096);
+  }
+  assert.equal(lengths.size, 8);
+});
+
+test("fault misdirected: acknowledged, the right place unchanged, another place of the reach overwritten", async () => {
+  const places = new Set<number>();
+  for (let seed = 0; seed < 100; seed++) {
+    const memory = new MemoryDevice({ sizeBytes: MIB, random: new SeededRandom(1) });
+    const device = new FaultyDevice(memory, { clock: new HandClock(), random: new SeededRandom(seed) });
+    const position = 400 * 1024;
+    device.inject({ kind: "misdirected", hits: 1, reachBytes: 8192 });
+    if (seed % 2 === 0) await device.write(filled(1), position);
+    else await device.writeThrough([filled(1)], position);
+    const all = filled(0, MIB);
+    await device.read(all, 0);
+    const at = all.indexOf(1);
+    assert.ok(all.subarray(at, at + 4096).every((byte) => byte === 1));
+    assert.equal(all.lastIndexOf(1), at + 4095, "once");
+    assert.equal(at % 512, 0);
+    const distance = Math.abs(at - position);
+    assert.ok(distance >= 4096 && distance < 4096 + 8192, `${distance}`);
+    places.add(at);
+    await device.write(filled(2), position);
+    await device.read(all, 0);
+    assert.equal(all.indexOf(2), position, "only once");
+  }
+  assert.ok(places.size > 20);
+});
+
+test("fault misdirected: at the edges it lands inside, and without another place the write is lost", async () => {
+  for (let seed = 0; seed < 40; seed++) {
+    const memory = new MemoryDevice({ sizeBytes: 4 * 4096, random: new SeededRandom(1), alignmentBytes: 4096 });
+    const device = new FaultyDevice(memory, { clock: new HandClock(), random: new SeededRandom(seed) });
+    device.inject({ kind: "misdirected" });
+    const position = seed % 2 === 0 ? 0 : 3 * 4096;
+    await device.write(filled(1), position);
+    const all = filled(0, 4 * 4096);
+    await device.read(all, 0);
+    assert.ok(all.subarray(position, position + 4096).every((byte) => byte === 0));
+    assert.equal(all.filter((byte) => byte === 1).length, 4096);
+    await device.write(filled(3, 4 * 4096), 0);
+    await device.read(all, 0);
+    assert.ok(!all.includes(3));
+  }
+});
+
+test("faults outlive the layer in a set that it is given, and end with their last hit", async () => {
+  const faults = new FaultSet();
+  faults.inject({ kind: "eio", hits: 2 }, new SeededRandom(1));
+  const memory = new MemoryDevice({ sizeBytes: MIB, random: new SeededRandom(1) });
+  const open = () => new FaultyDevice(memory, { clock: new HandClock(), random: new SeededRandom(2), faults });
+  await assert.rejects(open().read(filled(0), 0), { code: "EIO" });
+  assert.deepEqual([faults.active[0]?.hitsLeft, faults.none], [1, false]);
+  await assert.rejects(open().read(filled(0), 0), { code: "EIO" });
+  assert.equal(faults.none, true);
+  await open().read(filled(0), 0);
+});
+
+test("a detached disk is ENXIO for good; a halted one answers nothing, neither well nor ill", async () => {
+  const { device } = faulty();
+  device.detach();
+  device.clear();
+  await assert.rejects(device.read(filled(0), 0), { code: "ENXIO" });
+  const other = faulty();
+  let settled = 0;
+  const note = (work: Promise<void>): void =>
+    void work.then(
+      () => settled++,
+      () => settled++,
+    );
+  note(other.device.write(filled(1), 0));
+  other.device.halt();
+  note(other.device.read(filled(1), 0));
+  note(other.device.flush());
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.deepEqual([settled, other.memory.counters.flushes], [0, 0]);
 });
