@@ -96,6 +96,7 @@ export class RaidGroup implements GroupCore {
   readonly pace: Pace;
   readonly tasks: TaskBoard;
   readonly workspace: Workspace;
+  readonly without: Without;
   /** Holds any one journal record; replay's. */
   readonly recordBuffer: Buffer;
   readonly #environment: GroupEnvironment;
@@ -111,6 +112,7 @@ export class RaidGroup implements GroupCore {
 
   constructor(record: GroupRecord, sequence: number, places: readonly MemberPlace[], environment: GroupEnvironment) {
     this.#environment = environment;
+    this.without = environment.without ?? {};
     const { arena, clock, log } = environment;
     this.arena = arena;
     this.clock = clock;
@@ -166,6 +168,7 @@ export class RaidGroup implements GroupCore {
       regionBytes,
       rowsStart: rowsStart(this.shape),
       block,
+      off: this.without.bitmap === true,
     });
   }
 

@@ -301,6 +301,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
       await allSettledOrThrow(slots.map((slot) => this.#locked(slot, (held) => this.#partial.journal(held))));
     }
     await this.#core.journal.commit();
+    if (this.#core.without.journal === true) await Promise.all(this.#core.members.map((member) => member.flush(true)));
   }
 
   async #flushDirect(): Promise<void> {
