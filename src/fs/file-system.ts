@@ -66,6 +66,8 @@ export interface MountFileSystemOptions {
   readonly sqliteCacheBytes?: number;
   readonly inodesCachedMax?: number;
   readonly onEvent?: (event: FileSystemEvent) => void;
+  /** Parts that are switched off, for the simulator, which must notice. checksum: what is read is believed. */
+  readonly without?: { readonly checksum?: boolean };
 }
 
 /**

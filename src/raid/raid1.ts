@@ -165,8 +165,9 @@ export class Raid1Array implements RaidArray {
     }
   }
 
+  /** Durable at once: were it lost in a crash, making copies the same again could spread the bad one over the good one. */
   async heal(good: Buffer, at: number): Promise<void> {
-    await this.writev([good], at);
+    await this.writeThrough([good], at);
     this.#core.counters.healedBlocks++;
     this.#core.emit("healed", { at });
   }

@@ -199,3 +199,13 @@ test("faults: a block that cannot be read does not keep a RAID-5 group from comi
   await same({ ...all, group: degraded, lu: degraded.openLu(1) });
   await degraded.close();
 });
+
+test("faults: a RAID-1 block that was healed stays healed when the power fails at once", async () => {
+  const all = await fixture(1, 2);
+  all.rig.devices[0]!.poke(Buffer.alloc(BLOCK, 0xbd), 6 * MIB);
+  await all.lu.heal(all.content.subarray(0, BLOCK), 0 as LuByte);
+  all.rig.crash("none");
+  const group = await all.rig.assemble();
+  await same({ ...all, group, lu: group.openLu(1) });
+  await group.close();
+});
