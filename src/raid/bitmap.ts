@@ -71,6 +71,8 @@ export interface BitmapOptions {
   readonly rowsStart: number;
   /** One block in the arena. */
   readonly block: Buffer;
+  /** Nothing is ever marked (Without.bitmap). */
+  readonly off?: boolean | undefined;
 }
 
 /**
@@ -129,7 +131,7 @@ export class WriteIntentBitmap {
       this.#usedAt[r] = this.#period;
       if (!hasBit(this.#durable, r)) missing = true;
     }
-    return missing ? this.#mark(first, last) : null;
+    return missing && this.#options.off !== true ? this.#mark(first, last) : null;
   }
 
   leave(from: number, to: number): void {

@@ -3,7 +3,7 @@ import type { Logger } from "../lib/log.js";
 import type { Arena } from "../parity/arena.js";
 import type { BandPool } from "./band-pool.js";
 import type { WriteIntentBitmap } from "./bitmap.js";
-import type { GroupEvent } from "./contract.js";
+import type { GroupEvent, Without } from "./contract.js";
 import type { Journal } from "./journal.js";
 import type { GroupShape } from "./layout.js";
 import type { Member } from "./member.js";
@@ -41,6 +41,7 @@ export interface GroupCore {
   readonly counters: MutableCounters;
   readonly pace: Pace;
   readonly workspace: Workspace;
+  readonly without: Without;
 
   /** @throws StorageError ESTALE when this node is no longer the owner */
   guard(): void;

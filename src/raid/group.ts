@@ -110,6 +110,7 @@ export class RaidGroup implements GroupCore {
   readonly tasks: TaskBoard;
   readonly workspace: Workspace;
   readonly scrubs: Scrubs;
+  readonly without: Without;
   /** Holds any one journal record; replay's. */
   readonly recordBuffer: Buffer;
   readonly #environment: GroupEnvironment;
@@ -132,6 +133,7 @@ export class RaidGroup implements GroupCore {
 
   constructor(record: GroupRecord, sequence: number, places: readonly MemberPlace[], environment: GroupEnvironment) {
     this.#environment = environment;
+    this.without = environment.without ?? {};
     const { arena, clock, log } = environment;
     this.arena = arena;
     this.clock = clock;
@@ -223,6 +225,7 @@ export class RaidGroup implements GroupCore {
       regionBytes,
       rowsStart: rowsStart(this.shape),
       block,
+      off: this.without.bitmap === true,
     });
   }
 

@@ -103,9 +103,11 @@ export async function assembleRaidGroup(
   }
   const places = plan.places.map((place, slot): MemberPlace => {
     const member = must(plan.record.members[slot], "a place is a member");
-    const used = place.state === "online" || place.state === "rebuilding";
+    const believed = environment.without?.generation === true && place.found !== null;
+    const state = believed ? "online" : place.state;
+    const used = state === "online" || state === "rebuilding";
     const device = used ? must(place.found, "it was found").disk.device : null;
-    return { member, device, state: place.state, reason: place.reason };
+    return { member, device, state, reason: place.reason };
   });
   const group = new RaidGroup(plan.record, plan.sequence, places, environment);
   await recover(group);

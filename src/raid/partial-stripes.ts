@@ -43,11 +43,12 @@ export class PartialStripes {
   async journal(slot: StripeSlot): Promise<void> {
     const columns = slot.dirtyColumns;
     if (columns === 0) return;
-    const withParity = this.#parityMember(slot).takesWrites;
+    const withParity = this.#parityMember(slot).takesWrites && this.#core.without.parity !== true;
     if (withParity) {
       await this.#load(slot, columns);
       this.#computeParity(slot, columns);
     }
+    if (this.#core.without.journal === true) return await this.#writeUnjournaled(slot, withParity ? columns : 0);
     let record = this.#tryBegin(slot, columns);
     while (record === null) {
       await this.#core.journal.makeRoom();
@@ -55,6 +56,16 @@ export class PartialStripes {
     }
     this.#append(record, slot, withParity ? columns : 0);
     this.#core.counters.partialStripeWrites++;
+  }
+
+  /** Straight in place, to be made durable by the flush that asked for it: a crash meanwhile leaves a write hole (Without.journal). */
+  async #writeUnjournaled(slot: StripeSlot, parityColumns: number): Promise<void> {
+    for (let i = 0; i < this.#geometry.dataMembers; i++) {
+      slot.journaled[i]! |= slot.dirty[i]!;
+      slot.dirty[i] = 0;
+    }
+    slot.parityColumns |= parityColumns;
+    await this.#putInPlace(slot, true);
   }
 
   /** The open record, if it has room for the slot's dirty blocks and their parity. */
@@ -120,6 +131,10 @@ export class PartialStripes {
 
   /** Write what is in the journal to its place. The record is durable by now; it stays until the members are flushed. */
   async writeInPlace(slot: StripeSlot): Promise<void> {
+    await this.#putInPlace(slot, false);
+  }
+
+  async #putInPlace(slot: StripeSlot, direct: boolean): Promise<void> {
     const base = bandByte(this.#geometry, slot);
     const batch = new IoBatch(this.#core.members);
     const add = (chunk: number, member: number, mask: number): void =>
@@ -128,7 +143,7 @@ export class PartialStripes {
       add(i, this.#geometry.dataMember(slot.stripe, i), slot.journaled[i]!);
     }
     add(this.#geometry.dataMembers, this.#geometry.parityMember(slot.stripe), slot.parityColumns);
-    await this.#writeMarked(batch, base, slot.bandBytes, false);
+    await this.#writeMarked(batch, base, slot.bandBytes, direct);
     this.#core.assertAlive();
     slot.settle();
   }

@@ -193,11 +193,12 @@ export class Raid1Array implements RaidArray {
     }
   }
 
+  /** Durable at once: were it lost in a crash, making copies the same again could spread the bad one over the good one. */
   async heal(good: Buffer, at: number): Promise<void> {
     const bad: number[] = [];
     const found = Buffer.allocUnsafe(BLOCK_BYTES);
     for (const copy of [0, 1]) if ((await this.#readCopy(found, at, copy)) && !found.equals(good)) bad.push(copy);
-    await this.writev([good], at);
+    await this.writeThrough([good], at);
     this.#core.counters.healedBlocks++;
     for (const copy of bad) {
       const { member, position } = this.#copyAt(at, copy);

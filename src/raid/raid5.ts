@@ -342,6 +342,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
       await allSettledOrThrow(slots.map((slot) => this.#locked(slot, (held) => this.#partial.journal(held))));
     }
     await this.#core.journal.commit();
+    if (this.#core.without.journal === true) await Promise.all(this.#core.members.map((member) => member.flush(true)));
   }
 
   async #flushDirect(): Promise<void> {
@@ -541,13 +542,45 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const members = this.#ownMembers();
     const parity = members[this.#geometry.parityMember(Math.floor(inLu / this.#geometry.chunkBytes))]!;
     const position = this.#geometry.rows.memberByte(inLu);
-    await allSettledOrThrow(members.map((member) => member.readv([bands[member.slot]!], position)));
+    try {
+      await allSettledOrThrow(members.map((member) => member.readv([bands[member.slot]!], position)));
+    } catch (error) {
+      if (!isStorageError(error)) throw error;
+      return await this.#resyncBlocks(parity, position, bands);
+    }
     const right = bands[members.length]!;
     const data = members.filter((member) => member !== parity).map((member) => bands[member.slot]!);
     arena.xorBuffers(right, data);
     if (right.equals(bands[parity.slot]!)) return 0;
     await parity.writev([right], position, true);
     return this.#bandBytes / BLOCK_BYTES;
+  }
+
+  /** Something cannot be read: block for block, so that one bad sector does not keep the group from coming up. */
+  async #resyncBlocks(parity: Member, position: number, bands: readonly Buffer[]): Promise<number> {
+    let written = 0;
+    for (let from = 0; from < this.#bandBytes; from += BLOCK_BYTES) {
+      const blocks = bands.map((band) => band.subarray(0, BLOCK_BYTES));
+      written += await this.#resyncBlock(parity, position + from, blocks);
+    }
+    return written;
+  }
+
+  /** What cannot be read is written as the others say; where two cannot be read, a read will say so. */
+  async #resyncBlock(parity: Member, position: number, blocks: readonly Buffer[]): Promise<number> {
+    const members = this.#ownMembers();
+    const there = await Promise.all(members.map((member, i) => succeeds(member.readv([blocks[i]!], position))));
+    const lost = members.filter((_, i) => !there[i]);
+    if (lost.length > 1) return 0;
+    const wrong = lost[0] ?? parity;
+    const right = blocks[members.length]!;
+    this.#core.arena.xorBuffers(
+      right,
+      blocks.filter((_, i) => i < members.length && members[i] !== wrong),
+    );
+    if (lost.length === 0 && right.equals(blocks[wrong.slot]!)) return 0;
+    await wrong.writev([right], position, true);
+    return 1;
   }
 }
 

@@ -180,3 +180,32 @@ test("faults: a journal copy that is damaged is replayed from the other member",
   }
   await again.close();
 });
+
+test("faults: a block that cannot be read does not keep a RAID-5 group from coming up after a crash, and is written again", async () => {
+  const all = await fixture(5, 3);
+  all.rig.crash("all");
+  for (const device of all.rig.devices) {
+    // The first rows, whose region is marked: one block of each chunk kind on each member in turn.
+    const position = 6 * MIB + 8192 * all.rig.devices.indexOf(device);
+    device!.failRange({ position, byteCount: BLOCK, on: "read" });
+  }
+  const group = await all.rig.assemble();
+  await same({ ...all, group, lu: group.openLu(1) });
+  equal(group.describe().state, "clean");
+  await group.close();
+  all.rig.reopen();
+  all.rig.devices[0] = null;
+  const degraded = await all.rig.assemble();
+  await same({ ...all, group: degraded, lu: degraded.openLu(1) });
+  await degraded.close();
+});
+
+test("faults: a RAID-1 block that was healed stays healed when the power fails at once", async () => {
+  const all = await fixture(1, 2);
+  all.rig.devices[0]!.poke(Buffer.alloc(BLOCK, 0xbd), 6 * MIB);
+  await all.lu.heal(all.content.subarray(0, BLOCK), 0 as LuByte);
+  all.rig.crash("none");
+  const group = await all.rig.assemble();
+  await same({ ...all, group, lu: group.openLu(1) });
+  await group.close();
+});

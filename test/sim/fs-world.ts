@@ -1,0 +1,212 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import {
+  formatFileSystem,
+  type MountedFileSystem,
+  type MountFileSystemOptions,
+  mountFileSystem,
+} from "../../src/fs/file-system.js";
+import { type Attributes, type FileId, ROOT_CREDENTIALS } from "../../src/fs/vfs.js";
+import { SILENT } from "../../src/lib/log.js";
+import type { Random } from "../../src/lib/prng.js";
+import { KIB, MIB } from "../../src/lib/units.js";
+import type { Group, Without } from "../../src/raid/contract.js";
+import { FaultBudget } from "./fault-budget.js";
+import { type Actual, DIRECTORIES, FsModel, type Key, type ModelFile } from "./fs-model.js";
+import { idOf, operate } from "./fs-operations.js";
+import { Machine } from "./machine.js";
+import { Simulation } from "./simulation.js";
+import type { World } from "./world.js";
+
+const DISK_BYTES = 40 * MIB;
+const CHUNK_BYTES = 16 * KIB;
+const DATA_BYTES = 12 * MIB;
+const METADATA_BYTES = 6 * MIB;
+/** Small, so that checkpoints happen. */
+const LOG_BYTES = MIB;
+
+const scratchDir = mkdtempSync(path.join(tmpdir(), "stripeward-sim-"));
+process.once("exit", () => rmSync(scratchDir, { recursive: true, force: true }));
+
+/** What is broken in a file system (MountFileSystemOptions.without). */
+interface FsWithout {
+  readonly checksum?: boolean;
+}
+
+/** A file system on a RAID-5 and a RAID-1 LU of one group, and the model of its files. */
+export class FsWorld implements World {
+  readonly simulation: Simulation;
+  readonly machine: Machine;
+  readonly budget = new FaultBudget();
+  readonly proves = true;
+  readonly model = new FsModel();
+  readonly #without: FsWithout;
+  readonly #members: number;
+  fs!: MountedFileSystem;
+  #directories = new Map<string, FileId>();
+  #verifier = Buffer.alloc(0);
+  #clean = false;
+
+  constructor(seed: number, without: Without, fsWithout: FsWithout) {
+    this.simulation = new Simulation(seed);
+    this.#without = fsWithout;
+    this.#members = 3 + (seed % 3);
+    this.machine = new Machine({
+      ...{ simulation: this.simulation, members: this.#members, diskBytes: DISK_BYTES, without },
+      ...{ chunkBytes: CHUNK_BYTES, rowBytes: 8 * CHUNK_BYTES },
+    });
+  }
+
+  async create(): Promise<void> {
+    const { machine, simulation } = this;
+    await simulation.until(machine.create(), "creating the group");
+    await simulation.until(machine.group.createLu("data", 5, DATA_BYTES), "an LU");
+    await simulation.until(machine.group.createLu("data.meta", 1, METADATA_BYTES), "an LU");
+    const format = { name: "sim", logBytes: LOG_BYTES, ...this.#common(machine, machine.group) };
+    await simulation.until(formatFileSystem(format), "formatting");
+    await this.#mount();
+    for (const name of DIRECTORIES.slice(1)) {
+      const made = this.fs.mkdir(ROOT_CREDENTIALS, this.fs.root, Buffer.from(name), {});
+      await simulation.until(made, "a directory");
+    }
+    await this.#open();
+  }
+
+  #common({ clock, random }: Machine, group: Group) {
+    return { dataLu: group.openLu(1), metadataLu: group.openLu(2), clock, random, log: SILENT, scratchDir };
+  }
+
+  #mountOptions(machine: Machine): MountFileSystemOptions {
+    const options = { arena: machine.arena, cacheBytes: 4 * MIB, sqliteCacheBytes: MIB, without: this.#without };
+    return { ...this.#common(machine, machine.group), ...options };
+  }
+
+  async #mount(): Promise<void> {
+    this.fs = await this.simulation.until(mountFileSystem(this.#mountOptions(this.machine)), "mounting");
+  }
+
+  async #open(): Promise<void> {
+    this.#directories = directoriesOf(this.fs);
+    this.#verifier = Buffer.from(this.fs.writeVerifier);
+  }
+
+  directory(key: Key): FileId {
+    return this.#directories.get(key.slice(0, key.indexOf("/")))!;
+  }
+
+  burst(random: Random): Promise<unknown> {
+    const count = 2 + random.below(10);
+    return Promise.all(Array.from({ length: count }, () => operate(this, random)));
+  }
+
+  crashed(): void {
+    this.model.life++;
+    this.#clean = false;
+  }
+
+  async recover(): Promise<void> {
+    await this.#letGo();
+    await this.simulation.until(this.machine.assemble(), "assembling");
+    await this.#mount();
+    if (this.#verifier.equals(this.fs.writeVerifier) !== this.#clean)
+      throw new Error(
+        this.#clean ? "the write verifier changed in a clean stop" : "a crash left the write verifier as it was",
+      );
+    await this.#open();
+    this.model.settle(actualOf(this.fs, this.#directories));
+    await this.#checkAll(this.fs, (file, found, key) => this.model.adopt(file, found, key));
+  }
+
+  /** SQLite's scratch copy of a life that has ended goes; nothing reaches the disks any more. */
+  async #letGo(): Promise<void> {
+    const { fs, simulation } = this;
+    const dead = fs.setSetting("over", "").catch(() => fs.close().catch(() => {}));
+    await simulation.until(Promise.race([dead, simulation.sleep(1000)]), "letting go of a dead file system");
+  }
+
+  /** Every file against the model, links by their target, and the file system against itself. */
+  async #checkAll(fs: MountedFileSystem, look: (file: ModelFile, found: Buffer, key: Key) => void): Promise<void> {
+    const seen = new Set<ModelFile>();
+    for (const [key, entry] of this.model.entries) {
+      if (entry.kind === "symlink") this.#checkLink(fs, key, entry.target);
+      if (entry.kind !== "file" || seen.has(entry.file)) continue;
+      seen.add(entry.file);
+      look(entry.file, await this.#content(fs, entry.file), key);
+    }
+    const report = await this.simulation.until(fs.check({ data: true }), "fs check");
+    if (!report.ok) throw new Error(`fs check: ${JSON.stringify(report.faults.slice(0, 3))}`);
+  }
+
+  #checkLink(fs: MountedFileSystem, key: Key, target: string): void {
+    const name = Buffer.from(key.slice(key.indexOf("/") + 1));
+    const found = fs.readlink(ROOT_CREDENTIALS, idOf(fs.lookup(ROOT_CREDENTIALS, this.directory(key), name)));
+    if (found.target.toString() !== target) throw new Error(`${key} points elsewhere`);
+  }
+
+  async #content(fs: MountedFileSystem, { id }: ModelFile): Promise<Buffer> {
+    const target = Buffer.alloc(fs.getattr(id!).sizeBytes + 1);
+    const reading = Promise.resolve(fs.read(ROOT_CREDENTIALS, id!, 0, target));
+    const { count } = await this.simulation.until(reading, "reading a file");
+    return target.subarray(0, count);
+  }
+
+  async stop(): Promise<void> {
+    await this.simulation.until(this.fs.close(), "closing the file system");
+    await this.simulation.until(this.machine.group.close(), "closing the group");
+    for (const file of this.model.files()) file.history = [file.content];
+    this.#clean = true;
+  }
+
+  async settle(): Promise<void> {
+    await this.stop();
+    await this.recover();
+  }
+
+  async end(): Promise<void> {
+    await this.settle();
+    await this.stop();
+    const { victim } = this.budget;
+    for (let index = 0; index < this.#members; index++) {
+      if (victim === null || victim === index) await this.#checkWithout(index);
+    }
+  }
+
+  async #checkWithout(index: number): Promise<void> {
+    const { simulation } = this;
+    const twin = this.machine.copy(simulation, new Set([index]));
+    try {
+      await simulation.until(twin.assemble(), "assembling");
+      const fs = await simulation.until(mountFileSystem(this.#mountOptions(twin)), "mounting");
+      await this.#checkAll(fs, requireLast);
+      await simulation.until(fs.close(), "closing the file system");
+    } catch (error) {
+      throw new Error(`without disk ${index}: ${(error as Error).message}`);
+    }
+    await simulation.until(twin.group.close(), "closing the group");
+  }
+}
+
+function requireLast(file: ModelFile, found: Buffer, key: Key): void {
+  if (!file.content.equals(found)) throw new Error(`${key} is not what it was with all members`);
+}
+
+function directoriesOf(fs: MountedFileSystem): Map<string, FileId> {
+  const root = fs.root;
+  return new Map(
+    DIRECTORIES.map((name) => [name, name === "" ? root : idOf(fs.lookup(ROOT_CREDENTIALS, root, Buffer.from(name)))]),
+  );
+}
+
+/** Every entry of the directories that operations take place in. */
+function actualOf(fs: MountedFileSystem, directories: ReadonlyMap<string, FileId>): Actual {
+  const actual = new Map<Key, Attributes>();
+  for (const [directory, id] of directories) {
+    for (const { name, attributes } of fs.readdir(ROOT_CREDENTIALS, id, 0, 1000, true).entries) {
+      const text = name.toString();
+      const own = text === "." || text === ".." || (directory === "" && directories.has(text));
+      if (!own && attributes !== undefined) actual.set(`${directory}/${text}`, attributes);
+    }
+  }
+  return actual;
+}

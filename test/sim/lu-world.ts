@@ -1,0 +1,149 @@
+import type { Random } from "../../src/lib/prng.js";
+import { BLOCK_BYTES, KIB, type LuByte, MIB } from "../../src/lib/units.js";
+import type { Without } from "../../src/raid/contract.js";
+import { FaultBudget } from "./fault-budget.js";
+import { LuModel } from "./lu-model.js";
+import { destage, flush, type LuUnderTest, read, smallRange, stripeRange, write } from "./lu-operations.js";
+import { Machine } from "./machine.js";
+import { Simulation } from "./simulation.js";
+import type { World } from "./world.js";
+
+const DISK_BYTES = 32 * MIB;
+const CHUNK_BYTES = 16 * KIB;
+
+/** Sizes and levels by seed: two LUs on the same disks, in different regions of the write-intent bitmap. */
+const SHAPES = [
+  { members: 2, levels: [1, 1], chunkBytes: CHUNK_BYTES, rows: 12 },
+  { members: 3, levels: [5, 1], chunkBytes: CHUNK_BYTES, rows: 12 },
+  { members: 4, levels: [5, 5], chunkBytes: CHUNK_BYTES, rows: 12 },
+  { members: 5, levels: [5, 1], chunkBytes: CHUNK_BYTES, rows: 12 },
+  { members: 3, levels: [5, 5], chunkBytes: 128 * KIB, rows: 2 },
+  { members: 3, levels: [1, 5], chunkBytes: CHUNK_BYTES, rows: 12 },
+] as const;
+
+/** Groups and LUs without anything on top, and the model of what they hold. */
+export class LuWorld implements World {
+  readonly simulation: Simulation;
+  readonly machine: Machine;
+  readonly budget = new FaultBudget();
+  readonly proves = false;
+  readonly units: LuUnderTest[] = [];
+  readonly #shape: (typeof SHAPES)[number];
+
+  constructor(seed: number, without: Without) {
+    this.simulation = new Simulation(seed);
+    this.#shape = SHAPES[Math.floor(seed / 3) % SHAPES.length]!;
+    const { members, chunkBytes } = this.#shape;
+    this.machine = new Machine({
+      ...{ simulation: this.simulation, members, chunkBytes, rowBytes: 2 * chunkBytes, diskBytes: DISK_BYTES, without },
+    });
+  }
+
+  async create(): Promise<void> {
+    const { machine, simulation } = this;
+    await simulation.until(machine.create(), "creating the group");
+    const rowBytes = 2 * this.#shape.chunkBytes;
+    for (const [i, level] of this.#shape.levels.entries()) {
+      const { number, name } = await simulation.until(
+        machine.group.createLu(`lu${i}`, level, this.#shape.rows * rowBytes),
+        "an LU",
+      );
+      const lu = machine.group.openLu(number);
+      this.units.push({ number, name, lu, model: new LuModel(lu.sizeBytes / BLOCK_BYTES) });
+      // What lies between them makes the second one's region another.
+      if (i === 0) await simulation.until(machine.group.createLu("between", 1, MIB), "an LU");
+    }
+  }
+
+  reopen(): void {
+    for (const unit of this.units) unit.lu = this.machine.group.openLu(unit.number);
+  }
+
+  async readAll(unit: LuUnderTest): Promise<Buffer> {
+    const all = Buffer.allocUnsafe(unit.model.blockCount * BLOCK_BYTES);
+    await this.simulation.until(unit.lu.read(all, 0 as LuByte), `reading ${unit.name}`);
+    return all;
+  }
+
+  /** After a recovery: see that everything is there that must be, and keep what else there is. */
+  async adopt(): Promise<void> {
+    for (const unit of this.units) await this.#named(unit, (model, all) => model.adopt(all));
+  }
+
+  async #named(unit: LuUnderTest, look: (model: LuModel, all: Buffer) => void): Promise<void> {
+    const all = await this.readAll(unit);
+    try {
+      look(unit.model, all);
+    } catch (error) {
+      throw new Error(`${unit.name}: ${(error as Error).message}`);
+    }
+  }
+
+  /** Some requests at the same time. */
+  burst(random: Random): Promise<unknown> {
+    const requests = Array.from({ length: 1 + random.below(6) }, () => this.#request(random));
+    return Promise.all(requests);
+  }
+
+  #request(random: Random): Promise<void> {
+    const unit = this.units[random.below(this.units.length)]!;
+    const dice = random.below(16);
+    if (dice < 6) return write(unit, smallRange(unit, random), false);
+    if (dice < 9) return write(unit, stripeRange(unit, random), false);
+    if (dice < 10) return write(unit, smallRange(unit, random), true);
+    if (dice < 13) return flush(unit);
+    if (dice < 14) return destage(unit, random);
+    return read(unit, smallRange(unit, random));
+  }
+
+  crashed(): void {
+    for (const { model } of this.units) model.crashed();
+  }
+
+  /** Bring the group up from what is on the disks, and check it. */
+  async recover(): Promise<void> {
+    await this.simulation.until(this.machine.assemble(), "assembling");
+    this.reopen();
+    await this.adopt();
+  }
+
+  async stop(): Promise<void> {
+    await this.simulation.until(this.machine.group.close(), "closing the group");
+    for (const { model } of this.units) model.settle();
+  }
+
+  /** Every write is on the disks, none is only in memory. */
+  async settle(): Promise<void> {
+    await this.stop();
+    await this.recover();
+  }
+
+  /** Between two lives: the same content whichever member is missing. */
+  async checkWithoutEach(): Promise<void> {
+    const { victim } = this.budget;
+    const members = this.machine.drives.filter(({ index }) => index < this.#shape.members);
+    for (const { index } of members) {
+      if (victim === null || victim === index) await this.#checkWithout(index);
+    }
+  }
+
+  async #checkWithout(index: number): Promise<void> {
+    const twin = this.machine.copy(this.simulation, new Set([index]));
+    try {
+      await this.simulation.until(twin.assemble(), "assembling");
+      for (const unit of this.units) {
+        const lu = twin.group.openLu(unit.number);
+        await this.#named({ ...unit, lu }, (model, all) => model.checkAll(all));
+      }
+    } catch (error) {
+      throw new Error(`without disk ${index}: ${(error as Error).message}`);
+    }
+    await this.simulation.until(twin.group.close(), "closing the group");
+  }
+
+  async end(): Promise<void> {
+    await this.settle();
+    await this.stop();
+    await this.checkWithoutEach();
+  }
+}

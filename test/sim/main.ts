@@ -1,0 +1,86 @@
+import { availableParallelism } from "node:os";
+import { parseArgs } from "node:util";
+import { exhaust } from "./exhaustive.js";
+import { BREAKS, type Break } from "./run.js";
+import { runExhaustive } from "./run-exhaustive.js";
+import { runMany, runRange } from "./run-many.js";
+import { runOne } from "./run-one.js";
+
+const USAGE = `usage: npm run sim -- [options]
+  --seed N          one run, by its seed; with --seeds: the first of them
+  --seeds N         so many runs (1000)
+  --steps M         steps of each (40)
+  --only 3,7,9      only these steps of the schedule; none: no step at all
+  --break PART      without ${BREAKS.join(", ")}
+  --exhaustive      every write and flush of a recorded workload as a crash point
+  --operations N    of that workload (1000)
+  --point P         only this crash point
+  --workers N       processes (as many as there are CPUs)
+`;
+
+const OPTIONS = {
+  seed: { type: "string" },
+  seeds: { type: "string" },
+  steps: { type: "string", default: "40" },
+  only: { type: "string" },
+  break: { type: "string" },
+  exhaustive: { type: "boolean", default: false },
+  operations: { type: "string", default: "1000" },
+  point: { type: "string" },
+  workers: { type: "string", default: String(availableParallelism()) },
+  worker: { type: "string" },
+  help: { type: "boolean", default: false },
+} as const;
+
+class UsageError extends Error {}
+
+function count(text: string, name: string): number {
+  const value = Number(text);
+  if (text === "" || !Number.isSafeInteger(value) || value < 0) throw new UsageError(`--${name} takes a number`);
+  return value;
+}
+
+function broken(text: string | undefined): Break | undefined {
+  const found = BREAKS.find((name) => name === text);
+  if (text !== undefined && found === undefined) throw new UsageError(`--break takes ${BREAKS.join(", ")}`);
+  return found;
+}
+
+/** @returns the exit status: 1 when something was found */
+async function main(): Promise<number> {
+  const { values } = parseArgs({ options: OPTIONS });
+  const number = (name: "steps" | "operations" | "workers"): number => count(values[name], name);
+  const part = broken(values.break);
+  const first = count(values.seed ?? "1", "seed");
+  if (values.help) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  if (values.exhaustive) {
+    const point = values.point === undefined ? undefined : count(values.point, "point");
+    const options = { seed: first, operations: number("operations"), broken: part, point };
+    if (values.worker === undefined) return await runExhaustive(options, number("workers"));
+    return send(await exhaust({ ...options, part: count(values.worker, "worker"), of: number("workers") }));
+  }
+  const runs = { first, count: count(values.seeds ?? "1000", "seeds"), steps: number("steps"), broken: part };
+  if (values.worker !== undefined) return send(await runRange(runs));
+  if (values.seed === undefined || values.seeds !== undefined) return await runMany(runs, number("workers"));
+  const only = values.only === "none" ? [] : values.only?.split(",").map((text) => count(text, "only"));
+  return await runOne({ seed: first, steps: runs.steps, only, broken: part });
+}
+
+/** To the process that started this one as its worker. */
+function send(result: object): number {
+  process.send?.(result);
+  return 0;
+}
+
+try {
+  process.exitCode = await main();
+  process.disconnect?.();
+} catch (error) {
+  if (!(error instanceof UsageError) && (error as { code?: string }).code?.startsWith("ERR_PARSE_ARGS") !== true)
+    throw error;
+  process.stderr.write(`sim: ${(error as Error).message}\n${USAGE}`);
+  process.exitCode = 2;
+}

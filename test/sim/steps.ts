@@ -1,0 +1,264 @@
+import { isStorageError } from "../../src/lib/errors.js";
+import type { Random } from "../../src/lib/prng.js";
+import { BLOCK_BYTES, MIB } from "../../src/lib/units.js";
+import type { TaskKind } from "../../src/raid/contract.js";
+import { LABEL_END_BYTES } from "../../src/raid/layout.js";
+import type { Drive, DriveRequest } from "./drive.js";
+import { injectMetadataRot, ROWS_START, rotBlock, writtenBlocks } from "./rot.js";
+import { BeyondFaultModel, type World } from "./world.js";
+
+/** One thing that happens. It leaves the world with a service that runs. */
+export type Step = (world: World, random: Random) => Promise<void>;
+
+function pick<T>(items: readonly T[], random: Random): T {
+  return items[random.below(items.length)]!;
+}
+
+/** A member that may have a fault now, or null. */
+function victim(world: World, random: Random): Drive | null {
+  const members = world.machine.group.describe().disks;
+  const drive = world.machine.drives[pick(members, random).number - 1]!;
+  if (world.machine.unplugged.has(drive) || drive.failure !== null) return null;
+  return world.budget.spend(drive.index) ? drive : null;
+}
+
+async function work(world: World, random: Random): Promise<void> {
+  await world.simulation.until(world.burst(random), "requests");
+}
+
+/** Idle stripes go to their place, bits are cleared, old data is written back. */
+async function passTime(world: World, random: Random): Promise<void> {
+  await world.simulation.until(world.simulation.sleep(random.below(12_000)), "time");
+}
+
+/** The power fails at some write or flush of a disk, perhaps again while the group recovers; one disk may be lost or damaged meanwhile. */
+async function crash(world: World, random: Random): Promise<void> {
+  const { machine } = world;
+  const cut = await machine.runUntilCut(world.burst(random), 1 + random.below(40), "requests");
+  if (!cut) machine.cut();
+  world.crashed();
+  await betweenLives(world, random);
+  for (let again = random.below(4) === 0; again; again = random.below(2) === 0) await crashRecovery(world, random);
+  await world.recover();
+}
+
+async function crashRecovery(world: World, random: Random): Promise<void> {
+  const { machine } = world;
+  const recovery = machine.assemble();
+  const cut = await machine.runUntilCut(recovery, 1 + random.below(30), "assembling");
+  if (!cut) machine.cut();
+}
+
+/** What may happen to disks while nothing runs. */
+async function betweenLives(world: World, random: Random): Promise<void> {
+  const { machine } = world;
+  const dice = random.below(8);
+  if (dice > 2) return;
+  const drive = victim(world, random);
+  if (drive === null) return;
+  if (dice === 0) machine.unplugged.add(drive);
+  else injectMetadataRot(drive, random);
+}
+
+async function restart(world: World, random: Random): Promise<void> {
+  await world.stop();
+  await betweenLives(world, random);
+  await world.recover();
+}
+
+/** A disk breaks or is pulled out under load. */
+async function loseDisk(world: World, random: Random): Promise<void> {
+  const drive = victim(world, random);
+  if (drive === null) return;
+  const { machine } = world;
+  let left = 1 + random.below(20);
+  const before = drive.beforeEffect;
+  drive.beforeEffect = (operation, which) => {
+    if (--left === 0) drive.failure = random.below(2) === 0 ? "EIO" : "ENXIO";
+    before(operation, which);
+  };
+  await work(world, random);
+  await work(world, random);
+  drive.beforeEffect = before;
+  drive.failure ??= "ENXIO";
+  await work(world, random);
+  // From the next life on the machine does without it.
+  if (random.below(2) === 0) machine.unplugged.add(drive);
+}
+
+/** A disk that was lost or away is found at the next start, as good as new, with what it held. */
+async function plugIn(world: World, _random: Random): Promise<void> {
+  const { machine } = world;
+  await world.stop();
+  for (const drive of machine.drives) {
+    drive.failure = null;
+    drive.badBlocks.clear();
+    machine.unplugged.delete(drive);
+  }
+  await world.recover();
+}
+
+/** Some blocks of a member cannot be read. */
+async function badBlocks(world: World, random: Random): Promise<void> {
+  const drive = victim(world, random);
+  if (drive === null) return;
+  const written = drive.media.platter.ownBlocks();
+  for (let i = 0; i < 3 && written.length > 0; i++) drive.badBlocks.add(pick(written, random));
+  await work(world, random);
+  await work(world, random);
+}
+
+/** Bit rot where a file system has checksums: everything is read, found and healed. */
+async function rot(world: World, random: Random): Promise<void> {
+  if (!world.proves) return;
+  const drive = victim(world, random);
+  if (drive === null) return;
+  await world.stop();
+  const written = writtenBlocks(drive, ROWS_START, drive.sizeBytes - LABEL_END_BYTES);
+  for (let i = 0; i <= random.below(12) && written.length > 0; i++) rotBlock(drive, pick(written, random), random);
+  await world.recover();
+}
+
+/** A disk acknowledges writes of rows that it does not do, or does elsewhere. Everything is read afterwards. */
+async function lie(world: World, random: Random): Promise<void> {
+  if (!world.proves) return;
+  const drive = victim(world, random);
+  if (drive === null) return;
+  const [from, to] = [ROWS_START + MIB, drive.sizeBytes - LABEL_END_BYTES - MIB];
+  for (let i = 0; i <= random.below(3); i++) {
+    const elsewhere = (random.below(64) - 32) * BLOCK_BYTES;
+    drive.lies.push({ from, to, shiftBytes: random.below(2) === 0 ? null : elsewhere });
+  }
+  await untilPolluted(world, drive, async () => {
+    await work(world, random);
+    await work(world, random);
+    await world.stop();
+  });
+  await world.recover();
+}
+
+/**
+ * A stripe that holds a lie must be read before it is written again: a partial write computes parity from what it finds, and then the
+ * lie stands in the parity too. Where that has happened the run ends.
+ */
+async function untilPolluted(world: World, liar: Drive, action: () => Promise<void>): Promise<void> {
+  const { drives } = world.machine;
+  const lies: Array<{ from: number; to: number }> = [];
+  let polluted = false;
+  const asked = (_: Drive, { position, byteCount }: DriveRequest): void => {
+    polluted ||= lies.some(({ from, to }) => position < to && from < position + byteCount);
+  };
+  liar.onLie = (from, to) => void lies.push({ from, to });
+  for (const drive of drives) drive.watcher = { asked, ended: () => {} };
+  const failure = await action().then(
+    () => null,
+    (error: unknown) => error,
+  );
+  for (const drive of drives) drive.watcher = null;
+  liar.lies = [];
+  if (polluted) throw new BeyondFaultModel("a stripe with a lie was written again");
+  if (failure !== null) throw failure;
+}
+
+async function slowDisk(world: World, random: Random): Promise<void> {
+  const drive = pick(world.machine.drives, random);
+  drive.slowness = 20 + random.below(400);
+  await work(world, random);
+  await work(world, random);
+  drive.slowness = 1;
+}
+
+async function taskEnd(world: World, kind: TaskKind): Promise<void> {
+  const { machine, simulation } = world;
+  for (;;) {
+    const task = machine.group.describe().tasks.find((one) => one.kind === kind);
+    if (task === undefined || (task.state !== "running" && task.state !== "paused")) return;
+    await simulation.until(simulation.sleep(50), `a ${kind}`);
+  }
+}
+
+/** Redundancy is whole again when no member is away or being rebuilt. */
+function settleBudget(world: World): void {
+  const { disks } = world.machine.group.describe();
+  if (disks.every(({ state }) => state === "online")) world.budget.restore();
+}
+
+/** A member that is not online is returned, or replaced by a new disk, and rebuilt under load. */
+async function rebuild(world: World, random: Random): Promise<void> {
+  const { machine, simulation } = world;
+  const away = machine.group.describe().disks.find(({ state }) => state !== "online");
+  if (away === undefined) return;
+  const drive = machine.drives[away.number - 1]!;
+  if (random.below(2) === 0) {
+    const spare = machine.addDrive();
+    machine.unplugged.add(drive);
+    const disk = await simulation.until(machine.label(spare), "a label");
+    await simulation.until(machine.group.replaceDisk(away.number, disk), "replacing a disk");
+  } else {
+    drive.failure = null;
+    machine.unplugged.delete(drive);
+    const disk = await simulation.until(machine.labelled(drive), "a label");
+    if (disk === null) return;
+    await simulation.until(machine.group.returnDisk(disk, true), "returning a disk");
+  }
+  await work(world, random);
+  await taskEnd(world, "rebuild");
+  settleBudget(world);
+}
+
+/** A person takes a member out of use. */
+async function failDisk(world: World, random: Random): Promise<void> {
+  const drive = victim(world, random);
+  if (drive === null) return;
+  await world.simulation.until(world.machine.group.failDisk(drive.index + 1), "failing a disk").catch(unlessBusy);
+  await work(world, random);
+}
+
+/** The group refuses what would lose data. */
+function unlessBusy(error: unknown): void {
+  if (!isStorageError(error, "EBUSY") && !isStorageError(error, "ENOENT")) throw error;
+}
+
+async function scrub(world: World, random: Random): Promise<void> {
+  const { machine, simulation } = world;
+  const options = { heal: true, inspectors: new Map() };
+  await simulation.until(machine.group.scrub(options), "beginning a scrub").catch(unlessBusy);
+  await work(world, random);
+  if (random.below(2) === 0) await pauseScrub(world, random);
+  await taskEnd(world, "scrub");
+  settleBudget(world);
+}
+
+async function pauseScrub(world: World, random: Random): Promise<void> {
+  const { machine, simulation } = world;
+  await simulation.until(machine.group.pauseTask("scrub"), "pausing").catch(unlessBusy);
+  await work(world, random);
+  await simulation.until(machine.group.resumeTask("scrub"), "resuming").catch(unlessBusy);
+}
+
+async function grow(world: World, random: Random): Promise<void> {
+  const { machine, simulation } = world;
+  if (world.budget.victim !== null || machine.group.describe().disks.length >= 6) return;
+  const disk = await simulation.until(machine.label(machine.addDrive()), "a label");
+  await simulation.until(machine.group.growDisk(disk), "growing").catch(unlessBusy);
+  await work(world, random);
+  await taskEnd(world, "grow");
+}
+
+const ALL_STEPS = {
+  ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, rot, lie },
+  ...{ rebuild, failDisk, scrub, grow },
+} satisfies Record<string, Step>;
+
+export type StepName = keyof typeof ALL_STEPS;
+
+/** What a schedule is made of, each as often as it stands here. A step whose name is missing never happens. */
+export const STEPS: readonly StepName[] = [
+  ...(["work", "work", "work", "work", "work", "work"] as const),
+  ...(["crash", "crash", "crash", "passTime", "passTime", "restart"] as const),
+  ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "rot", "lie"] as const),
+];
+
+export function stepNamed(name: StepName): Step {
+  return ALL_STEPS[name];
+}

@@ -1,0 +1,29 @@
+import type { Random } from "../../src/lib/prng.js";
+import type { FaultBudget } from "./fault-budget.js";
+import type { Machine } from "./machine.js";
+import type { Simulation } from "./simulation.js";
+
+/** More has gone wrong than redundancy must bear, so that nothing can be asked of the rest of the run. */
+export class BeyondFaultModel extends Error {}
+
+/** What steps work on: LUs (lu-world.ts) or files (fs-world.ts), with a model of what they must hold. */
+export interface World {
+  readonly simulation: Simulation;
+  readonly machine: Machine;
+  readonly budget: FaultBudget;
+  /** Whether what it holds has checksums: then it may be damaged. */
+  readonly proves: boolean;
+  create(): Promise<void>;
+  /** Some requests at the same time; the model knows of each that was answered. */
+  burst(random: Random): Promise<unknown>;
+  /** The power has failed: what is not durable is not known any more. */
+  crashed(): void;
+  /** From what is on the disks to a service again. @throws Error when something is not as the model says */
+  recover(): Promise<void>;
+  /** A clean stop. */
+  stop(): Promise<void>;
+  /** A clean stop, and up again: nothing is left in memory. */
+  settle(): Promise<void>;
+  /** Everything once more, and without any one member. */
+  end(): Promise<void>;
+}
