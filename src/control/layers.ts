@@ -1,7 +1,7 @@
 import type { BlockDevice } from "../device/device.js";
 import type { FileSystem } from "../fs/vfs.js";
 import type { LogicalUnit } from "../lu/lu.js";
-import type { Group, GroupDescription, GroupEvent, LabelledDisk } from "../raid/contract.js";
+import type { BlockInspector, Group, GroupDescription, GroupEvent, LabelledDisk } from "../raid/contract.js";
 import type { CheckReport, ExportRow, FilesPage } from "./types.js";
 
 /** What a cabinet asks of the layers below. main.ts binds the real ones; tests bind small ones in memory. */
@@ -55,6 +55,10 @@ export interface ServedFileSystem {
   /** @param data  read every block and verify its checksum too */
   check(options: { readonly data: boolean }): Promise<Omit<CheckReport, "name">>;
   listFiles(after: string | null, limit: number): FilesPage | Promise<FilesPage>;
+  /** Who knows the blocks of its two LUs, by LU number, for one scrub; the caller closes them. */
+  inspectors(): ReadonlyMap<number, BlockInspector>;
+  /** After its data LU was resized: use all of it. Nothing when it has not grown. */
+  grow(): Promise<void>;
   /** Name to value; counters and gauges for /metrics. */
   statistics(): Readonly<Record<string, number>>;
   close(): Promise<void>;

@@ -5,6 +5,7 @@ import type {
   MountedFileSystem,
 } from "../fs/file-system.js";
 import { messageOf } from "../lib/errors.js";
+import { printable } from "../lib/printable.js";
 import type { FileSystemEvent, ServedFileSystem } from "./layers.js";
 import type { FileRow, FilesPage } from "./types.js";
 
@@ -24,6 +25,8 @@ export function serveFileSystem(mounted: MountedFileSystem): ServedFileSystem {
       };
     },
     listFiles: (after, limit) => filesPage(mounted, after, limit),
+    inspectors: () => mounted.inspectors(),
+    grow: () => mounted.grow(),
     statistics: () => ({ ...mounted.statistics() }),
     close: () => mounted.close(),
   };
@@ -48,20 +51,7 @@ function fileRow(row: ListedFile): FileRow {
   };
 }
 
-const UTF8 = new TextDecoder("utf-8", { fatal: true });
-
-/** Names are bytes. What is not UTF-8, and a control character that would play with a terminal, is shown as \\xNN. */
-export function printable(name: Buffer): string {
-  try {
-    return UTF8.decode(name).replace(/\p{Cc}/gu, (control) => hex(control.charCodeAt(0)));
-  } catch {
-    return [...name].map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : hex(byte))).join("");
-  }
-}
-
-function hex(code: number): string {
-  return `\\x${code.toString(16).padStart(2, "0")}`;
-}
+type BlockEvent = Extract<MountEvent, { kind: "healed" | "unreadable" }>;
 
 /** The kind of the event with plain values beside it, for log and API. */
 export function plainEvent(event: MountEvent): FileSystemEvent {
@@ -72,6 +62,11 @@ export function plainEvent(event: MountEvent): FileSystemEvent {
       return { kind: event.kind, detail: { ino: event.ino, blocks: event.blockCount, error: messageOf(event.error) } };
     case "healed":
     case "unreadable":
-      return { kind: event.kind, detail: { ino: event.ino, block: event.block, address: event.address } };
+      return { kind: event.kind, detail: blockDetail(event) };
   }
+}
+
+/** The same names as in a group's events: `lu`, `at`, `file`. */
+function blockDetail({ kind: _, ...detail }: BlockEvent): FileSystemEvent["detail"] {
+  return detail;
 }

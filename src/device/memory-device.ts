@@ -40,6 +40,8 @@ export interface BadRange {
   readonly byteCount: number;
   /** By default both. */
   readonly on?: "read" | "write" | undefined;
+  /** A block of it that is written is good again, as on a disk that puts another sector in the place of a bad one. */
+  readonly remaps?: boolean | undefined;
 }
 
 /**
@@ -185,7 +187,23 @@ export class MemoryDevice implements BlockDevice {
     }
   }
 
+  /** What is written of a bad range that remaps is cut out of it. */
+  #remap(position: number, byteCount: number): void {
+    if (!this.#badRanges.some(({ remaps }) => remaps === true)) return;
+    const end = position + byteCount;
+    this.#badRanges = this.#badRanges.flatMap((range) => {
+      const rangeEnd = range.position + range.byteCount;
+      if (range.remaps !== true || position >= rangeEnd || range.position >= end) return [range];
+      const parts = [
+        { ...range, byteCount: position - range.position },
+        { ...range, position: end, byteCount: rangeEnd - end },
+      ];
+      return parts.filter((part) => part.byteCount > 0);
+    });
+  }
+
   #put(sources: readonly Buffer[], position: number, byteCount: number): void {
+    this.#remap(position, byteCount);
     let at = position;
     for (const source of sources) {
       this.#media.write(source, at);

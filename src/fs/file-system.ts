@@ -8,13 +8,15 @@ import { formatPageStore } from "../pagestore/format.js";
 import { openPageStore } from "../pagestore/open.js";
 import type { LogPageStore } from "../pagestore/store.js";
 import type { Arena } from "../parity/arena.js";
-import { FileContents } from "./contents/file-contents.js";
+import { FileContents, type WithoutChecks } from "./contents/file-contents.js";
 import { createContentsTables } from "./contents/schema.js";
 import { SidecarRecovery } from "./contents/sidecar-recovery.js";
 import { DirentTable } from "./dirent-table.js";
+import { FileNames } from "./file-names.js";
 import { initializeNamespace } from "./initialize.js";
 import { InodeTable } from "./inode-table.js";
 import { MetaKey, MetaTable } from "./meta.js";
+import { withFileNames } from "./named-events.js";
 import { type FileSystemEvent, type MountedFileSystem, Namespace } from "./namespace.js";
 import { FileSystemParticipant } from "./participant.js";
 import { SCHEMA_VERSION } from "./schema.js";
@@ -66,6 +68,8 @@ export interface MountFileSystemOptions {
   readonly sqliteCacheBytes?: number;
   readonly inodesCachedMax?: number;
   readonly onEvent?: (event: FileSystemEvent) => void;
+  /** Parts that are switched off. */
+  readonly without?: WithoutChecks;
 }
 
 /**
@@ -131,15 +135,24 @@ async function serve(
   const cached = options.inodesCachedMax === undefined ? {} : { inodesCachedMax: options.inodesCachedMax };
   const inodes = new InodeTable({ db, meta, random, ...cached });
   const dirents = new DirentTable(db);
-  const onEvent = options.onEvent ?? (() => {});
-  const cacheBytes = options.cacheBytes === undefined ? {} : { cacheBytes: options.cacheBytes };
-  const contents = new FileContents({ dataLu, arena, store, inodes, clock, log, random, onEvent, ...cacheBytes });
+  const names = new FileNames(db, { inodes, dirents });
+  const onEvent = withFileNames(names, options.onEvent ?? (() => {}));
+  const contents = new FileContents({
+    ...{ dataLu, arena, store, inodes, clock, log, random, onEvent },
+    ...(options.cacheBytes !== undefined && { cacheBytes: options.cacheBytes }),
+    ...(options.without && { without: options.without }),
+  });
   store.join(new FileSystemParticipant(contents, inodes));
   await contents.start(recovery);
   const writeVerifier = await takeVerifier(meta, store, random);
   const countsBelow = () => ({ ...contents.statistics(), ...prefixed("pageStore", store.statistics()) });
+  const inspectors = () =>
+    new Map([
+      [dataLu.description.number, contents.inspector(options.scratchDir, names)],
+      [options.metadataLu.description.number, store.inspector()],
+    ]);
   return new Namespace({
-    ...{ store, contents, meta, inodes, dirents, clock, random, log, onEvent, writeVerifier, countsBelow },
+    ...{ store, contents, meta, inodes, dirents, clock, random, log, onEvent, writeVerifier, countsBelow, inspectors },
     volume: dataLu.description.name,
   });
 }

@@ -3,7 +3,7 @@ import type { Time } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Core } from "./core.js";
 import { reading } from "./database-error.js";
-import type { Inode } from "./inode.js";
+import { directoryPath } from "./file-names.js";
 import { FileKind } from "./vfs.js";
 
 /** One name of one regular file: the table of file metadata (file name, head address, volume, owner, update time). */
@@ -69,36 +69,13 @@ export class FileLister {
       position: `${parent}.${cookie}`,
       ino,
       name,
-      path: Buffer.concat([this.#pathOf(parent, paths), name]),
+      path: Buffer.concat([directoryPath(this.core, parent, paths), name]),
       headAddress: this.core.contents.headAddress(ino),
       volume: this.volume,
       ownerUid: inode.uid,
       sizeBytes: inode.sizeBytes,
       updated: { seconds: inode.mtimeSeconds, nanoseconds: inode.mtimeNanoseconds },
     };
-  }
-
-  /** Ends with "/". Each directory of a page is looked up once. */
-  #pathOf(directory: number, paths: Map<number, Buffer>): Buffer {
-    const chain: Inode[] = [];
-    let inode = this.core.inodes.child(directory);
-    while (inode.parentIno !== inode.ino && !paths.has(inode.ino)) {
-      chain.push(inode);
-      inode = this.core.inodes.child(inode.parentIno);
-    }
-    let path = paths.get(inode.ino) ?? Buffer.from("/");
-    for (const step of chain.reverse()) {
-      path = Buffer.concat([path, this.#nameOf(step), Buffer.from("/")]);
-      paths.set(step.ino, path);
-    }
-    return path;
-  }
-
-  #nameOf(directory: Inode): Buffer {
-    const name = this.core.dirents.nameAt(directory.parentIno, directory.parentCookie);
-    if (name === undefined)
-      throw new StorageError("EIO", "a directory has no entry in its parent", { ino: directory.ino });
-    return name;
   }
 }
 

@@ -3,6 +3,7 @@ import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
 import { BLOCK_BYTES } from "../lib/units.js";
+import type { BlockInspector } from "../lu/lu.js";
 import type { CommitParticipant, PageStore } from "../pagestore/contract.js";
 import { type CheckOptions, type CheckReport, NamespaceCheck } from "./check.js";
 import type { ContentsEvent } from "./contents/events.js";
@@ -42,6 +43,8 @@ import type {
 export interface ContentsLayer extends Contents, CommitParticipant {
   /** Extents, space and sizes against each other; reads only. `files` have blocks, by their rows. */
   check(options: { readonly data: boolean; readonly files: Iterable<number> }): AsyncIterable<ContentsFault>;
+  /** What the data LU has grown by is used from now on, durably with the next commit. Nothing when it has not grown. */
+  grow(): void;
   /** Write back everything that is dirty; the page store commits it as it closes. */
   close(): Promise<void>;
 }
@@ -71,6 +74,16 @@ export interface MountedFileSystem extends FileSystem {
   /** Prove it consistent while it serves; nothing is mended. */
   check(options?: CheckOptions): Promise<CheckReport>;
   listFiles(options: ListFilesOptions): FileRow[];
+  /**
+   * Who knows the blocks of the LUs, by LU number, for one scrub: they are new at every call, and whoever asked closes them. They go on
+   * answering ("unknown") after the file system is closed.
+   */
+  inspectors(): ReadonlyMap<number, BlockInspector>;
+  /**
+   * The data LU may have grown: use all of it. Nothing when it has not. Durable when it resolves. The metadata LU's format has its size
+   * fixed: more of it stays unused.
+   */
+  grow(): Promise<void>;
   statistics(): FileSystemStatistics;
   /** Write back, commit and let go of the LUs' use. Every operation is EIO afterwards. */
   close(): Promise<void>;
@@ -89,6 +102,7 @@ export interface NamespaceParts {
   /** Name of the data LU. */
   readonly volume: string;
   readonly onEvent?: (event: FileSystemEvent) => void;
+  readonly inspectors?: () => ReadonlyMap<number, BlockInspector>;
   /** Counts of the layers below, for `statistics`. */
   readonly countsBelow?: () => Readonly<Record<string, number>>;
 }
@@ -132,6 +146,7 @@ export class Namespace implements MountedFileSystem {
   readonly #meta: MetaTable;
   readonly #files: FileLister;
   readonly #countsBelow: () => Readonly<Record<string, number>>;
+  readonly #inspectors: () => ReadonlyMap<number, BlockInspector>;
   #cancelLazyCommit: CancelTimer = () => {};
   #closed = false;
 
@@ -139,6 +154,7 @@ export class Namespace implements MountedFileSystem {
     this.#meta = parts.meta;
     this.#contents = parts.contents;
     this.#countsBelow = parts.countsBelow ?? (() => ({}));
+    this.#inspectors = parts.inspectors ?? (() => new Map());
     this.writeVerifier = parts.writeVerifier;
     this.id = parts.meta.number(MetaKey.id);
     this.name = parts.meta.required(MetaKey.name).toString("utf8");
@@ -284,6 +300,16 @@ export class Namespace implements MountedFileSystem {
 
   listFiles(options: ListFilesOptions): FileRow[] {
     return this.#files.list(options);
+  }
+
+  inspectors(): ReadonlyMap<number, BlockInspector> {
+    return this.#closed ? new Map() : this.#inspectors();
+  }
+
+  async grow(): Promise<void> {
+    this.#core.requireAlive();
+    this.#core.apply(() => this.#contents.grow());
+    await this.#core.durable();
   }
 
   statistics(): FileSystemStatistics {

@@ -33,6 +33,8 @@ export interface GroupOptions {
   readonly epoch?: (() => number) | undefined;
   readonly buffers?: Partial<GroupBuffers> | undefined;
   readonly without?: Without | undefined;
+  /** Read and checksum errors within a while that a member may give before it is failed; 32 by default. */
+  readonly errorsMax?: number | undefined;
 }
 
 export interface CreateGroupOptions extends GroupOptions, NewGroupOptions {}
@@ -48,17 +50,29 @@ export async function createGroup(disks: readonly LabelledDisk[], options: Creat
 }
 
 /**
- * @param disks all disks that were found with this group's UUID, in any order
- * @throws as assembleRaidGroup; the devices stay open then
+ * @param disks all disks that were found with this group's UUID, in any order. Those that it uses (online, rebuilding) are the group's from
+ *   here on; the others (failed, stale) stay the caller's, who may bring them back with `returnDisk`.
+ * @throws as assembleRaidGroup; all devices stay the caller's then
  */
 export async function assembleGroup(disks: readonly LabelledDisk[], options: AssembleGroupOptions): Promise<Group> {
   return new LuGroup(await assembleRaidGroup(disks, options.force ?? false, (epoch) => environment(options, epoch)));
 }
 
 function environment(options: GroupOptions, epochOnDisk: number): GroupEnvironment {
-  const { arena, clock, random, log, onEvent, buffers, without } = options;
+  const { arena, clock, random, log, onEvent, buffers, without, errorsMax } = options;
   const guard = new EpochGuard(options.epoch ?? (() => epochOnDisk));
-  return { arena, clock, random, log, onEvent, buffers, without, epoch: () => guard.epoch, guard: guard.check };
+  return {
+    arena,
+    clock,
+    random,
+    log,
+    onEvent,
+    buffers,
+    without,
+    errorsMax,
+    epoch: () => guard.epoch,
+    guard: guard.check,
+  };
 }
 
 /** A RAID group that hands out LUs. */
@@ -91,7 +105,7 @@ class LuGroup implements Group {
     const array = this.#raid.array(number);
     let lu = this.#open.get(number);
     if (lu === undefined) {
-      lu = new ArrayLu(this.#raid.describeLu(number), array);
+      lu = new ArrayLu(this.#raid.describeLu(number), array, this.#raid);
       this.#open.set(number, lu);
     }
     return lu;
@@ -102,15 +116,15 @@ class LuGroup implements Group {
   }
 
   async failDisk(number: number): Promise<void> {
-    throw unbuilt("failDisk", number);
+    await this.#raid.failDisk(number);
   }
 
   async replaceDisk(number: number, disk: LabelledDisk): Promise<void> {
-    throw unbuilt("replaceDisk", number, disk.number);
+    await this.#raid.replaceDisk(number, disk);
   }
 
   async returnDisk(disk: LabelledDisk, force = false): Promise<void> {
-    throw unbuilt("returnDisk", disk.number, force);
+    await this.#raid.returnDisk(disk, force);
   }
 
   async growDisk(disk: LabelledDisk): Promise<void> {

@@ -1,8 +1,20 @@
+import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES, type LuByte } from "../lib/units.js";
 import type { RaidArray } from "../raid/core.js";
+import type { LostBlocks } from "../raid/lost-blocks.js";
+import type { Pace } from "../raid/pace.js";
 import type { LogicalUnit, LuDescription } from "./lu.js";
 import { SharedFlush } from "./shared-flush.js";
+
+/** What an LU asks of its group. */
+export interface LuGroupSide {
+  readonly lost: LostBlocks;
+  readonly pace: Pace;
+  readonly clock: Clock;
+  /** These blocks have new content. */
+  written(lu: number, at: number, byteCount: number): void;
+}
 
 /** An LU on a RAID array: bounds, alignment, shared flushes. One object per LU, used by all who open it. */
 export class ArrayLu implements LogicalUnit {
@@ -10,19 +22,22 @@ export class ArrayLu implements LogicalUnit {
   readonly stripeBytes: number;
   readonly #array: RaidArray;
   readonly #flush: SharedFlush;
+  readonly #group: LuGroupSide;
 
   constructor(
     readonly description: LuDescription,
     array: RaidArray,
+    group: LuGroupSide,
   ) {
+    this.#group = group;
     this.#array = array;
     this.sizeBytes = array.sizeBytes;
     this.stripeBytes = array.stripeBytes;
     this.#flush = new SharedFlush(() => array.flush());
   }
 
-  /** @throws StorageError EINVAL */
-  #check(buffers: readonly Buffer[], at: number): void {
+  /** @returns how many bytes @throws StorageError EINVAL */
+  #check(buffers: readonly Buffer[], at: number): number {
     let byteCount = 0;
     for (const buffer of buffers) {
       if (buffer.length % BLOCK_BYTES !== 0) throw this.#invalid("length", buffer.length);
@@ -30,6 +45,19 @@ export class ArrayLu implements LogicalUnit {
     }
     if (!(at >= 0) || at % BLOCK_BYTES !== 0) throw this.#invalid("position", at);
     if (at + byteCount > this.sizeBytes) throw this.#invalid("end", at + byteCount);
+    return byteCount;
+  }
+
+  /** As a client's request, for which work in the background makes room. */
+  async #served<T>(action: () => Promise<T>): Promise<T> {
+    const { pace, clock } = this.#group;
+    const startedMs = clock.monotonicMs();
+    const token = pace.enter();
+    try {
+      return await action();
+    } finally {
+      pace.leave(token, startedMs);
+    }
   }
 
   #invalid(what: string, value: number): StorageError {
@@ -45,8 +73,12 @@ export class ArrayLu implements LogicalUnit {
   }
 
   async readv(targets: readonly Buffer[], at: LuByte): Promise<void> {
-    this.#check(targets, at);
-    await this.#array.readv(targets, at);
+    const byteCount = this.#check(targets, at);
+    const { number, name } = this.description;
+    if (this.#group.lost.size > 0 && this.#group.lost.touches(number, at, byteCount)) {
+      throw new StorageError("EIO", `LU "${name}": a block is lost`, { lu: name, at });
+    }
+    await this.#served(() => this.#array.readv(targets, at));
   }
 
   write(source: Buffer, at: LuByte): Promise<void> {
@@ -54,13 +86,20 @@ export class ArrayLu implements LogicalUnit {
   }
 
   async writev(sources: readonly Buffer[], at: LuByte): Promise<void> {
-    this.#check(sources, at);
-    await this.#array.writev(sources, at);
+    const byteCount = this.#check(sources, at);
+    await this.#served(() => this.#array.writev(sources, at));
+    this.#group.written(this.description.number, at, byteCount);
   }
 
   async writeThrough(sources: readonly Buffer[], at: LuByte): Promise<void> {
-    this.#check(sources, at);
-    await this.#array.writeThrough(sources, at);
+    const byteCount = this.#check(sources, at);
+    const { lost } = this.#group;
+    // A lost block that is written: the labels have to know before this is acknowledged.
+    if (lost.size > 0 && lost.touches(this.description.number, at, byteCount)) {
+      await this.writev(sources, at);
+      return this.flush();
+    }
+    await this.#served(() => this.#array.writeThrough(sources, at));
   }
 
   flush(): Promise<void> {
@@ -70,6 +109,7 @@ export class ArrayLu implements LogicalUnit {
   async *readAlternatives(target: Buffer, at: LuByte): AsyncIterable<void> {
     this.#check([target], at);
     if (target.length !== BLOCK_BYTES) throw this.#invalid("length", target.length);
+    if (this.#group.lost.touches(this.description.number, at, target.length)) return;
     yield* this.#array.readAlternatives(target, at);
   }
 
@@ -77,6 +117,7 @@ export class ArrayLu implements LogicalUnit {
     this.#check([good], at);
     if (good.length !== BLOCK_BYTES) throw this.#invalid("length", good.length);
     await this.#array.heal(good, at);
+    this.#group.written(this.description.number, at, good.length);
   }
 
   async close(): Promise<void> {

@@ -62,6 +62,8 @@ export class Checkpointer {
   readonly #logChanged = new Signal();
   #superblock: Superblock;
   #images: ImageMap;
+  /** Those that are on their way home. */
+  #goingHome: ImageMap | null = null;
   #phase: Phase = "idle";
   #running: Promise<void> | null = null;
   /** The log's head when the last one began. */
@@ -79,6 +81,16 @@ export class Checkpointer {
   /** The largest record that fits without the reserve. */
   get recordBytesMax(): number {
     return this.#parts.log.bytes - this.#reserveBytes;
+  }
+
+  /** The one that counts. */
+  get superblock(): Superblock {
+    return this.#superblock;
+  }
+
+  /** Whether the newest durable content of a page stands in the log, and its home is old, or being written. */
+  hasImage(page: number): boolean {
+    return this.#images.has(page) || this.#goingHome?.has(page) === true;
   }
 
   /** @param position  of the first page of a record that is durable now */
@@ -132,9 +144,11 @@ export class Checkpointer {
     const snapshot = { seq: log.nextSeq - 1, pageCount: this.#host.pageCount(), epoch: this.#host.epoch(), images };
     if (images.size === 0 && this.#superblock.tailSeq > snapshot.seq) return;
     this.#images = new Map();
+    this.#goingHome = images;
     const { checkpoint: buffer, superblock: superblockBuffer } = this.#parts.buffers;
     const parts = { ...this.#parts, buffer, superblockBuffer, counters: statistics };
     this.#superblock = await runCheckpoint(parts, this.#superblock, snapshot, () => participant.oldestSidecar());
+    this.#goingHome = null;
     statistics.checkpoints++;
     statistics.checkpointPages += images.size;
     statistics.checkpointMs += clock.monotonicMs() - startedMs;

@@ -1,4 +1,5 @@
 import { assert, must } from "../lib/assert.js";
+import { crc32c } from "../lib/crc32c.js";
 import { StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../lib/units.js";
 import type { LogicalUnit } from "../lu/lu.js";
@@ -16,11 +17,16 @@ interface TableBlock {
   /** Which of the two slots holds what the superblock refers to; the other one is overwritten next. */
   slot: 0 | 1;
   dirty: boolean;
+  /** CRC-32C of all that stands in `slot`; -1 before it was ever written. */
+  checksum: number;
 }
+
+/** The mark of a page whose CRC-32C is 0, or this. */
+export const MARK_OF_ZERO = 0xffffffff;
 
 /** A page's entry: its CRC-32C, with 0 kept for "never written home". */
 export function markOf(checksum: number): number {
-  return checksum === 0 ? 0xffffffff : checksum;
+  return checksum === 0 ? MARK_OF_ZERO : checksum;
 }
 
 /**
@@ -50,6 +56,12 @@ export class ChecksumTable {
     return block?.marks[(page - 1) % PAGES_IN_TABLE_BLOCK] ?? 0;
   }
 
+  /** @param slot  counted from the table's start. @returns what the block there must have; -1 when it is not in use */
+  checksumAt(slot: number): number {
+    const block = this.#blocks[Math.floor(slot / 2)];
+    return block?.slot === slot % 2 ? block.checksum : -1;
+  }
+
   set(page: number, checksum: number): void {
     assert(page >= 1 && page <= this.#geometry.pageCapacity, "a page lies in the page area");
     const index = Math.floor((page - 1) / PAGES_IN_TABLE_BLOCK);
@@ -61,7 +73,7 @@ export class ChecksumTable {
 
   #extend(): void {
     const marks = new Uint32Array(PAGES_IN_TABLE_BLOCK);
-    this.#blocks.push({ index: this.#blocks.length, marks, slot: 1, dirty: true });
+    this.#blocks.push({ index: this.#blocks.length, marks, slot: 1, dirty: true, checksum: -1 });
   }
 
   /**
@@ -90,7 +102,7 @@ export class ChecksumTable {
       const found = readU64(block, TABLE.generation);
       if (found > generation || found <= newest) continue;
       newest = found;
-      this.#blocks[index] = { index, marks: decodeMarks(block), slot, dirty: false };
+      this.#blocks[index] = { index, marks: decodeMarks(block), slot, dirty: false, checksum: crc32c(block) };
     }
     if (newest === -1) throw new StorageError("EIO", "a block of the checksum table is damaged", { index });
   }
@@ -110,6 +122,7 @@ export class ChecksumTable {
       const bytes = Buffer.allocUnsafe(BLOCK_BYTES);
       this.#encode(bytes, block, generation);
       block.slot = block.slot === 0 ? 1 : 0;
+      block.checksum = crc32c(bytes);
       block.dirty = false;
       await this.#lu.write(bytes, this.#at(block.index, block.slot));
     });

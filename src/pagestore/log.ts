@@ -27,6 +27,8 @@ export class LogArea {
   chain: number;
   readonly #lu: LogicalUnit;
   readonly #start: number;
+  /** CRC-32C of each block of the log, by place; of the live records they are true. 64 KiB for a log of 64 MiB. */
+  readonly #checksums: Uint32Array;
   #records: LiveRecord[] = [];
   /** `#records` before this index are dropped; compacted now and then. */
   #first = 0;
@@ -35,6 +37,7 @@ export class LogArea {
     this.#lu = lu;
     this.#start = geometry.logStart;
     this.bytes = geometry.logBytes;
+    this.#checksums = new Uint32Array(this.bytes / BLOCK_BYTES);
     this.head = tail.position;
     this.nextSeq = tail.seq;
     this.chain = tail.chain;
@@ -83,6 +86,18 @@ export class LogArea {
     const wrap = this.#untilWrap(this.head);
     const atWrap = wrap < end ? wrap : 0;
     return Math.max(atWrap, end - WRITE_BYTES_MAX);
+  }
+
+  /** What a block of the record at the head holds; before `accept`. */
+  noteBlock(position: number, checksum: number): void {
+    this.#checksums[(position % this.bytes) / BLOCK_BYTES] = checksum;
+  }
+
+  /** @param place  byte in the log. @returns CRC-32C of the block there; -1 when it belongs to no live record */
+  checksumAt(place: number): number {
+    const ahead = this.head % this.bytes;
+    const behindHead = place < ahead ? ahead - place : this.bytes + ahead - place;
+    return behindHead <= this.usedBytes ? (this.#checksums[place / BLOCK_BYTES] ?? -1) : -1;
   }
 
   /** A record is durable: count it. */

@@ -9,6 +9,7 @@ import { uuidText } from "./format.js";
 import type { ImageMap } from "./images.js";
 import { loadScratch } from "./load.js";
 import { LogArea } from "./log.js";
+import { ObservedLu } from "./observed-lu.js";
 import { Replay } from "./replay.js";
 import { removeScratch, Scratch, scratchPath } from "./scratch.js";
 import { newStatistics } from "./statistics.js";
@@ -40,7 +41,8 @@ export interface OpenOptions {
  * @throws StorageError ENXIO (no page store here), ESTALE (a newer owner has written it), EIO (damaged in every copy)
  */
 export async function openPageStore(options: OpenOptions): Promise<LogPageStore> {
-  const { lu, clock, log: logger } = options;
+  const { clock, log: logger } = options;
+  const lu = new ObservedLu(options.lu);
   const statistics = newStatistics();
   const epoch = options.epoch ?? (() => 0);
   const startedMs = clock.monotonicMs();

@@ -115,6 +115,10 @@ export class Replay {
       block.copy(lists, i * BLOCK_BYTES);
     }
     if (crc32c(lists) !== head.listChecksum) return false;
+    this.#log.noteBlock(head.position, crc32c(headBlock));
+    for (let at = 0; at < lists.length; at += BLOCK_BYTES) {
+      this.#log.noteBlock(head.position + BLOCK_BYTES + at, crc32c(lists.subarray(at, at + BLOCK_BYTES)));
+    }
     decodeEntries(head, headBlock, lists, this.#entries);
     return true;
   }
@@ -124,9 +128,10 @@ export class Replay {
     const bodyStart = head.position + bodyStartOf(head.pagesLogged, head.sidecarBytes);
     const sidecar = Buffer.alloc((this.#entries.count - head.pagesLogged) * BLOCK_BYTES);
     for (let i = 0; i < this.#entries.count; i++) {
-      const checksum = this.#entries.checksums[i];
+      const checksum = this.#entries.checksums[i] ?? 0;
       const block = await this.#proven(bodyStart + i * BLOCK_BYTES, (b) => crc32c(b) === checksum);
       if (block === null) return null;
+      this.#log.noteBlock(bodyStart + i * BLOCK_BYTES, checksum);
       if (i >= head.pagesLogged) block.copy(sidecar, (i - head.pagesLogged) * BLOCK_BYTES);
     }
     return sidecar.subarray(0, head.sidecarBytes);

@@ -1,11 +1,16 @@
 import type Database from "better-sqlite3";
 import { AssertionError, assert } from "../lib/assert.js";
+import { crc32c } from "../lib/crc32c.js";
 import { messageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import { BLOCK_BYTES } from "../lib/units.js";
+import { ChecksumInspector } from "../lu/checksum-inspector.js";
+import type { BlockInspector } from "../lu/lu.js";
 import { Checkpointer, type CheckpointerParts } from "./checkpointer.js";
 import { type CommitParticipant, NO_PARTICIPANT, type PageStore } from "./contract.js";
 import { uuidText } from "./format.js";
+import type { ObservedLu } from "./observed-lu.js";
+import { PageInspector } from "./page-inspector.js";
 import { bodyStartOf, RecordEntries, recordBytesOf, sealRecord } from "./record.js";
 import type { Frames, Scratch } from "./scratch.js";
 import type { PageStoreStatistics } from "./statistics.js";
@@ -23,6 +28,7 @@ function nextTurn(): Promise<void> {
 }
 
 export interface StoreParts extends CheckpointerParts {
+  readonly lu: ObservedLu;
   readonly scratch: Scratch;
   /** Of the database. */
   readonly pageCount: number;
@@ -112,6 +118,13 @@ export class LogPageStore implements PageStore {
 
   statistics(): Readonly<PageStoreStatistics> {
     return this.#parts.statistics;
+  }
+
+  /** For a scrub of the LU; its owner closes it. After the store is closed it knows nothing. */
+  inspector(): BlockInspector {
+    const { lu, log, table } = this.#parts;
+    const isClosed = () => this.#closed;
+    return new ChecksumInspector(new PageInspector({ lu, log, table, checkpointer: this.#checkpointer, isClosed }));
   }
 
   join(participant: CommitParticipant): void {
@@ -260,13 +273,25 @@ export class LogPageStore implements PageStore {
     const checksum = sealRecord(record, this.#parts.superblock.uuid, fields, this.#entries);
     await log.append(record);
     // From here on the record is durable.
-    this.#checkpointer.noteImages(log.head + bodyStartOf(frames.count, sidecarBytes), this.#entries, frames.count);
+    const bodyStart = bodyStartOf(frames.count, sidecarBytes);
+    this.#noteBlocks(record, bodyStart);
+    this.#checkpointer.noteImages(log.head + bodyStart, this.#entries, frames.count);
     log.accept(record.length, checksum);
     this.#pageCount = pageCount;
     statistics.records++;
     statistics.pagesLogged += frames.count;
     statistics.sidecarBytes += sidecarBytes;
     statistics.bytesLogged += record.length;
+  }
+
+  #noteBlocks(record: Buffer, bodyStart: number): void {
+    const { log } = this.#parts;
+    for (let at = 0; at < bodyStart; at += BLOCK_BYTES) {
+      log.noteBlock(log.head + at, crc32c(record.subarray(at, at + BLOCK_BYTES)));
+    }
+    for (let i = 0; i < this.#entries.count; i++) {
+      log.noteBlock(log.head + bodyStart + i * BLOCK_BYTES, this.#entries.checksums[i] ?? 0);
+    }
   }
 
   #checkedEpoch(): number {

@@ -104,13 +104,13 @@ function placeFor(record: GroupRecord, slot: number, found: readonly FoundDisk[]
   const member = record.members[slot]!;
   const one = found.find(({ label }) => label.uuid === member.uuid) ?? null;
   if (one === null) {
-    const state = member.state === "online" ? "missing" : member.state;
-    return { found: null, state: state === "stale" ? "missing" : state, reason: "not found" };
+    return { found: null, state: member.state === "failed" ? "failed" : "missing", reason: "not found" };
   }
   if (one.disk.device.sizeBytes < memberBytesNeeded(record.shape)) {
     return { found: one, state: "failed", reason: `the device shrank to ${one.disk.device.sizeBytes} bytes` };
   }
-  if (member.state === "online") return { found: one, state: "online" };
+  // A member under rebuild got every write, too, while it was there.
+  if (member.state === "online" || member.state === "rebuilding") return { found: one, state: member.state };
   if (member.state === "failed") return { found: one, state: "failed", reason: "gave errors earlier" };
   return { found: one, state: "stale", reason: "missed writes while it was away" };
 }

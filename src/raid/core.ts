@@ -8,6 +8,7 @@ import type { Journal } from "./journal.js";
 import type { GroupShape } from "./layout.js";
 import type { Member } from "./member.js";
 import type { Pace } from "./pace.js";
+import type { RowsToRebuild } from "./rebuild-rows.js";
 import type { StripeCache } from "./stripe-cache.js";
 import type { Workspace } from "./workspace.js";
 
@@ -51,6 +52,12 @@ export interface GroupCore {
   writable(): Promise<void> | null;
   /** To be awaited, unless null, before a flush is acknowledged: a member's failure is on the labels of the others (I-2). */
   labelsSettled(): Promise<void> | null;
+  /**
+   * The content of an LU's block is lost: recorded on the labels before this resolves, and EIO to read until it is written.
+   * @param member  who could not read its part, at `position`
+   * @throws StorageError EIO when too much is lost
+   */
+  lose(lu: number, at: number, member: Member, position: number): Promise<void>;
   emit(kind: GroupEvent["kind"], detail: Readonly<Record<string, unknown>>, disk?: number): void;
 }
 
@@ -69,6 +76,8 @@ export interface RaidArray {
    * stays so. Newer content may be in memory or in the journal. Both are multiples of two chunks.
    */
   exclusive<T>(from: number, to: number, action: () => Promise<T>): Promise<T>;
+  /** Write what a member that is being rebuilt should hold, from the others. @returns blocks that nothing could prove */
+  rebuild(rows: RowsToRebuild): Promise<number>;
   /** Everything in place on the members, nothing left in memory or only in the journal. */
   drain(): Promise<void>;
   /**

@@ -126,6 +126,21 @@ export class Raid1Geometry {
     out.inLu = (2 * stripe + copy) * this.chunkBytes;
   }
 
+  place(chunk: number, copy: number): CopyPlace {
+    const out = { member: 0 as MemberIndex, inLu: 0 };
+    this.locate(chunk, copy, out);
+    return out;
+  }
+
+  /** What a member holds in the chunk row that begins at `inLu`: the inverse of `locate`. */
+  chunkAt(member: number, inLu: number): { chunk: number; copy: number } {
+    const row = inLu / this.chunkBytes;
+    if (this.members === 2) return { chunk: row, copy: member };
+    const copy = row % 2;
+    const inStripe = (member - copy + this.members) % this.members;
+    return { chunk: Math.floor(row / 2) * this.members + inStripe, copy };
+  }
+
   /** The chunks whose first copy begins in [from, to) of the LU's member space; both multiples of a pair of chunk rows. */
   chunksIn(from: number, to: number): { first: number; end: number } {
     const perPair = this.members === 2 ? 2 : this.members;

@@ -1,28 +1,35 @@
+import type { BlockDevice } from "../device/device.js";
 import { assert } from "../lib/assert.js";
 import type { CancelTimer, Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
+import { Mutex } from "../lib/mutex.js";
 import type { Random } from "../lib/prng.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { Arena } from "../parity/arena.js";
 import { LOSSES_MAX } from "./assemble.js";
 import { BandPool } from "./band-pool.js";
 import { WriteIntentBitmap } from "./bitmap.js";
-import type { DiskDescription, GroupDescription, GroupEvent, GroupState, LuDescription, Without } from "./contract.js";
+import type { GroupDescription, GroupEvent, GroupState, LabelledDisk, LuDescription, Without } from "./contract.js";
 import type { GroupCore, MutableCounters, RaidArray } from "./core.js";
 import { Raid1Geometry, Raid5Geometry, RowMap } from "./geometry.js";
 import { Journal } from "./journal.js";
-import type { GroupRecord, LabelLu } from "./label.js";
+import type { GroupRecord, LabelLu, LabelMember } from "./label.js";
+import { readLabel } from "./label-io.js";
 import { LabelKeeper } from "./label-keeper.js";
 import type { GroupShape } from "./layout.js";
 import { rowsStart } from "./layout.js";
 import { BAND_BYTES_MAX } from "./limits.js";
+import { LostBlocks } from "./lost-blocks.js";
 import { LuTable } from "./lu-table.js";
-import { Member } from "./member.js";
+import type { Member } from "./member.js";
 import { Pace } from "./pace.js";
 import { Raid1Array } from "./raid1.js";
 import { Raid5Array } from "./raid5.js";
+import { type LuRows, RebuildWork } from "./rebuild.js";
+import { Roster } from "./roster.js";
 import { countRows } from "./rows.js";
+import { SlowWatch } from "./slow-watch.js";
 import { StripeCache } from "./stripe-cache.js";
 import type { BackgroundTask } from "./task.js";
 import { TaskBoard } from "./task-board.js";
@@ -59,7 +66,15 @@ export interface GroupEnvironment {
   readonly guard: () => void;
   readonly buffers?: Partial<GroupBuffers> | undefined;
   readonly without?: Without | undefined;
+  /** Read and checksum errors within a while that a member may give before it is failed. */
+  readonly errorsMax?: number | undefined;
 }
+
+/** md gives a disk up after 20 read errors; ours are repaired one by one and fade within hours. */
+const ERRORS_MAX = 32;
+
+/** Of each member, in one step of a rebuild: some tens of milliseconds. */
+const REBUILD_STEP_BYTES = 4 * 1024 * 1024;
 
 /** How often write-intent bits are looked through for regions that nobody writes any more. */
 const BITMAP_PERIOD_MS = 5000;
@@ -76,7 +91,7 @@ export interface MemberPlace {
  * makes LUs of them. Labels follow changes in one writer (`#saveLabels`), so that two changes never interleave on the disks.
  */
 export class RaidGroup implements GroupCore {
-  readonly members: Member[];
+  readonly members: readonly Member[];
   readonly arena: Arena;
   readonly bands: BandPool;
   readonly bitmap: WriteIntentBitmap;
@@ -100,6 +115,12 @@ export class RaidGroup implements GroupCore {
   readonly recordBuffer: Buffer;
   readonly #environment: GroupEnvironment;
   readonly #arrays = new Map<number, RaidArray>();
+  readonly #roster: Roster;
+  readonly #slow: SlowWatch;
+  /** Members come in one after the other. */
+  readonly #membership = new Mutex();
+  #rebuild: RebuildWork | null = null;
+  readonly lost: LostBlocks;
   readonly labels: LabelKeeper;
   readonly lus: LuTable;
   /** The labels on the disks say that the group is in use, and which members it does without. */
@@ -117,7 +138,9 @@ export class RaidGroup implements GroupCore {
     this.log = log;
     this.pace = new Pace(clock);
     this.tasks = new TaskBoard({ clock, pace: this.pace, onChange: (task) => this.#taskChanged(task) });
-    this.members = places.map((place, slot) => this.#makeMember(place, slot));
+    this.#roster = this.#makeRoster(places);
+    this.members = this.#roster.members;
+    this.lost = new LostBlocks(record.lost);
     this.labels = this.#makeLabels(record, sequence);
     this.lus = new LuTable(this.labels, () => this.members.length, environment.random);
     const buffers = { ...GROUP_BUFFERS, ...environment.buffers };
@@ -138,21 +161,36 @@ export class RaidGroup implements GroupCore {
     this.recordBuffer = staging[0];
     this.journal = this.#makeJournal(staging, blocks.subarray(BLOCK_BYTES));
     const slotCount = Math.max(Math.floor(buffers.stripeCacheBytes / stripeBytes), 8);
+    this.#slow = new SlowWatch({
+      ...{ members: this.members, clock, probeAt: rowsStart(record.shape) },
+      onChange: (member) => this.#slownessChanged(member),
+    });
     const { members, journal } = this;
     this.cache = new StripeCache({ arena, members, journal, clock, log, bandBytes, slotCount });
   }
 
-  #makeMember(place: MemberPlace, slot: number): Member {
-    const member = new Member(slot, place.member, place.device, this.#memberFailed);
-    member.state = place.state;
-    member.reason = place.reason;
-    return member;
+  #makeRoster(places: readonly MemberPlace[]): Roster {
+    const { clock, errorsMax = ERRORS_MAX } = this.#environment;
+    const roster = new Roster({
+      record: () => this.labels.record,
+      hooks: {
+        ...{ clock, errorsMax, expendable: () => !this.degraded },
+        late: (member) => this.#slow.judge(member),
+        faulty: (member, position, repaired) => this.emit("read-error", { position, repaired }, member.label.number),
+      },
+      onOut: (member) => this.#memberOut(member),
+      onReleased: (member) => this.emit("member-released", { path: member.label.path }, member.label.number),
+    });
+    places.forEach(
+      ({ member, device, state, reason }, slot) => void roster.fill(slot, { ...member, state }, device, reason),
+    );
+    return roster;
   }
 
   #makeLabels(record: GroupRecord, sequence: number): LabelKeeper {
     const { guard, epoch } = this.#environment;
     return new LabelKeeper(record, sequence, {
-      ...{ members: this.members, guard, epoch },
+      ...{ members: this.members, lost: this.lost, guard, epoch },
       assertAlive: () => this.assertAlive(),
     });
   }
@@ -197,7 +235,7 @@ export class RaidGroup implements GroupCore {
   }
 
   get degraded(): boolean {
-    return this.members.some((member) => !member.online);
+    return this.#roster.degraded;
   }
 
   get wasClean(): boolean {
@@ -245,14 +283,18 @@ export class RaidGroup implements GroupCore {
 
   // Members and labels
 
-  readonly #memberFailed = (member: Member, error: unknown): void => {
+  #slownessChanged({ slow, label, latency }: Member): void {
+    const meanMs = Math.round(latency.meanMs);
+    this.log.warn({ group: this.name, disk: label.number, slow, meanMs }, "a member's latency changed");
+    this.emit(slow ? "member-slow" : "member-well", { meanMs }, label.number);
+  }
+
+  #memberOut(member: Member): void {
     if (this.#closed) return;
-    member.state = "failed";
-    member.reason = messageOf(error);
     const disk = member.label.number;
-    this.log.error({ group: this.name, disk, error: member.reason }, "a member failed");
-    this.emit("member-failed", { reason: member.reason }, disk);
-    const lost = this.members.filter((one) => !one.online).length;
+    this.log.error({ group: this.name, disk, state: member.state, error: member.reason }, "a member is out");
+    this.emit("member-failed", { reason: member.reason, gone: member.state === "missing" }, disk);
+    const lost = this.#roster.lostCount;
     if (lost > LOSSES_MAX) {
       // The labels stay as they are: when the disks come back, they still tell who holds everything that was acknowledged.
       this.#failed = true;
@@ -263,7 +305,106 @@ export class RaidGroup implements GroupCore {
     this.labels.save().catch((failure: unknown) => {
       this.log.error({ group: this.name, error: messageOf(failure) }, "labels could not be written");
     });
-  };
+  }
+
+  /** Resolves when the labels of the others say so. @throws StorageError as Roster.takeOut */
+  async failDisk(number: number): Promise<void> {
+    this.assertAlive();
+    this.#roster.takeOut(number);
+    await this.labels.save();
+  }
+
+  /** @throws StorageError as Group.replaceDisk */
+  async replaceDisk(number: number, disk: LabelledDisk): Promise<void> {
+    await this.#membership.run(async () => {
+      this.assertAlive();
+      const { slot, label: old } = this.#roster.placeFor(number, disk);
+      const sequence = (await readLabel(disk.device))?.sequence ?? 0;
+      const { rowBytes, rowCount } = this.shape;
+      const { uuid, device } = disk;
+      await this.#admit(slot, device, sequence, {
+        ...{ uuid, number: disk.number, state: "rebuilding", unbuiltBytes: rowBytes * rowCount },
+        ...{ sizeBytes: device.sizeBytes, path: device.name },
+      });
+      this.emit("member-replaced", { replaces: old.number }, disk.number);
+      this.#startRebuild();
+    });
+  }
+
+  /** @throws StorageError as Group.returnDisk */
+  async returnDisk(disk: LabelledDisk, force: boolean): Promise<void> {
+    await this.#membership.run(async () => {
+      this.assertAlive();
+      const { slot, label, sequence } = await this.#roster.readmit(disk, force);
+      await this.#admit(slot, disk.device, sequence, label);
+      this.emit("member-returned", { unbuiltBytes: label.unbuiltBytes }, disk.number);
+      this.#startRebuild();
+    });
+  }
+
+  /** From here on it gets every write. What else the group keeps on a member is written on it, then its label. */
+  async #admit(slot: number, device: BlockDevice, sequence: number, label: LabelMember): Promise<void> {
+    this.guard();
+    await this.writable();
+    this.labels.passSequence(sequence);
+    this.#roster.fill(slot, label, device);
+    await this.bitmap.rewrite();
+    await this.journal.restate();
+    await this.labels.save();
+  }
+
+  // Rebuild
+
+  #startRebuild(): void {
+    const member = this.#roster.rebuilding;
+    if (member === null || this.#failed || this.#closed) return;
+    const { regionBytes, rowBytes, rowCount } = this.shape;
+    this.#rebuild = new RebuildWork({
+      ...{ member, regionBytes, spaceBytes: rowBytes * rowCount, stepBytes: REBUILD_STEP_BYTES },
+      marked: this.bitmap.marked(),
+      rowsIn: (from, to) => this.rowsIn(from, to),
+      save: () => this.labels.save(),
+      complete: () => this.#completed(member),
+      nowMs: () => this.clock.monotonicMs(),
+    });
+    this.tasks.start(this.#rebuild);
+  }
+
+  async #completed(member: Member): Promise<void> {
+    member.state = "online";
+    member.label = { ...member.label, unbuiltBytes: 0 };
+    await this.labels.save();
+    if (!this.degraded) this.emit("complete", {}, member.label.number);
+  }
+
+  /** Go on with what an earlier life of the group began. */
+  resumeTasks(): void {
+    this.#startRebuild();
+  }
+
+  /** Rows of LUs in [from, to) of the row space. */
+  rowsIn(from: number, to: number): LuRows[] {
+    const start = this.rowsStart;
+    return this.lus.lus.flatMap(({ number }) => {
+      const parts = this.rowMap(number).overlaps(start + from, start + to);
+      return parts.map((part) => ({ lu: number, array: this.array(number), ...part }));
+    });
+  }
+
+  async lose(lu: number, at: number, member: Member, position: number): Promise<void> {
+    this.lost.add(lu, at / BLOCK_BYTES);
+    await this.labels.save();
+    member.countFault(position, "read");
+    this.emit("lost-blocks", { lu, at, position }, member.label.number);
+  }
+
+  /** New content for blocks that may have been lost. The labels say so before the next flush is acknowledged. */
+  written(lu: number, at: number, byteCount: number): void {
+    if (this.lost.size === 0 || !this.lost.restore(lu, at, byteCount)) return;
+    this.labels.save().catch((error: unknown) => {
+      this.log.error({ group: this.name, error: messageOf(error) }, "labels could not be written");
+    });
+  }
 
   /** Make a new group exist: empty bitmap, empty journal, then the labels. */
   async format(): Promise<void> {
@@ -290,6 +431,7 @@ export class RaidGroup implements GroupCore {
     const array = this.#arrays.get(number);
     if (array instanceof Raid5Array) this.cache.leave(array);
     this.#arrays.delete(number);
+    this.lost.forget(number);
     await this.lus.remove(number);
   }
 
@@ -347,10 +489,20 @@ export class RaidGroup implements GroupCore {
 
   /** While a member is away the bits are kept: they tell what it missed. */
   async #clearIdleRegions(): Promise<void> {
-    const idle = this.bitmap.idleRegions();
-    if (idle.length === 0 || this.degraded || this.#failed || this.#closed) return;
+    const wholeTo = this.#wholeUpTo();
+    const idle = this.bitmap.idleRegions().filter((region) => region < wholeTo);
+    if (idle.length === 0 || this.#failed || this.#closed) return;
+    const lost = this.#roster.lostCount;
     await Promise.all(this.members.map((member) => member.flush(false)));
-    if (!this.degraded) await this.bitmap.clear(idle);
+    if (this.#roster.lostCount <= lost && this.#wholeUpTo() >= wholeTo) await this.bitmap.clear(idle);
+  }
+
+  /** The first region that some member may lack: what a rebuild has passed, all members have. */
+  #wholeUpTo(): number {
+    if (!this.degraded) return Number.POSITIVE_INFINITY;
+    const rebuilding = this.#roster.rebuilding;
+    if (rebuilding === null || this.#rebuild?.member !== rebuilding) return 0;
+    return Math.floor(this.#rebuild.builtUpTo / this.shape.regionBytes);
   }
 
   // Describe, close
@@ -377,23 +529,9 @@ export class RaidGroup implements GroupCore {
         scrub,
         tasks: this.tasks.describe(),
       },
-      disks: this.members.map((member) => this.#describeMember(member)),
+      disks: this.members.map((member) => this.#roster.describe(member)),
       lus: this.lus.lus.map((lu) => this.lus.describe(lu)),
     };
-  }
-
-  #describeMember({ label, device, state, reason, errors, slow }: Member): DiskDescription {
-    const description = {
-      number: label.number,
-      uuid: label.uuid,
-      path: device?.name ?? label.path,
-      sizeBytes: device?.sizeBytes ?? label.sizeBytes,
-      state,
-      groupUuid: this.uuid,
-      groupName: this.name,
-      ...{ errors: { ...errors }, slow },
-    };
-    return reason === undefined ? description : { ...description, reason };
   }
 
   async close(): Promise<void> {
@@ -405,7 +543,8 @@ export class RaidGroup implements GroupCore {
       this.#closed = true;
       this.#bitmapTimer?.();
       this.cache.close();
-      await Promise.allSettled(this.members.map((member) => member.device?.close()));
+      this.#slow.close();
+      await this.#roster.close();
     }
   }
 

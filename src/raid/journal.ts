@@ -283,6 +283,13 @@ export class Journal {
     if (!members.some((member) => member.online)) throw new StorageError("EIO", "no member took the journal's header");
   }
 
+  /** Write both header blocks as they are, for a member that has none yet. */
+  async restate(): Promise<void> {
+    await this.#headerLock.run(async () => {
+      for (let i = 0; i < 2; i++) await this.#writeHeader(this.#tailSeq, this.#tail);
+    });
+  }
+
   /** Go on where a clean stop left off: the journal is empty, and nothing is written before the first record. */
   resume(header: JournalHeader): void {
     this.#headerSequence = header.sequence;

@@ -27,7 +27,8 @@ import {
 } from "./label.js";
 import type { GroupShape } from "./layout.js";
 import { shapeIsSound } from "./layout.js";
-import { LUS_MAX, MEMBERS_MAX, NODES_MAX, PATH_BYTES_MAX, ROW_RUNS_MAX } from "./limits.js";
+import { LOST_BLOCKS_MAX, LUS_MAX, MEMBERS_MAX, NODES_MAX, PATH_BYTES_MAX, ROW_RUNS_MAX } from "./limits.js";
+import type { LostBlock } from "./lost-blocks.js";
 
 const MAGIC = "STRPWARD";
 const VERSION = 1;
@@ -81,6 +82,25 @@ function putGroup(block: Buffer, group: GroupRecord): void {
   for (const [i, member] of group.members.entries()) putMember(block, LABEL.members + i * MEMBER_ENTRY.end, member);
   putLus(block, group.lus);
   putScrub(block, group.scrub);
+  putLost(block, group.lost);
+}
+
+function putLost(block: Buffer, lost: readonly LostBlock[]): void {
+  assert(lost.length <= LOST_BLOCKS_MAX, "the lost blocks fit the label");
+  block.writeUInt32LE(lost.length, LABEL.lostCount);
+  lost.forEach(({ lu, block: at }, i) => void putU64(block, LABEL.lost + i * 8, at * LUS_MAX + lu - 1));
+}
+
+function getLost(block: Buffer): LostBlock[] | null {
+  const count = block.readUInt32LE(LABEL.lostCount);
+  if (count > LOST_BLOCKS_MAX || !isZero(block, LABEL.lost + count * 8, LABEL.tail)) return null;
+  const lost: LostBlock[] = [];
+  for (let i = 0; i < count; i++) {
+    const entry = getU64(block, LABEL.lost + i * 8);
+    if (Number.isNaN(entry)) return null;
+    lost.push({ lu: (entry % LUS_MAX) + 1, block: Math.floor(entry / LUS_MAX) });
+  }
+  return lost;
 }
 
 function putScrub(block: Buffer, scrub: ScrubRecord): void {
@@ -173,9 +193,9 @@ function getGroup(block: Buffer): GroupRecord | null {
   const name = getText(block, LABEL.groupName, NAME_FIELD);
   const generation = getU64(block, LABEL.generation);
   const ownerEpoch = getU64(block, LABEL.ownerEpoch);
-  const [nodes, members, scrub] = [getNodes(block), getMembers(block), getScrub(block)];
+  const [nodes, members, scrub, lost] = [getNodes(block), getMembers(block), getScrub(block), getLost(block)];
   if (!name || Number.isNaN(generation) || Number.isNaN(ownerEpoch)) return null;
-  if (nodes === null || members === null || scrub === null) return null;
+  if (nodes === null || members === null || scrub === null || lost === null) return null;
   const lus = getLus(block, shape.rowCount, members.length);
   if (lus === null) return null;
   if (members.some(({ unbuiltBytes }) => unbuiltBytes > shape.rowBytes * shape.rowCount)) return null;
@@ -192,6 +212,7 @@ function getGroup(block: Buffer): GroupRecord | null {
     members,
     lus,
     scrub,
+    lost,
   };
 }
 
@@ -250,7 +271,7 @@ function getLus(block: Buffer, rowCount: number, memberCount: number): LabelLu[]
   const runCount = block.readUInt32LE(LABEL.runCount);
   if (count > LUS_MAX || runCount > ROW_RUNS_MAX) return null;
   if (!isZero(block, LABEL.lus + count * LU_ENTRY.end, LABEL.runs)) return null;
-  if (!isZero(block, LABEL.runs + runCount * 8, LABEL.tail)) return null;
+  if (!isZero(block, LABEL.runs + runCount * 8, LABEL.lost)) return null;
   const lus: LabelLu[] = [];
   let nextRun = 0;
   for (let i = 0; i < count; i++) {

@@ -2,10 +2,12 @@ import type { BlockDevice } from "../device/device.js";
 import { must } from "../lib/assert.js";
 import type { GroupRecord, LabelLu } from "./label.js";
 import { writeLabel } from "./label-io.js";
+import type { LostBlocks } from "./lost-blocks.js";
 import type { Member } from "./member.js";
 
 export interface LabelKeeperOptions {
   readonly members: readonly Member[];
+  readonly lost: LostBlocks;
   /** @throws StorageError ESTALE when this node is no longer the owner */
   readonly guard: () => void;
   readonly epoch: () => number;
@@ -86,7 +88,8 @@ export class LabelKeeper {
       members.length !== before.length ||
       members.some(({ state, uuid }, i) => state !== before[i]!.state || uuid !== before[i]!.uuid);
     const generation = this.record.generation + (changed ? 1 : 0);
-    this.record = { ...this.record, members, generation, ownerEpoch: this.#options.epoch() };
+    const lost = this.#options.lost.list();
+    this.record = { ...this.record, members, lost, generation, ownerEpoch: this.#options.epoch() };
   }
 }
 

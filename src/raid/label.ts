@@ -2,7 +2,8 @@ import { assert } from "../lib/assert.js";
 import type { DiskState, LuDescription, ScrubRecord } from "./contract.js";
 import type { RowRun } from "./geometry.js";
 import type { GroupShape } from "./layout.js";
-import { LABEL_SLOT_BYTES, LUS_MAX, MEMBERS_MAX, NODES_MAX, ROW_RUNS_MAX } from "./limits.js";
+import { LABEL_SLOT_BYTES, LOST_BLOCKS_MAX, LUS_MAX, MEMBERS_MAX, NODES_MAX, ROW_RUNS_MAX } from "./limits.js";
+import type { LostBlock } from "./lost-blocks.js";
 
 /**
  * A label slot: 65536 bytes, little-endian.
@@ -15,12 +16,13 @@ import { LABEL_SLOT_BYTES, LUS_MAX, MEMBERS_MAX, NODES_MAX, ROW_RUNS_MAX } from 
  *   124 u32 pad               128 u64 journalBytes    136 u64 regionBytes       144 [64] groupName
  *   208 u32 scrubEverySeconds 212 u32 scrubState (0 idle, 1 running, 2 paused)   216 u64 scrubAt (byte of the row space)
  *   224 u64 scrubStartedMs    232 u64 scrubFinishedMs (since 1970; 0: never)     240 u32 scrubFound         244 u32 scrubHealed
- *   248 reserved
+ *   248 u32 lostCount         252 reserved
  *   512 nodes: 8 names of 64 bytes
  *  1024 members: 32 entries of 256 bytes (MEMBER_ENTRY)
  *  9216 lus: 64 entries of 128 bytes (LU_ENTRY)
  * 17408 runs: 4096 of u32 first row, u32 row count; an LU names a range of them
- * 50176 tail, reserved
+ * 50176 lost: 1024 of u64, 64 times the block of the LU (of 4096 bytes) plus the number of the LU minus 1
+ * 58368 tail, reserved
  * `sequence` rises with every write of the label and picks the slot (sequence mod 2). `generation` rises when the member list or the LU
  * table changes: the newest label says which members are online, and all others stay out until rebuilt.
  */
@@ -55,12 +57,14 @@ export const LABEL = {
   scrubFinishedMs: 232,
   scrubFound: 240,
   scrubHealed: 244,
-  reserved: 248,
+  lostCount: 248,
+  reserved: 252,
   nodes: 512,
   members: 1024,
   lus: 9216,
   runs: 17408,
-  tail: 50176,
+  lost: 50176,
+  tail: 58368,
   end: 65536,
 } as const;
 
@@ -103,7 +107,8 @@ export const LU_ENTRY = {
 assert(LABEL.end === LABEL_SLOT_BYTES, "a label fills its slot");
 assert(LABEL.members + MEMBERS_MAX * MEMBER_ENTRY.end === LABEL.lus, "member entries fill their table");
 assert(LABEL.lus + LUS_MAX * LU_ENTRY.end === LABEL.runs, "LU entries fill their table");
-assert(LABEL.runs + ROW_RUNS_MAX * 8 === LABEL.tail, "runs fill their table");
+assert(LABEL.runs + ROW_RUNS_MAX * 8 === LABEL.lost, "runs fill their table");
+assert(LABEL.lost + LOST_BLOCKS_MAX * 8 === LABEL.tail, "lost blocks fill their table");
 assert(LABEL.nodes + NODES_MAX * 64 === LABEL.members, "node names fill their table");
 
 export const NO_SCRUB: ScrubRecord = {
@@ -144,6 +149,7 @@ export interface GroupRecord {
   readonly members: readonly LabelMember[];
   readonly lus: readonly LabelLu[];
   readonly scrub: ScrubRecord;
+  readonly lost: readonly LostBlock[];
 }
 
 /** What a disk says of itself. */

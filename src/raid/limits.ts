@@ -9,6 +9,8 @@ export const LUS_MAX = 64;
 export const ROW_RUNS_MAX = 4096;
 /** Nodes that may be named in a label (chn1..chn8). */
 export const NODES_MAX = 8;
+/** Blocks of all LUs that are known to be lost; with more the group is beyond help. */
+export const LOST_BLOCKS_MAX = 1024;
 export const NAME_BYTES_MAX = 63;
 export const PATH_BYTES_MAX = 215;
 

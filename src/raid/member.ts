@@ -1,10 +1,25 @@
 import type { BlockDevice } from "../device/device.js";
+import type { Clock } from "../lib/clock.js";
 import { isStorageError, StorageError } from "../lib/errors.js";
 import type { DiskErrors } from "./contract.js";
+import { ErrorBudget } from "./error-budget.js";
 import type { LabelMember, MemberState } from "./label.js";
+import { Latency } from "./slow-watch.js";
 
-/** Called at once, before the failed operation settles: from then on the member is neither read nor written. */
-export type MemberFailed = (member: Member, error: unknown) => void;
+/** What a member tells its group, and needs of it. */
+export interface MemberHooks {
+  /** Called at once, before the failed operation settles. From then on the member is neither read nor written; its state says why. */
+  readonly failed: (member: Member, error: unknown) => void;
+  /** A read took long enough for the member to be looked at (slow-watch.ts). */
+  readonly late: (member: Member) => void;
+  /** A place could not be read, or held what was not written there. @param repaired  it was written again */
+  readonly faulty: (member: Member, position: number, repaired: boolean) => void;
+  readonly clock: Clock;
+  /** Errors within a while that it may give before it is failed (error-budget.ts). */
+  readonly errorsMax: number;
+  /** Could the group do without one more member? One that gives errors is better than none. */
+  readonly expendable: () => boolean;
+}
 
 /**
  * A disk in its role in a group. Writes never reject: a member that cannot be written is failed (its data would be old), and the
@@ -22,8 +37,11 @@ export class Member {
     checksum: 0,
     repaired: 0,
   };
+  readonly latency = new Latency();
   /** Answers much later than its neighbours: to be read only when there is no other way. */
   slow = false;
+  readonly #hooks: MemberHooks;
+  readonly #budget: ErrorBudget;
   /** Operations counted at their end; a flush covers what was counted before it began. */
   #writes = 0;
   #directWrites = 0;
@@ -35,15 +53,22 @@ export class Member {
     readonly slot: number,
     label: LabelMember,
     readonly device: BlockDevice | null,
-    private readonly onFailed: MemberFailed,
+    hooks: MemberHooks,
   ) {
     this.label = label;
     this.state = label.state;
+    this.#hooks = hooks;
+    this.#budget = new ErrorBudget(hooks.errorsMax);
   }
 
   /** May be read: it has everything that was acknowledged. */
   get online(): boolean {
     return this.state === "online";
+  }
+
+  /** May be read, and answers in time. */
+  get prompt(): boolean {
+    return this.state === "online" && !this.slow;
   }
 
   /** Gets every write. */
@@ -58,18 +83,25 @@ export class Member {
     return this.device;
   }
 
+  read(target: Buffer, position: number): Promise<void> {
+    return this.readv([target], position);
+  }
+
   async readv(targets: readonly Buffer[], position: number): Promise<void> {
     if (!this.online) this.#refuseRead();
     const device = this.#open();
+    const { clock } = this.#hooks;
+    const startedMs = clock.monotonicMs();
     try {
       if (targets.length === 1) await device.read(targets[0]!, position);
       else await device.readv(targets, position);
     } catch (error) {
-      this.errors.read++;
       // A bad sector is one thing, a disk that is gone another.
       if (isStorageError(error, "ENXIO")) this.fail(error);
       throw error;
     }
+    const tookMs = clock.monotonicMs() - startedMs;
+    if (this.latency.add(tookMs)) this.#hooks.late(this);
     // Another operation may have found meanwhile that this member lost writes: then what was read proves nothing (I-2).
     if (!this.online) this.#refuseRead();
   }
@@ -140,7 +172,44 @@ export class Member {
     }
   }
 
+  /**
+   * A block that could not be read (`read`) or was not what had been written (`checksum`), and is known again from elsewhere: it is written
+   * anew in its place and read back. Nobody else may be writing it. A disk that needs this too often is failed.
+   */
+  async repair(good: Buffer, position: number, kind: "read" | "checksum"): Promise<void> {
+    this.errors[kind]++;
+    await this.writev([good], position, true);
+    const back = Buffer.allocUnsafe(good.length);
+    const holds = await this.read(back, position).then(
+      () => back.equals(good),
+      () => false,
+    );
+    if (holds) this.errors.repaired++;
+    this.#hooks.faulty(this, position, holds);
+    this.#spend(`${kind} errors, the last one at byte ${position}`);
+  }
+
+  /** A block that was not what had been written has been written anew by its LU. */
+  countHealed(position: number): void {
+    this.errors.checksum++;
+    this.errors.repaired++;
+    this.#spend(`checksum errors, the last one at byte ${position}`);
+  }
+
+  /** A block that is wrong and is not written anew. */
+  countFault(position: number, kind: "read" | "checksum"): void {
+    this.errors[kind]++;
+    this.#hooks.faulty(this, position, false);
+    this.#spend(`${kind} errors, the last one at byte ${position}`);
+  }
+
+  #spend(what: string): void {
+    if (!this.#budget.spend(this.#hooks.clock.monotonicMs()) || !this.#hooks.expendable()) return;
+    const { number } = this.label;
+    this.fail(new StorageError("EIO", `too many ${what}`, { disk: number, errorsMax: this.#hooks.errorsMax }));
+  }
+
   fail(error: unknown): void {
-    if (this.takesWrites) this.onFailed(this, error);
+    if (this.takesWrites) this.#hooks.failed(this, error);
   }
 }

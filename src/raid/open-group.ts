@@ -48,6 +48,7 @@ export async function createRaidGroup(
     members,
     lus: [],
     scrub: NO_SCRUB,
+    lost: [],
   };
   const places = disks.map(({ device }, i): MemberPlace => ({ member: members[i]!, device, state: "online" }));
   const sequence = Math.max(...labels.map((label) => label.sequence));
@@ -101,10 +102,13 @@ export async function assembleRaidGroup(
   }
   const places = plan.places.map((place, slot): MemberPlace => {
     const member = must(plan.record.members[slot], "a place is a member");
-    return { member, device: place.found?.disk.device ?? null, state: place.state, reason: place.reason };
+    const used = place.state === "online" || place.state === "rebuilding";
+    const device = used ? must(place.found, "it was found").disk.device : null;
+    return { member, device, state: place.state, reason: place.reason };
   });
   const group = new RaidGroup(plan.record, plan.sequence, places, environment);
   await recover(group);
+  group.resumeTasks();
   return group;
 }
 

@@ -1,4 +1,3 @@
-import { isStorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import { countBlocks, countRuns, forEachRun } from "./block-mask.js";
 import type { GroupCore } from "./core.js";
@@ -6,7 +5,7 @@ import type { Raid5Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
 import type { OpenRecord } from "./journal.js";
 import type { Member } from "./member.js";
-import { reconstruct } from "./reconstruct.js";
+import { readOrReconstruct } from "./reconstruct.js";
 import type { StripeSlot } from "./stripe-slot.js";
 
 /** Where a slot's band begins on every member. */
@@ -105,14 +104,8 @@ export class PartialStripes {
     for (let i = 0; i < this.#geometry.dataMembers; i++) slot.present[i]! |= columns;
   }
 
-  async #readOrReconstruct(member: Member, target: Buffer, position: number): Promise<void> {
-    try {
-      await member.readv([target], position);
-    } catch (error) {
-      if (!isStorageError(error)) throw error;
-      this.#core.counters.degradedReads++;
-      await reconstruct(this.#core, this.#geometry.members, target, member.slot, position);
-    }
+  #readOrReconstruct(member: Member, target: Buffer, position: number): Promise<void> {
+    return readOrReconstruct(this.#core, this.#geometry.members, target, member, position);
   }
 
   #computeParity(slot: StripeSlot, columns: number): void {

@@ -7,6 +7,7 @@ import { IoBatch } from "./io-batch.js";
 import type { Member } from "./member.js";
 import { cutPieces } from "./pieces.js";
 import { RangeLock } from "./range-lock.js";
+import { type RowsToRebuild, rebuildRaid1 } from "./rebuild-rows.js";
 
 /** Bytes of a two-member mirror that are read from one copy before the other takes over: both disks work, each in long runs. */
 const READ_TURN_BYTES = 1024 * 1024;
@@ -45,14 +46,20 @@ export class Raid1Array implements RaidArray {
     const preferred = this.#preferredCopy(at);
     this.#geometry.locate(chunk, preferred, out);
     const member = this.#core.members[out.member]!;
-    if (member.online) return member;
-    this.#core.counters.degradedReads++;
+    if (member.prompt) return member;
     this.#geometry.locate(chunk, 1 - preferred, out);
-    return this.#core.members[out.member]!;
+    const other = this.#core.members[out.member]!;
+    if (!member.online || other.prompt) {
+      this.#core.counters.degradedReads++;
+      return other;
+    }
+    this.#geometry.locate(chunk, preferred, out);
+    return member;
   }
 
   async readv(targets: readonly Buffer[], at: number): Promise<void> {
     this.#core.assertAlive();
+    const online = this.#onlineCount();
     const batch = new IoBatch(this.#core.members);
     const place = { member: 0, inLu: 0 } as CopyPlace;
     cutPieces(targets, at, this.stripeBytes, (piece, pieceAt) => {
@@ -64,8 +71,14 @@ export class Raid1Array implements RaidArray {
     } catch (error) {
       if (!isStorageError(error)) throw error;
       this.#core.assertAlive();
-      await this.#readCarefully(targets, at);
+      // A disk has gone: the same once more without it. Otherwise it is a bad sector, to be found block by block.
+      if (this.#onlineCount() < online) await this.readv(targets, at);
+      else await this.#readCarefully(targets, at);
     }
+  }
+
+  #onlineCount(): number {
+    return this.#core.members.filter((member) => member.online).length;
   }
 
   /** Block for block from whichever copy can be read: what one bad sector costs is one block from the other disk. */
@@ -75,11 +88,22 @@ export class Raid1Array implements RaidArray {
     for (const { piece, at: pieceAt } of pieces) {
       const preferred = this.#preferredCopy(pieceAt);
       if (await this.#readCopy(piece, pieceAt, preferred)) continue;
-      this.#core.counters.degradedReads++;
-      if (!(await this.#readCopy(piece, pieceAt, 1 - preferred))) {
-        throw new StorageError("EIO", "no copy can be read", { group: this.#core.name, at: pieceAt });
-      }
+      await this.#lock.run(pieceAt, pieceAt + BLOCK_BYTES - 1, () =>
+        this.#readOtherAndRepair(piece, pieceAt, preferred),
+      );
     }
+  }
+
+  /** A block of a member in use that cannot be read is written anew from the other copy. Nobody else is writing it. */
+  async #readOtherAndRepair(target: Buffer, at: number, unreadable: number): Promise<void> {
+    const core = this.#core;
+    core.counters.degradedReads++;
+    if (!(await this.#readCopy(target, at, 1 - unreadable))) {
+      core.assertAlive();
+      throw new StorageError("EIO", "no copy can be read", { group: core.name, at });
+    }
+    const { member, position } = this.#copyAt(at, unreadable);
+    if (member.online) await member.repair(target, position, "read");
   }
 
   /** @returns false when this copy cannot be had */
@@ -166,14 +190,32 @@ export class Raid1Array implements RaidArray {
   }
 
   async heal(good: Buffer, at: number): Promise<void> {
+    const bad: number[] = [];
+    const found = Buffer.allocUnsafe(BLOCK_BYTES);
+    for (const copy of [0, 1]) if ((await this.#readCopy(found, at, copy)) && !found.equals(good)) bad.push(copy);
     await this.writev([good], at);
     this.#core.counters.healedBlocks++;
-    this.#core.emit("healed", { at });
+    for (const copy of bad) {
+      const { member, position } = this.#copyAt(at, copy);
+      this.#core.emit("healed", { at, position }, member.label.number);
+      if (member.online) member.countHealed(position);
+    }
   }
 
   exclusive<T>(from: number, to: number, action: () => Promise<T>): Promise<T> {
     const { first, end } = this.#geometry.chunksIn(from, to);
     return this.#lock.run(first * this.stripeBytes, end * this.stripeBytes - 1, action);
+  }
+
+  async rebuild(rows: RowsToRebuild): Promise<number> {
+    let lost = 0;
+    const cut = { from: rows.from, to: rows.to, unit: 2 * this.stripeBytes, parts: 1 };
+    await this.#core.workspace.inLanes(cut, async (from, to, buffers) => {
+      lost += await this.exclusive(from, to, () =>
+        rebuildRaid1(this.#core, this.#geometry, { ...rows, from, to }, buffers[0]!),
+      );
+    });
+    return lost;
   }
 
   async drain(): Promise<void> {
@@ -219,8 +261,7 @@ export class Raid1Array implements RaidArray {
   }
 
   #copyAt(at: number, copy: number): { member: Member; position: number } {
-    const place = { member: 0, inLu: 0 } as CopyPlace;
-    this.#geometry.locate(Math.floor(at / this.stripeBytes), copy, place);
+    const place = this.#geometry.place(Math.floor(at / this.stripeBytes), copy);
     return { member: this.#core.members[place.member]!, position: this.#memberByte(place, at % this.stripeBytes) };
   }
 

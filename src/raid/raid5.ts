@@ -10,7 +10,8 @@ import type { Member } from "./member.js";
 import { PartialStripes } from "./partial-stripes.js";
 import { cutPieces, slicePieces, totalBytes } from "./pieces.js";
 import { RangeLock } from "./range-lock.js";
-import { reconstruct } from "./reconstruct.js";
+import { type RowsToRebuild, rebuildRaid5 } from "./rebuild-rows.js";
+import { readOrReconstruct, reconstruct } from "./reconstruct.js";
 import type { SlotOwner, StripeSlot } from "./stripe-slot.js";
 
 /** Stripes that one full write locks and writes at a time; a longer write is cut. */
@@ -79,6 +80,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
 
   async readv(targets: readonly Buffer[], at: number): Promise<void> {
     this.#core.assertAlive();
+    const online = this.#onlineCount();
     try {
       if (targets.length === 1 && this.#isPlain(targets[0]!, at)) {
         await this.#memberAt(at).readv(targets, this.#memberByte(at));
@@ -88,8 +90,16 @@ export class Raid5Array implements RaidArray, SlotOwner {
     } catch (error) {
       if (!isStorageError(error)) throw error;
       this.#core.assertAlive();
-      await this.#readCarefully(targets, at);
+      // A disk has gone: the same once more without it. Otherwise it is a bad sector, to be found block by block.
+      if (this.#onlineCount() < online) await this.readv(targets, at);
+      else await this.#readCarefully(targets, at);
     }
+  }
+
+  #onlineCount(): number {
+    let count = 0;
+    for (const member of this.#core.members) if (member.online) count++;
+    return count;
   }
 
   async #readPieces(targets: readonly Buffer[], at: number): Promise<void> {
@@ -97,14 +107,14 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const hard: HardPiece[] = [];
     cutPieces(targets, at, this.#bandBytes, (piece, pieceAt) => this.#planRead(batch, hard, piece, pieceAt));
     await batch.read();
-    for (const { piece, at: pieceAt } of hard) await this.#readHard(piece, pieceAt);
+    if (hard.length > 0) await allSettledOrThrow(hard.map(({ piece, at: pieceAt }) => this.#readHard(piece, pieceAt)));
   }
 
   /** One device call will do: inside one band of an online member, and nothing newer in memory. */
   #isPlain(target: Buffer, at: number): boolean {
     if ((at % this.#bandBytes) + target.length > this.#bandBytes) return false;
     if (this.#slots.size > 0 && this.#slots.has(this.#bandAt(at))) return false;
-    return this.#memberAt(at).online;
+    return this.#memberAt(at).prompt;
   }
 
   /** What is newer in memory is copied now; what was on its member at this moment is read from there. */
@@ -112,12 +122,12 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const member = this.#memberAt(at);
     const slot = this.#slots.size === 0 ? undefined : this.#slots.get(this.#bandAt(at));
     if (slot === undefined) {
-      if (member.online) batch.add(member.slot, this.#memberByte(at), piece);
+      if (member.prompt) batch.add(member.slot, this.#memberByte(at), piece);
       else hard.push({ piece, at });
       return;
     }
     const rest = this.#copyNewer(slot, piece, at);
-    if (!member.online && rest !== 0) {
+    if (!member.prompt && rest !== 0) {
       hard.push({ piece, at });
       return;
     }
@@ -156,18 +166,8 @@ export class Raid5Array implements RaidArray, SlotOwner {
     });
   }
 
-  async #readOrReconstruct(target: Buffer, at: number): Promise<void> {
-    const member = this.#memberAt(at);
-    try {
-      if (member.online) {
-        await member.readv([target], this.#memberByte(at));
-        return;
-      }
-    } catch (error) {
-      if (!isStorageError(error)) throw error;
-    }
-    this.#core.counters.degradedReads++;
-    await reconstruct(this.#core, this.#geometry.members, target, member.slot, this.#memberByte(at));
+  #readOrReconstruct(target: Buffer, at: number): Promise<void> {
+    return readOrReconstruct(this.#core, this.#geometry.members, target, this.#memberAt(at), this.#memberByte(at));
   }
 
   /** After a read error: block for block, so that one bad sector costs one reconstruction. */
@@ -344,6 +344,18 @@ export class Raid5Array implements RaidArray, SlotOwner {
     return this.#lock.run(Math.floor(from / chunkBytes), Math.ceil(to / chunkBytes) - 1, action);
   }
 
+  async rebuild(rows: RowsToRebuild): Promise<number> {
+    const { members, chunkBytes } = this.#geometry;
+    let lost = 0;
+    const cut = { from: rows.from, to: rows.to, unit: 2 * chunkBytes, parts: members };
+    await this.#core.workspace.inLanes(cut, async (from, to, buffers) => {
+      lost += await this.exclusive(from, to, () =>
+        rebuildRaid5(this.#core, this.#geometry, { ...rows, from, to }, buffers),
+      );
+    });
+    return lost;
+  }
+
   async drain(): Promise<void> {
     await this.#core.cache.drain(this);
     await this.#lock.run(0, this.#geometry.stripeCount - 1, async () => {});
@@ -380,7 +392,10 @@ export class Raid5Array implements RaidArray, SlotOwner {
     while (!(await this.#lock.run(stripe, stripe, write))) await this.#core.cache.waitForSlot();
     await this.#settleStripe(at);
     this.#core.counters.healedBlocks++;
-    this.#core.emit("healed", { at }, this.#memberAt(at).label.number);
+    const member = this.#memberAt(at);
+    const position = this.#memberByte(at);
+    this.#core.emit("healed", { at, position }, member.label.number);
+    if (member.online) member.countHealed(position);
   }
 
   /** Nothing of this block's stripe is only in memory or in the journal. */

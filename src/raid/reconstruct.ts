@@ -1,6 +1,8 @@
-import { StorageError } from "../lib/errors.js";
+import { isStorageError, StorageError } from "../lib/errors.js";
 import { allSettledOrThrow } from "../lib/mutex.js";
+import { BLOCK_BYTES } from "../lib/units.js";
 import type { GroupCore } from "./core.js";
+import type { Member } from "./member.js";
 
 /**
  * What one member of a RAID-5 stripe holds, as the XOR of all the others, as they are on the disks. Nobody may be writing the stripe:
@@ -35,5 +37,50 @@ export async function reconstruct(
     );
   } finally {
     core.bands.releaseMany(bands);
+  }
+}
+
+/**
+ * What a member of a RAID-5 stripe holds, from itself or else from all the others; a block that it cannot read, although it is in use, is written
+ * anew there. Nobody may be writing the stripe.
+ * @throws StorageError EIO when it can be had from neither
+ */
+export async function readOrReconstruct(
+  core: GroupCore,
+  width: number,
+  target: Buffer,
+  member: Member,
+  position: number,
+): Promise<void> {
+  const rebuild = async (): Promise<void> => {
+    core.counters.degradedReads++;
+    await reconstruct(core, width, target, member.slot, position);
+  };
+  if (!member.online) return rebuild();
+  const direct = (): Promise<void> => member.read(target, position);
+  // One that answers late is asked when the others cannot help.
+  const [first, second] = member.slow ? [rebuild, direct] : [direct, rebuild];
+  try {
+    await first();
+  } catch (error) {
+    if (!isStorageError(error)) throw error;
+    await second();
+    if (first === direct) await repairBlocks(member, target, position);
+  }
+}
+
+/** A read of several blocks failed: those that really cannot be read are repaired. */
+async function repairBlocks(member: Member, good: Buffer, position: number): Promise<void> {
+  const back = Buffer.allocUnsafe(BLOCK_BYTES);
+  for (let at = 0; at < good.length; at += BLOCK_BYTES) {
+    if (!member.online) return;
+    const there = await member.read(back, position + at).then(
+      () => true,
+      (error: unknown) => {
+        if (isStorageError(error)) return false;
+        throw error;
+      },
+    );
+    if (!there && member.online) await member.repair(good.subarray(at, at + BLOCK_BYTES), position + at, "read");
   }
 }

@@ -60,6 +60,7 @@ export interface RigOptions {
   readonly seed: number;
   readonly diskBytes?: number;
   readonly chunkBytes?: number;
+  readonly errorsMax?: number;
 }
 
 /** Disks in memory that live through several lives of a group. */
@@ -79,10 +80,10 @@ export class RaidRig {
     this.random = new SeededRandom(options.seed);
   }
 
-  #device(i: number): MemoryDevice {
+  #device(i: number, diskBytes = this.options.diskBytes): MemoryDevice {
     return new MemoryDevice({
       name: `disk${i}`,
-      sizeBytes: this.options.diskBytes ?? 40 * MIB,
+      sizeBytes: diskBytes ?? 40 * MIB,
       random: new SeededRandom(this.options.seed * 100 + i),
       before: (operation, position) => this.before(operation, i, position),
     });
@@ -98,6 +99,18 @@ export class RaidRig {
     return createGroup(disks, { ...this.#environment(), name: "g", chunkBytes: this.options.chunkBytes ?? 64 * 1024 });
   }
 
+  /** One more disk, in no group. */
+  async spare(number = this.devices.length + 1, diskBytes = this.options.diskBytes): Promise<LabelledDisk> {
+    const device = this.#device(this.devices.length, diskBytes);
+    this.devices.push(device);
+    return initDisk(device, { number, random: this.random });
+  }
+
+  /** The disk in this place as an empty one. */
+  async blank(i: number): Promise<LabelledDisk> {
+    return initDisk(this.devices[i]!, { number: this.devices.length + 1, random: this.random, force: true });
+  }
+
   #environment(): AssembleGroupOptions {
     this.arena.recycle();
     this.clock = new ManualClock();
@@ -107,6 +120,7 @@ export class RaidRig {
       random: this.random,
       log: SILENT,
       buffers: SMALL_BUFFERS,
+      errorsMax: this.options.errorsMax,
       onEvent: (event) => void this.events.push(event),
     };
   }
@@ -125,7 +139,7 @@ export class RaidRig {
     const disks: LabelledDisk[] = [];
     for (const device of this.devices) {
       const label = device === null ? null : await readLabel(device);
-      if (device !== null && label !== null) disks.push(labelledDisk(device, label));
+      if (device !== null && label?.group !== undefined) disks.push(labelledDisk(device, label));
     }
     // Any order will do.
     return disks.sort(() => this.random.below(3) - 1);

@@ -54,6 +54,7 @@ export class FakeContents implements ContentsLayer {
   }
 
   async *check(): AsyncIterable<ContentsFault> {}
+  grow(): void {}
   async close(): Promise<void> {}
   async prepare(): Promise<void> {}
   seal(): readonly Buffer[] {

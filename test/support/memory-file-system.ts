@@ -1,7 +1,12 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { formatFileSystem, type MountedFileSystem, mountFileSystem } from "../../src/fs/file-system.js";
+import {
+  formatFileSystem,
+  type MountedFileSystem,
+  type MountFileSystemOptions,
+  mountFileSystem,
+} from "../../src/fs/file-system.js";
 import type { FileSystemEvent } from "../../src/fs/namespace.js";
 import { SILENT } from "../../src/lib/log.js";
 import { SeededRandom } from "../../src/lib/prng.js";
@@ -16,6 +21,9 @@ export interface MemoryFileSystemOptions {
   readonly metadataBytes?: number;
   readonly rootMode?: number;
   readonly inodesCachedMax?: number;
+  /** Rot on either LU leaves a good copy behind. */
+  readonly redundant?: boolean;
+  readonly without?: MountFileSystemOptions["without"];
 }
 
 const folders = new Set<string>();
@@ -46,13 +54,16 @@ export class MemoryFileSystem {
     this.#options = options;
     this.#random = new SeededRandom(options.seed ?? 1);
     const random = this.#random;
+    const { redundant = false } = options;
     this.data = new MemoryLu({
       sizeBytes: options.dataBytes ?? 32 * MIB,
       stripeBytes: 256 * KIB,
       random,
+      redundant,
       name: "data",
     });
-    this.metadata = new MemoryLu({ sizeBytes: options.metadataBytes ?? 32 * MIB, random, name: "data.meta" });
+    const metadataBytes = options.metadataBytes ?? 32 * MIB;
+    this.metadata = new MemoryLu({ sizeBytes: metadataBytes, redundant, random, name: "data.meta", number: 2 });
   }
 
   static async open(options: MemoryFileSystemOptions = {}): Promise<MemoryFileSystem> {
@@ -65,7 +76,7 @@ export class MemoryFileSystem {
 
   async mount(): Promise<void> {
     const arena = new Arena({ byteCount: 16 * MIB });
-    const { inodesCachedMax } = this.#options;
+    const { inodesCachedMax, without } = this.#options;
     this.fs = await mountFileSystem({
       ...this.#common(),
       arena,
@@ -73,6 +84,7 @@ export class MemoryFileSystem {
       sqliteCacheBytes: 4 * MIB,
       onEvent: (event) => this.events.push(event),
       ...(inodesCachedMax !== undefined && { inodesCachedMax }),
+      ...(without && { without }),
     });
   }
 

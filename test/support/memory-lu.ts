@@ -18,6 +18,8 @@ export interface MemoryLuOptions {
   /** Milliseconds each operation takes; 0 (default): one turn of the event loop. */
   readonly latencyMs?: number;
   readonly name?: string;
+  /** Default: 1. */
+  readonly number?: number;
 }
 
 export interface LuOperation {
@@ -58,8 +60,8 @@ interface PendingWrite {
  */
 export class MemoryLu implements LogicalUnit {
   readonly description: LuDescription;
-  readonly sizeBytes: number;
-  readonly stripeBytes: number;
+  sizeBytes: number;
+  stripeBytes: number;
   readonly counters: MemoryLuCounters = { reads: 0, writes: 0, flushes: 0, heals: 0, bytesRead: 0, bytesWritten: 0 };
   /** Called before each write, flush and heal takes effect. */
   beforeOperation: ((operation: LuOperation) => "halt" | undefined) | null = null;
@@ -68,9 +70,9 @@ export class MemoryLu implements LogicalUnit {
   failReads: boolean | ((at: number, byteCount: number) => boolean) = false;
   latencyMs: number;
 
-  readonly #options: MemoryLuOptions;
+  #options: MemoryLuOptions;
   readonly #random: Random;
-  readonly #durable: Buffer;
+  #durable: Buffer;
   readonly #cache = new Map<number, CachedBlock>();
   readonly #inFlight = new Set<PendingWrite>();
   /** Block index to the content that `corrupt` spoiled. */
@@ -79,7 +81,6 @@ export class MemoryLu implements LogicalUnit {
   #halted = false;
 
   constructor(options: MemoryLuOptions, content: Buffer = Buffer.alloc(options.sizeBytes)) {
-    assert(options.sizeBytes % (options.stripeBytes ?? 64 * KIB) === 0, "size is a multiple of the stripe");
     assert(content.length === options.sizeBytes, "content is as long as the LU");
     this.#options = options;
     this.#random = options.random ?? new SeededRandom(1);
@@ -89,7 +90,7 @@ export class MemoryLu implements LogicalUnit {
     this.latencyMs = options.latencyMs ?? 0;
     const name = options.name ?? "memory";
     this.description = {
-      number: 1,
+      number: options.number ?? 1,
       uuid: "memory-lu",
       name,
       level: 1,
@@ -188,6 +189,15 @@ export class MemoryLu implements LogicalUnit {
     const survivor = new MemoryLu({ ...this.#options, random: this.#random }, this.#durable);
     for (const [block, good] of this.#goodCopies) survivor.#goodCopies.set(block, good);
     return survivor;
+  }
+
+  /** The LU is resized, or its group has grown, while it is open. */
+  grow(sizeBytes: number, stripeBytes = this.stripeBytes): void {
+    assert(sizeBytes >= this.sizeBytes, "an open LU only grows");
+    this.#durable = Buffer.concat([this.#durable], sizeBytes);
+    this.#options = { ...this.#options, sizeBytes, stripeBytes };
+    this.sizeBytes = sizeBytes;
+    this.stripeBytes = stripeBytes;
   }
 
   /** Silent rot: the block reads back changed. With `redundant` the other copy stays good. */

@@ -4,7 +4,7 @@ import { BLOCK_BYTES } from "../../lib/units.js";
 import type { ContentsFault } from "../contents-contract.js";
 import { Inode, type InodeMarks } from "../inode.js";
 import { FileKind } from "../vfs.js";
-import { decodeExtentMap, newBlockMap } from "./extent-map.js";
+import { newBlockMap, tryDecodeExtentMap } from "./extent-map.js";
 import { PENDING } from "./file-state.js";
 import type { Freer } from "./freer.js";
 import type { GroupTable, MapWatcher } from "./group-table.js";
@@ -53,7 +53,7 @@ export class ContentsCheck implements MapWatcher {
   readonly #rowsAfter: Database.Statement<[number, number, number, number], Row>;
   readonly #anyRow: Database.Statement<[number], number>;
   readonly #freeingRows: Database.Statement<[number, number], [number, number]>;
-  readonly #seen: Uint8Array;
+  #seen: Uint8Array;
   readonly #map = newBlockMap();
   #faults: ContentsFault[] = [];
   #atIno = -1;
@@ -203,7 +203,7 @@ export class ContentsCheck implements MapWatcher {
 
   #row(ino: number, group: number, bytes: Buffer): void {
     const { space, inodes, freer } = this.#parts;
-    if (!decodes(bytes, this.#map)) {
+    if (!tryDecodeExtentMap(bytes, this.#map)) {
       this.#fault(ino, `the map of group ${group} is damaged`);
       return;
     }
@@ -246,7 +246,7 @@ export class ContentsCheck implements MapWatcher {
 
   async *#rowData([ino, group, bytes]: Row, buffer: Buffer): AsyncIterable<ContentsFault> {
     const map = newBlockMap();
-    if (!decodes(bytes, map)) return;
+    if (!tryDecodeExtentMap(bytes, map)) return;
     const inode = this.#parts.inodes.load(ino) ?? new Inode(ino, 0, FileKind.file);
     for (let slot = 0; slot < GROUP_BLOCKS; slot++) {
       const block = group * GROUP_BLOCKS + slot;
@@ -281,7 +281,7 @@ export class ContentsCheck implements MapWatcher {
     this.#refuseClosed();
     this.#parts.table.writeRows();
     const row = this.#rowsAfter.all(ino, ino, group - 1, 1)[0];
-    if (row === undefined || row[0] !== ino || row[1] !== group || !decodes(row[2], this.#map)) return false;
+    if (row === undefined || row[0] !== ino || row[1] !== group || !tryDecodeExtentMap(row[2], this.#map)) return false;
     return this.#map.addresses[slot] === address;
   }
 
@@ -289,22 +289,20 @@ export class ContentsCheck implements MapWatcher {
   #mark(address: number): boolean {
     const bit = 1 << (address % 8);
     const at = Math.floor(address / 8);
+    if (at >= this.#seen.length) this.#enlarge();
     if ((this.#seen[at]! & bit) !== 0) return true;
     this.#seen[at]! |= bit;
     return false;
   }
 
+  /** The data LU has grown meanwhile. */
+  #enlarge(): void {
+    const larger = new Uint8Array(Math.ceil(this.#parts.space.geometry.blockCount / 8));
+    larger.set(this.#seen);
+    this.#seen = larger;
+  }
+
   #fault(ino: number, what: string): void {
     this.#faults.push({ ino, what });
-  }
-}
-
-function decodes(bytes: Buffer, map: ReturnType<typeof newBlockMap>): boolean {
-  try {
-    decodeExtentMap(bytes, map);
-    return true;
-  } catch (error) {
-    if (isStorageError(error)) return false;
-    throw error;
   }
 }

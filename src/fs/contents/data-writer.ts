@@ -20,8 +20,6 @@ export interface BlockWrites {
 export class DataWriter {
   readonly #lu: LogicalUnit;
   readonly #frames: FrameCache;
-  readonly #stripeBlocks: number;
-  readonly #chunkBlocks: number;
   #inFlight = 0;
   readonly #waiting: Array<() => void> = [];
   #writtenBytes = 0;
@@ -32,8 +30,6 @@ export class DataWriter {
   constructor(lu: LogicalUnit, frames: FrameCache) {
     this.#lu = lu;
     this.#frames = frames;
-    this.#stripeBlocks = Math.max(1, Math.floor(lu.stripeBytes / BLOCK_BYTES));
-    this.#chunkBlocks = Math.max(1, Math.floor(WRITE_CHUNK_BLOCKS / this.#stripeBlocks)) * this.#stripeBlocks;
   }
 
   get writtenBytes(): number {
@@ -42,11 +38,13 @@ export class DataWriter {
 
   /** Write everything. When it rejects, nothing of it is in flight any more. */
   async write(writes: BlockWrites): Promise<void> {
+    // Asked anew: a group that has grown has other stripes than the file system was made with.
+    const stripeBlocks = Math.max(1, Math.floor(this.#lu.stripeBytes / BLOCK_BYTES));
     const pending: Promise<void>[] = [];
     let failure: { readonly error: unknown } | null = null;
     let start = 0;
     while (start < writes.addresses.length && failure === null) {
-      const end = this.#chunkEnd(writes.addresses, start);
+      const end = chunkEnd(writes.addresses, start, stripeBlocks);
       while (this.#inFlight >= CHUNKS_IN_FLIGHT) await new Promise<void>((resolve) => this.#waiting.push(resolve));
       pending.push(
         this.#writeChunk(writes, start, end).catch((error: unknown) => {
@@ -67,16 +65,6 @@ export class DataWriter {
     this.#flushBegunAt = target;
     await this.#lu.flush();
     this.#flushedTo = Math.max(this.#flushedTo, target);
-  }
-
-  /** @returns index after the last frame that goes into the chunk that begins at `start` */
-  #chunkEnd(addresses: Float64Array, start: number): number {
-    const first = addresses[start]!;
-    let end = start + 1;
-    while (end < addresses.length && end - start < this.#chunkBlocks && addresses[end] === first + (end - start)) end++;
-    if (end === addresses.length || addresses[end] !== first + (end - start)) return end;
-    const overhang = (first + (end - start)) % this.#stripeBlocks;
-    return overhang < end - start ? end - overhang : end;
   }
 
   async #writeChunk(writes: BlockWrites, start: number, end: number): Promise<void> {
@@ -103,4 +91,15 @@ export class DataWriter {
     // Its failure shows again at the next flush, which somebody awaits.
     this.settle().catch(() => {});
   }
+}
+
+/** @returns index after the last frame that goes into the chunk that begins at `start` */
+function chunkEnd(addresses: Float64Array, start: number, stripeBlocks: number): number {
+  const chunkBlocks = Math.max(1, Math.floor(WRITE_CHUNK_BLOCKS / stripeBlocks)) * stripeBlocks;
+  const first = addresses[start]!;
+  let end = start + 1;
+  while (end < addresses.length && end - start < chunkBlocks && addresses[end] === first + (end - start)) end++;
+  if (end === addresses.length || addresses[end] !== first + (end - start)) return end;
+  const overhang = (first + (end - start)) % stripeBlocks;
+  return overhang < end - start ? end - overhang : end;
 }

@@ -1,5 +1,5 @@
 import { assert } from "../../lib/assert.js";
-import { StorageError } from "../../lib/errors.js";
+import { isStorageError, StorageError } from "../../lib/errors.js";
 import { BLOCK_BYTES } from "../../lib/units.js";
 import { GROUP_BLOCKS } from "./limits.js";
 
@@ -69,6 +69,17 @@ export function decodeExtentMap(bytes: Buffer, map: BlockMap): void {
     if (!hasBit(bytes, EXTENT_MAP.cut, slot)) continue;
     map.validBytes[slot] = bytes.readUInt16LE(valid);
     valid += EXTENT_MAP.validBytes;
+  }
+}
+
+/** @returns false when the row is damaged; `map` is overwritten all the same */
+export function tryDecodeExtentMap(bytes: Buffer, map: BlockMap): boolean {
+  try {
+    decodeExtentMap(bytes, map);
+    return true;
+  } catch (error) {
+    if (isStorageError(error)) return false;
+    throw error;
   }
 }
 

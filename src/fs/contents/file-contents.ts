@@ -4,13 +4,16 @@ import { StorageError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/log.js";
 import type { Random } from "../../lib/prng.js";
 import { BLOCK_BYTES } from "../../lib/units.js";
-import type { LogicalUnit } from "../../lu/lu.js";
+import { ChecksumInspector } from "../../lu/checksum-inspector.js";
+import type { BlockInspector, LogicalUnit } from "../../lu/lu.js";
 import type { BufferSource } from "../../pagestore/buffers.js";
 import type { CommitParticipant, PageStore } from "../../pagestore/contract.js";
 import type { ApplyObserver, Contents, ContentsFault, SpaceCount } from "../contents-contract.js";
 import type { Inode, InodeMarks } from "../inode.js";
+import type { BlockWatcher } from "./block-index.js";
 import { type CheckOptions, ContentsCheck } from "./check.js";
 import { Committer } from "./committer.js";
+import { DataInspector, type FileLabels } from "./data-inspector.js";
 import { DataWriter } from "./data-writer.js";
 import { DatabaseRoom } from "./database-room.js";
 import type { ContentsEvent } from "./events.js";
@@ -33,7 +36,7 @@ import {
 import { ReadEpochs } from "./read-epochs.js";
 import { Reader } from "./reader.js";
 import { loadIntents, type RecoveryParts, settleUsedBlocks } from "./recovery.js";
-import { type ContentsGeometry, createContentsTables, loadSpaceGeometry } from "./schema.js";
+import { type ContentsGeometry, createContentsTables, loadSpaceGeometry, recordBlockCount } from "./schema.js";
 import { SidecarRecovery } from "./sidecar-recovery.js";
 import { SpaceMap } from "./space-map.js";
 import { Truncation } from "./truncation.js";
@@ -54,6 +57,12 @@ export interface FileContentsOptions {
   /** More groups than this are freed in steps of so many, a commit each. Default 256. */
   readonly freedGroupsPerStep?: number;
   readonly onEvent?: (event: ContentsEvent) => void;
+  readonly without?: WithoutChecks;
+}
+
+/** What is switched off, for a simulator that must notice. checksum: what is read from the data LU is believed. */
+export interface WithoutChecks {
+  readonly checksum?: boolean;
 }
 
 /** Counts since the start, and sizes now. */
@@ -81,6 +90,7 @@ export interface ContentsStatistics {
  * changes sizes), `settle` and `durable` of this object, and calls `start` before the first request.
  */
 export class FileContents implements Contents, CommitParticipant {
+  readonly #lu: LogicalUnit;
   readonly #store: PageStore;
   readonly #frames: FrameCache;
   readonly #space: SpaceMap;
@@ -97,6 +107,8 @@ export class FileContents implements Contents, CommitParticipant {
   readonly #inodes: InodeMarks;
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #blockWatchers: BlockWatcher[] = [];
+  readonly #inspectors = new Set<DataInspector>();
   #relief: Promise<void> | null = null;
 
   constructor(options: FileContentsOptions) {
@@ -105,15 +117,17 @@ export class FileContents implements Contents, CommitParticipant {
     const onEvent = options.onEvent ?? (() => {});
     const cacheBytes = options.cacheBytes ?? CACHE_BYTES_DEFAULT;
     assert(cacheBytes >= CACHE_BYTES_MIN, "the cache holds a large write and its write-back");
+    this.#lu = lu;
     this.#store = store;
     this.#inodes = inodes;
     this.#clock = clock;
     this.#log = log;
     const frames = new FrameCache(options.arena.take(cacheBytes, "data cache"));
-    const space = new SpaceMap(db, loadSpaceGeometry(db, lu));
+    const blockWatchers = this.#blockWatchers;
+    const space = new SpaceMap(db, loadSpaceGeometry(db, lu), blockWatchers);
     const groupsMax = Math.max(GROUPS_MIN, Math.min(GROUPS_MAX, frames.views.length));
     const pagesMax = pagesPerCommit(store.recordBytesMax ?? RECORD_BYTES_DEFAULT);
-    const table = new GroupTable({ db, frames, space, inodes, groupsMax, pagesMax });
+    const table = new GroupTable({ db, frames, space, inodes, groupsMax, pagesMax, blockWatchers });
     const epochs = new ReadEpochs((freed) => space.releaseAll(freed));
     const writer = new DataWriter(lu, frames);
     this.#frames = frames;
@@ -124,7 +138,8 @@ export class FileContents implements Contents, CommitParticipant {
     this.#writeBack = new WriteBack({ table, frames, space, writer, inodes, store, clock, log, onEvent });
     const writeBack = this.#writeBack;
     this.#committer = new Committer({ db, table, frames, epochs, writer, writeBack, inodes, store });
-    this.#reader = new Reader({ lu, table, frames, epochs, log, onEvent });
+    const believing = options.without?.checksum === true;
+    this.#reader = new Reader({ lu, table, frames, epochs, log, onEvent, believing });
     const groupsPerStep = options.freedGroupsPerStep ?? FREED_GROUPS_PER_STEP;
     const freer = new Freer({ db, table, inodes, store, log, groupsPerStep });
     this.#freer = freer;
@@ -154,6 +169,7 @@ export class FileContents implements Contents, CommitParticipant {
       ...{ writeBack: this.#writeBack, inodes: this.#inodes, clock: this.#clock },
       relieve: () => this.#relieve(),
     };
+    this.grow();
     settleUsedBlocks(parts);
     const blockCount = await loadIntents(parts, recovery);
     if (blockCount > 0) this.#log.info({ blockCount }, "file data was recovered from the log");
@@ -200,6 +216,29 @@ export class FileContents implements Contents, CommitParticipant {
   space(): SpaceCount {
     const { geometry, reserveBlocks, availableCount } = this.#space;
     return { totalBlocks: geometry.blockCount - reserveBlocks, freeBlocks: availableCount };
+  }
+
+  /** What the data LU has grown by is used from now on; the commit that uses it makes it durable. Nothing when it has not grown. */
+  grow(): void {
+    const blockCount = Math.floor(this.#lu.sizeBytes / BLOCK_BYTES);
+    const before = this.#space.geometry.blockCount;
+    if (blockCount <= before) return;
+    recordBlockCount(this.#store.db, blockCount);
+    this.#space.grow(blockCount);
+    this.#log.info({ blockCount, before, lu: this.#lu.description.name }, "the file system has grown");
+  }
+
+  /**
+   * For a scrub of the data LU; DataInspector says what it costs. Its owner closes it.
+   * @param folder  for a table that exists while something is prepared
+   */
+  inspector(folder: string, labels: FileLabels): BlockInspector {
+    const inspector: DataInspector = new DataInspector({
+      ...{ store: this.#store, table: this.#table, space: this.#space, blockWatchers: this.#blockWatchers },
+      ...{ folder, labels, onClose: () => this.#inspectors.delete(inspector) },
+    });
+    this.#inspectors.add(inspector);
+    return new ChecksumInspector(inspector);
   }
 
   /** Nothing: whoever waits for a large file writes it back before it asks for a commit, so that others do not wait for it. */
@@ -255,6 +294,7 @@ export class FileContents implements Contents, CommitParticipant {
 
   /** Write everything home and commit it. The page store is closed afterwards, by its owner. @throws StorageError EIO */
   async close(): Promise<void> {
+    for (const inspector of this.#inspectors) inspector.end();
     this.#fileWriter.close();
     await this.#freer.close();
     try {

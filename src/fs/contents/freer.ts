@@ -218,9 +218,10 @@ export class Freer {
   #freeMap(ino: number, group: number, map: Buffer): number {
     decodeExtentMap(map, this.#scratch);
     let blockCount = 0;
-    for (const address of this.#scratch.addresses) {
+    for (let slot = 0; slot < GROUP_BLOCKS; slot++) {
+      const address = this.#scratch.addresses[slot]!;
       if (address < 0) continue;
-      this.#parts.table.freeStored(ino, group, address);
+      this.#parts.table.freeStored(ino, group, address, this.#scratch.crcs[slot]!);
       blockCount++;
     }
     return blockCount;

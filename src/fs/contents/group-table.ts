@@ -2,6 +2,7 @@ import type Database from "better-sqlite3";
 import { assert } from "../../lib/assert.js";
 import { BLOCK_BYTES } from "../../lib/units.js";
 import type { Inode, InodeMarks } from "../inode.js";
+import type { BlockWatcher } from "./block-index.js";
 import { CommitWork, type LogRecord } from "./commit-work.js";
 import { decodeExtentMap, EXTENT_MAP_BYTES_MAX, encodeExtentMap } from "./extent-map.js";
 import { BlockFlag, FileGroup, FileState, PENDING } from "./file-state.js";
@@ -27,6 +28,8 @@ export interface GroupTableOptions {
   readonly groupsMax: number;
   /** Of the metadata database that this layer may change in one commit, so that its record fits into the log. */
   readonly pagesMax: number;
+  /** They come and go; SpaceMap has the same list. */
+  readonly blockWatchers: readonly BlockWatcher[];
 }
 
 /**
@@ -37,6 +40,7 @@ export class GroupTable {
   /** What the next seal will take. */
   work = new CommitWork();
   watcher: MapWatcher | null = null;
+  readonly #blockWatchers: readonly BlockWatcher[];
   /** Inodes with dirty blocks, the longest dirty first. */
   readonly dirtyStates = new Set<FileState>();
   /** Inodes with blocks whose log record recovery would need. */
@@ -48,7 +52,6 @@ export class GroupTable {
   readonly pagesMax: number;
   /** Groups that may be pending: a writer waits while there are more. */
   readonly rowsMax: number;
-  readonly #segmentPages: number;
   readonly #ring: FileGroup[] = [];
   #hand = 0;
   readonly #dirtyRows = new Set<FileGroup>();
@@ -63,10 +66,10 @@ export class GroupTable {
     this.#frames = options.frames;
     this.#space = options.space;
     this.#inodes = options.inodes;
+    this.#blockWatchers = options.blockWatchers;
     this.#groupsMax = options.groupsMax;
     this.pagesMax = options.pagesMax;
     this.rowsMax = Math.min(ROWS_PENDING_MAX, Math.floor(options.pagesMax * ROWS_PENDING_SHARE));
-    this.#segmentPages = Math.ceil(options.space.segmentCount / SEGMENT_ROWS_PER_PAGE);
     this.#select = options.db
       .prepare<[number, number], Buffer>("SELECT map FROM extent WHERE ino = ? AND grp = ?")
       .pluck();
@@ -98,7 +101,7 @@ export class GroupTable {
 
   /** Pages of segment rows that so many blocks, anywhere on the data LU, change at most. */
   segmentPagesOf(blockCount: number): number {
-    return Math.min(this.#segmentPages, blockCount);
+    return Math.min(Math.ceil(this.#space.segmentCount / SEGMENT_ROWS_PER_PAGE), blockCount);
   }
 
   /** Pages that publishing so many blocks changes at most: each has a new place and leaves an old one. */
@@ -209,13 +212,15 @@ export class GroupTable {
   /** The captured version is on the data LU and becomes what the extents say. */
   publish(group: FileGroup, slot: number, frame: number, address: number, crc: number, validBytes: number): void {
     const { state } = group;
-    if (group.addresses[slot]! >= 0) this.freeStored(state.inode.ino, group.index, group.addresses[slot]!);
-    else if (group.logged[slot] === null) state.unsettledCount--;
+    if (group.addresses[slot]! >= 0) {
+      this.freeStored(state.inode.ino, group.index, group.addresses[slot]!, group.crcs[slot]!);
+    } else if (group.logged[slot] === null) state.unsettledCount--;
     group.addresses[slot] = address;
     group.crcs[slot] = crc;
     group.validBytes[slot] = validBytes;
     this.#space.store(address);
     this.watcher?.mapped(state.inode.ino, group.index, address);
+    for (const watcher of this.#blockWatchers) watcher.mapped(state.inode.ino, group.index, address, crc);
     this.markRow(group);
     // A record holds something newer than this only when the block was both changed and logged since the capture.
     const newer = BlockFlag.dirty | BlockFlag.relogged;
@@ -258,7 +263,7 @@ export class GroupTable {
     const { state } = group;
     const address = group.addresses[slot]!;
     if (address >= 0) {
-      this.freeStored(state.inode.ino, group.index, address);
+      this.freeStored(state.inode.ino, group.index, address, group.crcs[slot]!);
       state.inode.usedBlocks--;
       group.addresses[slot] = -1;
       this.markRow(group);
@@ -312,9 +317,10 @@ export class GroupTable {
   }
 
   /** The extent row of this group does not map the block any more. */
-  freeStored(ino: number, group: number, address: number): void {
+  freeStored(ino: number, group: number, address: number, crc: number): void {
     this.#space.unstore(address);
     this.watcher?.unmapped(ino, group, address);
+    for (const watcher of this.#blockWatchers) watcher.unmapped(ino, group, address, crc);
     this.work.freed.add(address);
   }
 

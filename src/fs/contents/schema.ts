@@ -5,7 +5,7 @@ import { SEGMENT_BLOCKS_MAX, SEGMENTS_WANTED } from "./limits.js";
 
 export const CONTENTS_VERSION = 1;
 
-/** The data LU as the tables are made for it; a LogicalUnit fits. */
+/** The data LU as the tables are made for it, and as it is later; a LogicalUnit fits. */
 export interface ContentsGeometry {
   readonly sizeBytes: number;
   readonly stripeBytes: number;
@@ -71,7 +71,11 @@ export function createContentsTables(db: Database.Database, geometry: ContentsGe
   );
 }
 
-/** @throws StorageError EIO when the tables are of another version, or were made for a larger LU or another stripe. */
+/**
+ * Stripes and segments stay as they were made: a group that has grown writes other stripes, and then whole ones of ours only lie together.
+ * @returns with the blocks that the row names; an LU that has grown since is larger (`recordBlockCount`)
+ * @throws StorageError EIO when the tables are of another version, or were made for a larger LU
+ */
 export function loadSpaceGeometry(db: Database.Database, lu: ContentsGeometry): SpaceGeometry {
   type Row = { version: number; block_count: number; stripe_blocks: number; segment_blocks: number };
   const row = db.prepare<[], Row>("SELECT * FROM contents_geometry").get();
@@ -79,8 +83,13 @@ export function loadSpaceGeometry(db: Database.Database, lu: ContentsGeometry): 
     throw new StorageError("EIO", "the contents tables are of an unknown version", { row });
   }
   const now = spaceGeometry(lu);
-  if (row.block_count > now.blockCount || row.stripe_blocks !== now.stripeBlocks) {
-    throw new StorageError("EIO", "the data LU is not the one the file system was made on", { row, now });
+  if (row.block_count > now.blockCount) {
+    throw new StorageError("EIO", "the data LU is smaller than the file system on it", { row, now });
   }
   return { blockCount: row.block_count, stripeBlocks: row.stripe_blocks, segmentBlocks: row.segment_blocks };
+}
+
+/** The file system uses so many blocks from this commit on. */
+export function recordBlockCount(db: Database.Database, blockCount: number): void {
+  db.prepare("UPDATE contents_geometry SET block_count = ?").run(blockCount);
 }

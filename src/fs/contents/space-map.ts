@@ -1,6 +1,7 @@
 import type Database from "better-sqlite3";
 import { assert } from "../../lib/assert.js";
 import { StorageError } from "../../lib/errors.js";
+import type { BlockWatcher } from "./block-index.js";
 import type { RunList } from "./run-list.js";
 import type { SpaceGeometry } from "./schema.js";
 
@@ -20,15 +21,15 @@ const POPULATION = Uint8Array.from({ length: 256 }, (_, byte) => {
  * they may use the reserve, which new data may not.
  */
 export class SpaceMap {
-  readonly geometry: SpaceGeometry;
-  readonly segmentCount: number;
-  /** Blocks that only overwrites and truncates may use for a time. */
-  readonly reserveBlocks: number;
-  readonly #stored: Uint8Array;
-  readonly #busy: Uint8Array;
-  readonly #stripeBusy: Uint16Array;
-  readonly #segmentFreeStripes: Uint16Array;
-  readonly #segmentFree: Int32Array;
+  #geometry: SpaceGeometry;
+  #reserveBlocks = 0;
+  #segmentCount: number;
+  #stored: Uint8Array;
+  #busy: Uint8Array;
+  #stripeBusy = new Uint16Array();
+  #segmentFreeStripes = new Uint16Array();
+  #segmentFree = new Int32Array();
+  readonly #blockWatchers: readonly BlockWatcher[];
   readonly #dirtySegments = new Set<number>();
   /** Segments that changed since the last seal, each counted again when its row was written in between. */
   #changedSegmentCount = 0;
@@ -43,22 +44,52 @@ export class SpaceMap {
   #pieceSegment = -1;
   #nextPiece = 0;
 
-  constructor(db: Database.Database, geometry: SpaceGeometry) {
-    this.geometry = geometry;
+  /** @param blockWatchers  told of blocks that become free; they come and go */
+  constructor(db: Database.Database, geometry: SpaceGeometry, blockWatchers: readonly BlockWatcher[] = []) {
+    this.#geometry = geometry;
+    this.#blockWatchers = blockWatchers;
     const { blockCount, segmentBlocks, stripeBlocks } = geometry;
-    this.segmentCount = Math.ceil(blockCount / segmentBlocks);
+    this.#segmentCount = Math.ceil(blockCount / segmentBlocks);
     this.#stripesPerSegment = segmentBlocks / stripeBlocks;
-    this.reserveBlocks = reserveOf(geometry);
     const bytes = Math.ceil((this.segmentCount * segmentBlocks) / 8);
     this.#stored = new Uint8Array(bytes);
     this.#busy = new Uint8Array(bytes);
-    this.#stripeBusy = new Uint16Array(this.segmentCount * this.#stripesPerSegment);
-    this.#segmentFreeStripes = new Uint16Array(this.segmentCount);
-    this.#segmentFree = new Int32Array(this.segmentCount);
     this.#put = db.prepare("INSERT INTO segment VALUES (?, ?) ON CONFLICT DO UPDATE SET bitmap = excluded.bitmap");
     this.#get = db.prepare<[number], Buffer>("SELECT bitmap FROM segment WHERE seg = ?").pluck();
     this.#delete = db.prepare("DELETE FROM segment WHERE seg = ?");
     this.#loadRows(db);
+    this.#busy.set(this.#stored);
+    this.#count();
+  }
+
+  get geometry(): SpaceGeometry {
+    return this.#geometry;
+  }
+
+  get segmentCount(): number {
+    return this.#segmentCount;
+  }
+
+  /** Blocks that only overwrites and truncates may use for a time. */
+  get reserveBlocks(): number {
+    return this.#reserveBlocks;
+  }
+
+  /**
+   * The data LU has grown: what is new is free. Stripes and segments keep the size that they were made with; the last segment may
+   * have been a part of one. Some 50 ms in one piece for each TiB that there is then.
+   */
+  grow(blockCount: number): void {
+    const before = this.#geometry;
+    assert(blockCount > before.blockCount, "an LU that has grown has more blocks");
+    const { segmentBlocks } = before;
+    this.#geometry = { ...before, blockCount };
+    this.#segmentCount = Math.ceil(blockCount / segmentBlocks);
+    const bytes = Math.ceil((this.#segmentCount * segmentBlocks) / 8);
+    this.#stored = enlarged(this.#stored, bytes);
+    this.#busy = enlarged(this.#busy, bytes);
+    const segmentEnd = Math.ceil(before.blockCount / segmentBlocks) * segmentBlocks;
+    for (let block = before.blockCount; block < segmentEnd; block++) clearBit(this.#busy, block);
     this.#count();
   }
 
@@ -142,6 +173,7 @@ export class SpaceMap {
     if (--this.#stripeBusy[Math.floor(block / stripeBlocks)]! === 0) this.#segmentFreeStripes[segment]!++;
     this.#segmentFree[segment]!++;
     this.#freeCount++;
+    for (const watcher of this.#blockWatchers) watcher.released(block);
   }
 
   releaseAll(freed: RunList): void {
@@ -218,7 +250,11 @@ export class SpaceMap {
 
   #count(): void {
     const { blockCount, segmentBlocks, stripeBlocks } = this.geometry;
-    this.#busy.set(this.#stored);
+    this.#stripeBusy = new Uint16Array(this.segmentCount * this.#stripesPerSegment);
+    this.#segmentFreeStripes = new Uint16Array(this.segmentCount);
+    this.#segmentFree = new Int32Array(this.segmentCount);
+    this.#freeCount = 0;
+    this.#reserveBlocks = reserveOf(this.geometry);
     // What lies past the end of the LU in the last segment is never free.
     for (let block = blockCount; block < this.segmentCount * segmentBlocks; block++) setBit(this.#busy, block);
     for (let stripe = 0; stripe < this.#stripeBusy.length; stripe++) {
@@ -289,6 +325,12 @@ function largest(values: Uint16Array | Int32Array, except: number): number {
     bestValue = values[i]!;
   }
   return best;
+}
+
+function enlarged(bits: Uint8Array, bytes: number): Uint8Array {
+  const larger = new Uint8Array(bytes);
+  larger.set(bits);
+  return larger;
 }
 
 // Divide, do not shift: block numbers pass 32 bits on an LU of 16 TiB.

@@ -249,6 +249,8 @@ function mountFake(
       files: [{ name: after ?? "a", headAddress: 4096, sizeBytes: 1, uid: 0, updated: "2026-01-01T00:00:00.000Z" }],
       next: after === null ? "b" : null,
     }),
+    inspectors: () => new Map(),
+    grow: async () => void world.trace.push(`grow file system ${name}`),
     statistics: () => ({ dirtyBytes: 12 }),
     close: async () => void world.trace.push(`close file system ${name}`),
   };

@@ -17,8 +17,8 @@ interface Fixture {
   readonly content: Buffer;
 }
 
-async function fixture(level: 1 | 5, members: number): Promise<Fixture> {
-  const rig = new RaidRig({ members, seed: 77 });
+async function fixture(level: 1 | 5, members: number, errorsMax = 32): Promise<Fixture> {
+  const rig = new RaidRig({ members, seed: 77, errorsMax });
   const group = await rig.create();
   await group.createLu("data", level, 4 * MIB);
   const lu = group.openLu(1);
@@ -47,7 +47,7 @@ for (const [level, members] of [
   [5, 5],
 ] as const) {
   test(`faults: RAID-${level} on ${members}: blocks that one member cannot read come from the others, and the member stays`, async () => {
-    const all = await fixture(level, members);
+    const all = await fixture(level, members, 1000);
     for (const device of all.rig.devices) {
       everyRow(device!, "read");
       await same(all);
@@ -91,7 +91,7 @@ for (const [level, members] of [
     await rejects(all.lu.flush(), (error) => isStorageError(error, "EIO"));
     await rejects(all.lu.write(Buffer.alloc(BLOCK), 0 as LuByte), (error) => isStorageError(error, "EIO"));
     equal(all.group.describe().state, "failed");
-    equal(all.rig.events.at(-1)?.kind, "failed");
+    ok(all.rig.events.some((event) => event.kind === "failed"));
     await all.group.close();
   });
 

@@ -9,7 +9,7 @@ import { type DiskLabel, LABEL, LU_ENTRY, MEMBER_ENTRY, NO_SCRUB } from "../../.
 import { decodeLabel, encodeLabel } from "../../../src/raid/label-codec.js";
 import { initDisk, readLabel, wipeDisk, writeLabel } from "../../../src/raid/label-io.js";
 import { LABEL_END_BYTES, planShape } from "../../../src/raid/layout.js";
-import { LUS_MAX, MEMBERS_MAX, NODES_MAX, ROW_RUNS_MAX } from "../../../src/raid/limits.js";
+import { LOST_BLOCKS_MAX, LUS_MAX, MEMBERS_MAX, NODES_MAX, ROW_RUNS_MAX } from "../../../src/raid/limits.js";
 
 const SEED = Number(process.env.SEED ?? 99);
 const random = new SeededRandom(SEED);
@@ -45,6 +45,7 @@ function fullLabel(): DiskLabel {
       nodes,
       members,
       lus,
+      lost: Array.from({ length: LOST_BLOCKS_MAX }, (_, i) => ({ lu: (i % LUS_MAX) + 1, block: 2 ** 40 + i })),
       scrub: { ...NO_SCRUB, everySeconds: 86400, state: "paused", atBytes: 2 ** 33, found: 3, healed: 2 },
     },
   };

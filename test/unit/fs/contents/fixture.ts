@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import type Database from "better-sqlite3";
 import type { ContentsEvent } from "../../../../src/fs/contents/events.js";
-import { FileContents } from "../../../../src/fs/contents/file-contents.js";
+import { FileContents, type WithoutChecks } from "../../../../src/fs/contents/file-contents.js";
 import { createContentsTables } from "../../../../src/fs/contents/schema.js";
 import { SidecarRecovery } from "../../../../src/fs/contents/sidecar-recovery.js";
 import type { ApplyObserver } from "../../../../src/fs/contents-contract.js";
@@ -95,6 +95,7 @@ export interface RigOptions {
   readonly random?: Random;
   readonly clock?: Clock;
   readonly latencyMs?: number;
+  readonly without?: WithoutChecks;
 }
 
 const scratchDir = mkdtempSync(path.join(tmpdir(), "contents-test-"));
@@ -146,6 +147,7 @@ export class Rig {
       arena: { take: (byteCount) => Buffer.alloc(byteCount) },
       cacheBytes: options.cacheBytes ?? 4 * MIB,
       ...(options.freedGroupsPerStep === undefined ? {} : { freedGroupsPerStep: options.freedGroupsPerStep }),
+      ...(options.without && { without: options.without }),
       onEvent: (event) => events.push(event),
     });
     store.join(participant(contents, inodes));

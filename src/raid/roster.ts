@@ -1,0 +1,183 @@
+import type { BlockDevice } from "../device/device.js";
+import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
+import { formatSize } from "../lib/size.js";
+import { LOSSES_MAX } from "./assemble.js";
+import type { DiskDescription, LabelledDisk } from "./contract.js";
+import type { GroupRecord, LabelMember } from "./label.js";
+import { readLabel } from "./label-io.js";
+import { memberBytesNeeded } from "./layout.js";
+import { Member, type MemberHooks } from "./member.js";
+
+/** What the roster asks of the group that it belongs to. */
+export interface RosterOptions {
+  readonly record: () => GroupRecord;
+  readonly hooks: Omit<MemberHooks, "failed">;
+  /** A member is out, already marked so; nothing of it has been recorded yet. */
+  readonly onOut: (member: Member) => void;
+  /** Its device is closed: whoever opens disks may have it again. */
+  readonly onReleased: (member: Member) => void;
+}
+
+/**
+ * The members of a group by slot: who is in, who is out and why, and who may come in. It decides and refuses; recording a change on the
+ * labels and writing what a new member lacks is the group's business.
+ */
+export class Roster {
+  /** By slot. The array is the same one for ever; a place is filled by another Member when another disk takes it. */
+  readonly members: Member[] = [];
+  readonly #options: RosterOptions;
+  readonly #releasing = new Set<Promise<void>>();
+
+  constructor(options: RosterOptions) {
+    this.#options = options;
+  }
+
+  /** @param device  null: nobody fills the place */
+  fill(slot: number, label: LabelMember, device: BlockDevice | null, reason?: string): Member {
+    const member = new Member(slot, label, device, { ...this.#options.hooks, failed: this.#memberFailed });
+    member.reason = reason;
+    this.members[slot] = member;
+    return member;
+  }
+
+  get degraded(): boolean {
+    return this.members.some((member) => !member.online);
+  }
+
+  get lostCount(): number {
+    return this.members.filter((member) => !member.online).length;
+  }
+
+  get rebuilding(): Member | null {
+    return this.members.find((member) => member.state === "rebuilding") ?? null;
+  }
+
+  /** Called by the member itself, before its failed operation settles. */
+  readonly #memberFailed = (member: Member, error: unknown): void => {
+    // A place that another disk has taken since is no business of the old one.
+    if (this.members[member.slot] !== member) return;
+    member.state = isStorageError(error, "ENXIO") ? "missing" : "failed";
+    member.reason = messageOf(error);
+    this.#release(member);
+    this.#options.onOut(member);
+  };
+
+  /** Nothing is read from it or written to it any more; requests under way end first. */
+  #release(member: Member): void {
+    const releasing = (member.device?.close() ?? Promise.resolve())
+      .catch(() => {})
+      .then(() => {
+        this.#releasing.delete(releasing);
+        this.#options.onReleased(member);
+      });
+    this.#releasing.add(releasing);
+  }
+
+  /** Every device is closed when it resolves. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.members.map((member) => member.device?.close()));
+    await Promise.all(this.#releasing);
+  }
+
+  /** @throws StorageError ENOENT */
+  find(number: number): Member {
+    const member = this.members.find(({ label }) => label.number === number);
+    if (member !== undefined) return member;
+    throw new StorageError("ENOENT", `disk #${number} is not a member of group "${this.#options.record().name}"`);
+  }
+
+  /** @throws StorageError EBUSY when the group would not bear the loss */
+  takeOut(number: number): void {
+    const member = this.find(number);
+    if (!member.takesWrites) throw new StorageError("EINVAL", `disk #${number} is ${member.state} already`);
+    if (member.online && this.lostCount >= LOSSES_MAX) {
+      const text = `disk #${number} cannot be taken out: without it group "${this.#options.record().name}" would lose data`;
+      throw new StorageError("EBUSY", text, { disk: number });
+    }
+    member.fail(new StorageError("EIO", "taken out of use by an administrator", { disk: number }));
+  }
+
+  /**
+   * The member whose place a new disk may take.
+   * @throws StorageError EBUSY, EEXIST, ENOSPC
+   */
+  placeFor(number: number, disk: LabelledDisk): Member {
+    const member = this.find(number);
+    if (member.takesWrites) {
+      throw new StorageError("EBUSY", `disk #${number} is ${member.state}: fail it before it is replaced`, { number });
+    }
+    this.refuseWhileRebuilding();
+    this.checkNew(disk);
+    return member;
+  }
+
+  /** @throws StorageError EEXIST (in a group), ENOSPC (too small) */
+  checkNew(disk: LabelledDisk): void {
+    if (disk.groupUuid !== undefined) {
+      throw new StorageError("EEXIST", `disk #${disk.number} is in a group already`, { disk: disk.number });
+    }
+    const needed = memberBytesNeeded(this.#options.record().shape);
+    if (disk.device.sizeBytes >= needed) return;
+    const text = `disk #${disk.number} has ${formatSize(disk.device.sizeBytes)}, ${formatSize(needed)} are needed`;
+    throw new StorageError("ENOSPC", text, { disk: disk.number, needed });
+  }
+
+  /** @throws StorageError EBUSY */
+  refuseWhileRebuilding(): void {
+    const other = this.rebuilding;
+    if (other === null) return;
+    throw new StorageError("EBUSY", `disk #${other.label.number} is being rebuilt: wait until that is done`);
+  }
+
+  /**
+   * What a disk that was away still has of what it should have.
+   * @returns its entry for the label, rebuilding
+   * @throws StorageError EINVAL, EBUSY, EACCES (Group.returnDisk)
+   */
+  async readmit(disk: LabelledDisk, force: boolean): Promise<{ slot: number; label: LabelMember; sequence: number }> {
+    const record = this.#options.record();
+    const member = this.members.find(({ label }) => label.uuid === disk.uuid);
+    if (member === undefined) {
+      throw new StorageError("EINVAL", `disk #${disk.number} is not a member of group "${record.name}" (any more)`);
+    }
+    if (member.takesWrites) throw new StorageError("EBUSY", `disk #${disk.number} is ${member.state} already`);
+    this.refuseWhileRebuilding();
+    const needed = memberBytesNeeded(record.shape);
+    if (disk.device.sizeBytes < needed) {
+      const text = `${disk.device.name} shrank to ${formatSize(disk.device.sizeBytes)}, ${formatSize(needed)} are needed`;
+      throw new StorageError("EINVAL", text, { disk: disk.number });
+    }
+    const label = await readLabel(disk.device);
+    if (label?.group?.uuid !== record.uuid) {
+      throw new StorageError("EINVAL", `${disk.device.name} has no label of group "${record.name}"`);
+    }
+    const doubt = this.#doubtOf(member, label.group, record);
+    if (doubt !== null && !force)
+      throw new StorageError("EACCES", `disk #${disk.number} ${doubt}`, { disk: disk.number });
+    const { rowBytes, rowCount } = record.shape;
+    const unbuiltBytes = doubt === null ? member.label.unbuiltBytes : rowBytes * rowCount;
+    const { sizeBytes, name: path } = disk.device;
+    const entry: LabelMember = { ...member.label, state: "rebuilding", unbuiltBytes, sizeBytes, path };
+    return { slot: member.slot, label: entry, sequence: label.sequence };
+  }
+
+  /** Why what it holds may not be what we know of it; null when there is no reason. */
+  #doubtOf(member: Member, theirs: GroupRecord, ours: GroupRecord): string | null {
+    if (member.state === "failed") return `was taken out of use (${member.reason ?? "it gave errors"})`;
+    const online = this.members.filter((one) => one.online).map((one) => one.label.uuid);
+    const alone = theirs.members.some(({ uuid, state }) => online.includes(uuid) && state !== "online");
+    if (alone || theirs.generation > ours.generation) return "was used without the others since it went away";
+    return null;
+  }
+
+  describe(member: Member): DiskDescription {
+    const { label, device, state, reason, errors, slow } = member;
+    const { uuid: groupUuid, name: groupName } = this.#options.record();
+    const description = {
+      ...{ number: label.number, uuid: label.uuid, path: device?.name ?? label.path, state, groupUuid, groupName },
+      sizeBytes: device?.sizeBytes ?? label.sizeBytes,
+      ...{ errors: { ...errors }, slow },
+    };
+    return reason === undefined ? description : { ...description, reason };
+  }
+}
