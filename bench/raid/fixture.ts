@@ -5,7 +5,7 @@ import { openFileDevice } from "../../src/device/file-device.js";
 import { SystemClock } from "../../src/lib/clock.js";
 import { SILENT } from "../../src/lib/log.js";
 import { SeededRandom } from "../../src/lib/prng.js";
-import { type LuByte, MIB } from "../../src/lib/units.js";
+import { GIB, type LuByte, MIB } from "../../src/lib/units.js";
 import {
   assembleGroup,
   createGroup,
@@ -25,12 +25,11 @@ export const DISKS = 5;
 /** A client's request when it reads or writes one after the other, and how many it keeps in flight. */
 export const REQUEST_BYTES = MIB;
 export const DEPTH = 8;
-/** Labels, bitmap and journal. */
-const OVERHEAD_BYTES = 96 * MIB;
+/** Of each disk, a sparse file: small disks have a small journal, and nobody uses such. */
+const DISK_BYTES = 4 * GIB;
 
 export class Fixture {
   readonly paths: readonly string[];
-  readonly diskBytes: number;
   /** One buffer for each request in flight, in the arena. */
   buffers: readonly Buffer[] = [];
   #group: Group | undefined;
@@ -40,7 +39,6 @@ export class Fixture {
     readonly luBytes: number,
     readonly without: Without | undefined,
   ) {
-    this.diskBytes = Math.ceil(luBytes / (DISKS - 1) / MIB) * MIB + OVERHEAD_BYTES;
     this.paths = Array.from({ length: DISKS }, (_, index) => this.newDisk(`disk-${index}`));
   }
 
@@ -66,7 +64,7 @@ export class Fixture {
   newDisk(name: string): string {
     const file = path.join(this.folder, name);
     writeFileSync(file, "");
-    truncateSync(file, this.diskBytes);
+    truncateSync(file, DISK_BYTES);
     return file;
   }
 
@@ -113,7 +111,7 @@ export class Fixture {
 
   /** Where the LU lies on each member: for plain I/O on the same places of the same files. */
   get rows(): { start: number; byteCount: number } {
-    const start = rowsStart(planShape(this.diskBytes, DISKS, CHUNK_BYTES_DEFAULT));
+    const start = rowsStart(planShape(DISK_BYTES, DISKS, CHUNK_BYTES_DEFAULT));
     return { start, byteCount: this.luBytes / (DISKS - 1) };
   }
 }

@@ -9,7 +9,7 @@ import { DISKS, Fixture } from "./fixture.js";
 
 /** Writes between two flushes; they are in flight together. */
 const BATCH = 64;
-const WRITES = 50 * BATCH;
+const WRITES = 100 * BATCH;
 
 interface Target {
   write(source: Buffer, position: number): Promise<void>;

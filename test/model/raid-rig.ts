@@ -13,6 +13,7 @@ import {
 } from "../../src/lu/group.js";
 import { Arena } from "../../src/parity/arena.js";
 import type { Group, GroupEvent, LabelledDisk } from "../../src/raid/contract.js";
+import type { GroupBuffers } from "../../src/raid/group.js";
 
 /** An arena whose reservations are handed out again in the next life, so that a test may assemble hundreds of groups. */
 export class RecyclingArena extends Arena {
@@ -61,12 +62,14 @@ export interface RigOptions {
   readonly diskBytes?: number;
   readonly chunkBytes?: number;
   readonly errorsMax?: number;
+  /** Instead of small ones. */
+  readonly buffers?: Partial<GroupBuffers>;
 }
 
 /** Disks in memory that live through several lives of a group. */
 export class RaidRig {
   readonly random: Random;
-  readonly arena = new RecyclingArena({ byteCount: 12 * MIB });
+  readonly arena: RecyclingArena;
   readonly events: GroupEvent[] = [];
   clock = new ManualClock();
   readonly options: RigOptions;
@@ -77,6 +80,7 @@ export class RaidRig {
 
   constructor(options: RigOptions) {
     this.options = options;
+    this.arena = new RecyclingArena({ byteCount: options.buffers === undefined ? 12 * MIB : 128 * MIB });
     this.random = new SeededRandom(options.seed);
   }
 
@@ -119,7 +123,7 @@ export class RaidRig {
       clock: this.clock,
       random: this.random,
       log: SILENT,
-      buffers: SMALL_BUFFERS,
+      buffers: this.options.buffers ?? SMALL_BUFFERS,
       errorsMax: this.options.errorsMax,
       onEvent: (event) => void this.events.push(event),
     };
