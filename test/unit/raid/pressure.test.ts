@@ -97,7 +97,7 @@ test("pressure: scattered small writes between two flushes fit the cache of a gr
   await group.createLu("data", 5, "max");
   const lu = group.openLu(1);
   const random = new SeededRandom(8);
-  for (let flush = 1; flush <= 4; flush++) {
+  for (let flush = 1; flush <= 3; flush++) {
     const writes = Array.from({ length: 64 }, () => random.below(lu.sizeBytes / BLOCK) * BLOCK);
     await Promise.all(writes.map((at) => lu.write(Buffer.alloc(BLOCK, flush), at as LuByte)));
     await lu.flush();
