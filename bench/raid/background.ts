@@ -1,3 +1,4 @@
+import { rmSync } from "node:fs";
 import { StorageError } from "../../src/lib/errors.js";
 import { SeededRandom } from "../../src/lib/prng.js";
 import { KIB, type LuByte } from "../../src/lib/units.js";
@@ -9,13 +10,15 @@ import { hold, type Outcome } from "./contest.js";
 import { DEPTH, DISKS, Fixture, REQUEST_BYTES } from "./fixture.js";
 import { PlainMembers } from "./sequential.js";
 
+/** Disk numbers from here on are those of replacements. */
+const FIRST_SPARE = 100;
 const CLIENT_BYTES = 64 * KIB;
 const CLIENT_DEPTH = 4;
 const CLIENT_MS = 3000;
 
 /** A group on which tasks are started, and watched until they end. */
 class Tasks {
-  #spare = 0;
+  #spares = 0;
 
   constructor(readonly fixture: Fixture) {}
 
@@ -43,14 +46,15 @@ class Tasks {
     await this.ended("scrub");
   }
 
-  /** A member out, an empty disk in its place. */
+  /** A member out, an empty disk in its place; the file of the one before is of no more use. */
   async startRebuild(): Promise<void> {
-    const { fixture } = this;
-    const last = fixture.group.describe().disks[DISKS - 1]!.number;
-    const number = 100 + this.#spare++;
-    const disk = await fixture.unusedDisk(fixture.newDisk("spare"), number);
-    await fixture.group.failDisk(last);
-    await fixture.group.replaceDisk(last, disk);
+    const { group } = this.fixture;
+    const last = group.describe().disks[DISKS - 1]!;
+    const number = FIRST_SPARE + this.#spares++;
+    const disk = await this.fixture.unusedDisk(this.fixture.newDisk(`spare-${number}`), number);
+    await group.failDisk(last.number);
+    await group.replaceDisk(last.number, disk);
+    if (last.number >= FIRST_SPARE) rmSync(last.path);
   }
 }
 
