@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import { StorageError } from "../../src/lib/errors.js";
 import { SeededRandom } from "../../src/lib/prng.js";
 import { KIB, type LuByte } from "../../src/lib/units.js";
-import type { TaskDescription, TaskKind } from "../../src/raid/contract.js";
+import type { LabelledDisk, TaskDescription, TaskKind } from "../../src/raid/contract.js";
 import { coldHost } from "../host.js";
 import { pause } from "../undo.js";
 import { type Bench, inFlight, PlainFile, timed } from "./bench.js";
@@ -46,12 +46,15 @@ class Tasks {
     await this.ended("scrub");
   }
 
+  newSpare(): Promise<LabelledDisk> {
+    const number = FIRST_SPARE + this.#spares++;
+    return this.fixture.unusedDisk(this.fixture.newDisk(`spare-${number}`), number);
+  }
+
   /** A member out, an empty disk in its place; the file of the one before is of no more use. */
-  async startRebuild(): Promise<void> {
+  async startRebuild(disk: LabelledDisk): Promise<void> {
     const { group } = this.fixture;
     const last = group.describe().disks[DISKS - 1]!;
-    const number = FIRST_SPARE + this.#spares++;
-    const disk = await this.fixture.unusedDisk(this.fixture.newDisk(`spare-${number}`), number);
     await group.failDisk(last.number);
     await group.replaceDisk(last.number, disk);
     if (last.number >= FIRST_SPARE) rmSync(last.path);
@@ -110,9 +113,10 @@ function rebuildAlone(tasks: Tasks, bench: Bench): Promise<Outcome> {
       ours: {
         name: "bytes of the member, on to an empty disk, page cache dropped",
         turn: async () => {
+          const spare = await tasks.newSpare();
           coldHost();
           return timed(byteCount, async () => {
-            await tasks.startRebuild();
+            await tasks.startRebuild(spare);
             await tasks.ended("rebuild");
           });
         },
@@ -150,7 +154,7 @@ async function client(fixture: Fixture, random: SeededRandom, goesOn: () => bool
 function beside(kind: "scrub" | "rebuild", tasks: Tasks, bench: Bench): Promise<Outcome> {
   const random = new SeededRandom(11);
   const turn = async (): Promise<number> => {
-    await (kind === "scrub" ? tasks.startScrub() : tasks.startRebuild());
+    await (kind === "scrub" ? tasks.startScrub() : tasks.startRebuild(await tasks.newSpare()));
     const rate = await client(tasks.fixture, random, () => tasks.running(kind));
     await (kind === "scrub" ? tasks.stopScrub() : tasks.ended(kind));
     return rate;

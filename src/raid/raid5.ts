@@ -10,6 +10,7 @@ import type { Member } from "./member.js";
 import { PartialStripes } from "./partial-stripes.js";
 import { cutPieces, slicePieces, totalBytes } from "./pieces.js";
 import { RangeLock } from "./range-lock.js";
+import { ReadGatherer } from "./read-gatherer.js";
 import { type RowsToRebuild, rebuildRaid5 } from "./rebuild-rows.js";
 import { readOrReconstruct, reconstruct } from "./reconstruct.js";
 import type { SlotOwner, StripeSlot } from "./stripe-slot.js";
@@ -44,6 +45,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
   readonly #lastSeq = new Map<number, number>();
   readonly #partial: PartialStripes;
   readonly #full: FullStripes;
+  readonly #gatherer = new ReadGatherer((targets, at) => this.#readNow(targets, at));
   /** Whole slots on their way to the members without anybody waiting; a flush does. */
   readonly #background = new Set<Promise<void>>();
   #backgroundError: unknown = null;
@@ -78,7 +80,11 @@ export class Raid5Array implements RaidArray, SlotOwner {
     return Math.floor(at / this.stripeBytes) * this.#bandsPerChunk + Math.floor(inChunk / this.#bandBytes);
   }
 
-  async readv(targets: readonly Buffer[], at: number): Promise<void> {
+  readv(targets: readonly Buffer[], at: number): Promise<void> {
+    return this.#gatherer.readv(targets, at);
+  }
+
+  async #readNow(targets: readonly Buffer[], at: number): Promise<void> {
     this.#core.assertAlive();
     const online = this.#onlineCount();
     try {
@@ -91,7 +97,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
       if (!isStorageError(error)) throw error;
       this.#core.assertAlive();
       // A disk has gone: the same once more without it. Otherwise it is a bad sector, to be found block by block.
-      if (this.#onlineCount() < online) await this.readv(targets, at);
+      if (this.#onlineCount() < online) await this.#readNow(targets, at);
       else await this.#readCarefully(targets, at);
     }
   }
