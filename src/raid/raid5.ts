@@ -3,6 +3,8 @@ import { allSettledOrThrow } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import { forEachRun, maskOf } from "./block-mask.js";
 import type { GroupCore, RaidArray } from "./core.js";
+import { DegradedStripes } from "./degraded-stripes.js";
+import { Extents } from "./extents.js";
 import { FullStripes } from "./full-stripes.js";
 import type { Raid5Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
@@ -45,6 +47,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
   readonly #lastSeq = new Map<number, number>();
   readonly #partial: PartialStripes;
   readonly #full: FullStripes;
+  readonly #degraded: DegradedStripes;
   readonly #gatherer = new ReadGatherer((targets, at) => this.#readNow(targets, at));
   /** Whole slots on their way to the members without anybody waiting; a flush does. */
   readonly #background = new Set<Promise<void>>();
@@ -59,6 +62,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
     this.#bandsPerChunk = geometry.chunkBytes / this.#bandBytes;
     this.#partial = new PartialStripes(core, geometry, this.#lastSeq);
     this.#full = new FullStripes(core, geometry);
+    this.#degraded = new DegradedStripes(core, geometry);
     core.cache.join(this);
   }
 
@@ -109,6 +113,44 @@ export class Raid5Array implements RaidArray, SlotOwner {
   }
 
   async #readPieces(targets: readonly Buffer[], at: number): Promise<void> {
+    const lost = this.#lostMember();
+    const from = Math.ceil(at / this.stripeBytes) * this.stripeBytes;
+    const to = Math.floor((at + totalBytes(targets)) / this.stripeBytes) * this.stripeBytes;
+    const extents = lost < 0 || from >= to ? null : Extents.of(this.#core.arena, targets, BLOCK_BYTES);
+    if (extents === null) {
+      await this.#readChunks(targets, at);
+      return;
+    }
+    if (from > at) await this.#readChunks(slicePieces(targets, 0, from - at), at);
+    const step = this.#degraded.stripesMax * this.stripeBytes;
+    for (let next = from; next < to; next += step) {
+      const byteCount = Math.min(step, to - next);
+      if (await this.#readStripes(extents, next - at, next, byteCount, lost)) continue;
+      await this.#readChunks(slicePieces(targets, next - at, byteCount), next);
+    }
+    const rest = slicePieces(targets, to - at, extents.byteCount - (to - at));
+    if (rest.length > 0) await this.#readChunks(rest, to);
+  }
+
+  /** The one member of this array that is not to be read; -1: none. Two are nothing that parity could help with. */
+  #lostMember(): number {
+    return this.#core.members.findIndex((member) => member.slot < this.#geometry.members && !member.prompt);
+  }
+
+  /** @returns false when something newer is in memory: then nothing is done */
+  #readStripes(extents: Extents, inRequest: number, at: number, byteCount: number, lost: number): Promise<boolean> {
+    const first = at / this.stripeBytes;
+    const count = byteCount / this.stripeBytes;
+    return this.#lock.run(first, first + count - 1, async () => {
+      for (let band = first * this.#bandsPerChunk; band < (first + count) * this.#bandsPerChunk; band++) {
+        if (this.#slots.has(band)) return false;
+      }
+      await this.#degraded.read(extents, inRequest, first, count, lost);
+      return true;
+    });
+  }
+
+  async #readChunks(targets: readonly Buffer[], at: number): Promise<void> {
     const batch = new IoBatch(this.#core.members);
     const hard: HardPiece[] = [];
     cutPieces(targets, at, this.#bandBytes, (piece, pieceAt) => this.#planRead(batch, hard, piece, pieceAt));
