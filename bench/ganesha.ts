@@ -1,8 +1,9 @@
 /** The peer: NFS-Ganesha (FSAL VFS) on btrfs RAID-5 over loop devices. Needs root. */
 import type { ChildProcess } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { command, freePort } from "../test/support/rig.js";
+import { mountBtrfs } from "./btrfs.js";
 import type { Server } from "./server.js";
 import { must, pause, start, stop, type Undo } from "./undo.js";
 
@@ -56,21 +57,8 @@ export class Ganesha implements Server {
   /** Once: loop devices, file system, rpcbind (without which Ganesha does not start). */
   async #prepare(): Promise<void> {
     this.#prepared = true;
-    mkdirSync(this.#mount, { recursive: true });
-    const loops = Array.from({ length: this.#disks }, (_, index) => this.#loop(index));
-    must("mkfs.btrfs", "-q", "-f", "-d", "raid5", "-m", "raid1", ...loops);
-    must("mount", "-t", "btrfs", loops[0]!, this.#mount);
-    this.#undo.add("unmount the peer's file system", () => this.#unmount());
+    mountBtrfs(this.#folder, this.#disks, this.#diskBytes, this.#undo);
     if (!running("rpcbind")) await this.#rpcbind();
-  }
-
-  #loop(index: number): string {
-    const file = path.join(this.#folder, `disk-${index}`);
-    writeFileSync(file, "");
-    truncateSync(file, this.#diskBytes);
-    const device = must("losetup", "-f", "--show", file);
-    this.#undo.add(`release ${device}`, () => void must("losetup", "-d", device));
-    return device;
   }
 
   /** On all addresses: Debian 12's rpcbind 1.2.6 aborts (double free) when it is given one with -h. */
@@ -79,19 +67,6 @@ export class Ganesha implements Server {
     this.#undo.add("stop rpcbind", () => stop(rpcbind));
     await pause(500);
     if (rpcbind.exitCode !== null || rpcbind.signalCode !== null) throw new Error("rpcbind does not start");
-  }
-
-  /** The kernel lets go of a file system some moments after its user has ended. */
-  async #unmount(): Promise<void> {
-    for (let left = 20; ; left--) {
-      try {
-        must("umount", this.#mount);
-        return;
-      } catch (error) {
-        if (left === 0) throw error;
-        await pause(250);
-      }
-    }
   }
 
   async start(): Promise<void> {

@@ -1,9 +1,6 @@
 /** The load generator (bench/nfsbench.c): built when needed, run against one server, its JSON read. */
-import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync } from "node:fs";
-import path from "node:path";
-import { CACHE, REPOSITORY } from "../test/support/packages.js";
-import { must, output } from "./undo.js";
+import { buildHelper } from "./helper.js";
+import { output } from "./undo.js";
 
 export interface Phase {
   readonly name: string;
@@ -26,20 +23,9 @@ export interface Load {
   readonly phases?: readonly string[];
 }
 
-const SOURCE = path.join(REPOSITORY, "bench/nfsbench.c");
-
 export function buildLoadGenerator(): string {
-  const digest = createHash("sha256").update(readFileSync(SOURCE)).digest("hex").slice(0, 16);
-  const target = path.join(CACHE, `nfsbench-${digest}`);
-  if (existsSync(target)) return target;
-  if (!existsSync("/usr/include/nfsc/libnfs-raw.h")) {
-    throw new Error("the load generator needs libnfs: apt-get install libnfs-dev (or run as root, which installs it)");
-  }
-  mkdirSync(CACHE, { recursive: true });
-  const work = `${target}.${process.pid}`;
-  must("gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", work, SOURCE, "-lnfs");
-  renameSync(work, target);
-  return target;
+  const header = "/usr/include/nfsc/libnfs-raw.h";
+  return buildHelper({ source: "nfsbench.c", header, package: "libnfs-dev", library: "nfs" });
 }
 
 export async function runLoad(program: string, url: string, load: Load): Promise<readonly Phase[]> {

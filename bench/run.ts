@@ -12,13 +12,15 @@ import { parseArgs } from "node:util";
 import { parseSize } from "../src/lib/size.js";
 import { packages } from "../test/support/packages.js";
 import { Ganesha } from "./ganesha.js";
+import { coldHost, machine } from "./host.js";
 import { buildLoadGenerator, type Load, runLoad } from "./load.js";
 import { OwnServer } from "./own.js";
 import { cells, markdownTable, type Round, terminalTable } from "./report.js";
 import { residentMemory, type Server } from "./server.js";
-import { must, stopChildren, Undo } from "./undo.js";
+import { stopChildren, Undo } from "./undo.js";
 
 const HELP = `Usage: npm run bench -- [options]
+       npm run bench -- raid [options]     RAID against its peers (raid --help)
 
   --rounds N          alternating rounds; the table shows medians (3)
   --size MiB          of the data file (512)
@@ -101,29 +103,6 @@ function peerPossible(required: boolean): boolean {
   if (required) throw new Error(why);
   process.stderr.write(`${why}bench: only this server is measured.\n`);
   return false;
-}
-
-/** Equal page cache for both: everything written out, nothing kept. */
-function coldHost(): string {
-  must("sync");
-  try {
-    writeFileSync("/proc/sys/vm/drop_caches", "3");
-    return "written out and dropped before each server's turn";
-  } catch {
-    return "written out before each server's turn (dropping it needs root)";
-  }
-}
-
-function machine() {
-  const [cpu] = os.cpus();
-  return {
-    cpu: cpu?.model ?? "unknown",
-    cores: os.cpus().length,
-    memoryMiB: Math.round(os.totalmem() / 2 ** 20),
-    kernel: os.release(),
-    node: process.version,
-    date: new Date().toISOString().slice(0, 10),
-  };
 }
 
 /** A small run of the same calls, not counted: a server that has run for some seconds is compiled and has its buffers. */
@@ -222,7 +201,8 @@ async function main(): Promise<void> {
 
 // mkfs, losetup and the peer's daemons are there, whoever calls.
 process.env.PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
-main().catch((error: unknown) => {
+const started = process.argv[2] === "raid" ? import("./raid/main.js").then(({ main }) => main()) : main();
+started.catch((error: unknown) => {
   console.error(`bench: ${(error as Error).message}`);
   if (error instanceof UsageError) process.stderr.write(HELP);
   process.exitCode = error instanceof UsageError ? 2 : 1;

@@ -33,6 +33,7 @@ export const WANTED = [
     uses: { test: "the helper inside the virtual machine", bench: "the load generator" },
   },
   { name: "libnfs-dev", probe: "/usr/include/nfsc/libnfs.h", uses: { bench: "the load generator" } },
+  { name: "libisal-dev", probe: "/usr/include/isa-l/raid.h", uses: { bench: "the peer of the parity kernel (ISA-L)" } },
   { name: "nfs-ganesha", probe: "ganesha.nfsd", uses: { bench: "the peer (NFS-Ganesha)" } },
   { name: "nfs-ganesha-vfs", probe: "dpkg:nfs-ganesha-vfs", uses: { bench: "the peer (NFS-Ganesha)" } },
   { name: "rpcbind", probe: "rpcbind", uses: { bench: "the peer (NFS-Ganesha)" } },

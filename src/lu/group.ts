@@ -23,7 +23,7 @@ export { initDisk, labelledDisk, readLabel, wipeDisk } from "../raid/label-io.js
 
 /** What a group needs from outside. */
 export interface GroupOptions {
-  /** Takes the group's reservations (`buffers`) for ever: about 30 MiB by default. */
+  /** Takes the group's reservations (`buffers`) for ever: about 80 MiB by default. */
   readonly arena: Arena;
   readonly clock: Clock;
   readonly random: Random;

@@ -4,6 +4,8 @@ import { allSettledOrThrow } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import { forEachRun, maskOf } from "./block-mask.js";
 import type { GroupCore, RaidArray } from "./core.js";
+import { DegradedStripes } from "./degraded-stripes.js";
+import { Extents } from "./extents.js";
 import { FullStripes } from "./full-stripes.js";
 import type { Raid5Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
@@ -12,10 +14,13 @@ import { PartialStripes } from "./partial-stripes.js";
 import { cutPieces, slicePieces, totalBytes } from "./pieces.js";
 import { Raid5Scrub } from "./raid5-scrub.js";
 import { RangeLock } from "./range-lock.js";
+import { ReadGatherer } from "./read-gatherer.js";
 import { type RowsToRebuild, rebuildRaid5 } from "./rebuild-rows.js";
 import { readOrReconstruct, reconstruct } from "./reconstruct.js";
+import { resyncRaid5 } from "./resync.js";
 import type { ScrubRun } from "./scrub-run.js";
 import type { SlotOwner, StripeSlot } from "./stripe-slot.js";
+import { succeeds } from "./succeeds.js";
 import { Traffic } from "./traffic.js";
 
 /** Stripes that one full write locks and writes at a time; a longer write is cut. */
@@ -48,6 +53,8 @@ export class Raid5Array implements RaidArray, SlotOwner {
   readonly #lastSeq = new Map<number, number>();
   readonly #partial: PartialStripes;
   readonly #full: FullStripes;
+  readonly #degraded: DegradedStripes;
+  readonly #gatherer = new ReadGatherer((targets, at) => this.#readNow(targets, at));
   /** Whole slots on their way to the members without anybody waiting; a flush does. */
   readonly #background = new Set<Promise<void>>();
   #backgroundError: unknown = null;
@@ -63,6 +70,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
     this.#bandsPerChunk = geometry.chunkBytes / this.#bandBytes;
     this.#partial = new PartialStripes(core, geometry, this.#lastSeq);
     this.#full = new FullStripes(core, geometry);
+    this.#degraded = new DegradedStripes(core, geometry);
     core.cache.join(this);
   }
 
@@ -105,7 +113,11 @@ export class Raid5Array implements RaidArray, SlotOwner {
     return Math.floor(at / this.stripeBytes) * this.#bandsPerChunk + Math.floor(inChunk / this.#bandBytes);
   }
 
-  async readv(targets: readonly Buffer[], at: number): Promise<void> {
+  readv(targets: readonly Buffer[], at: number): Promise<void> {
+    return this.#gatherer.readv(targets, at);
+  }
+
+  async #readNow(targets: readonly Buffer[], at: number): Promise<void> {
     this.#core.assertAlive();
     const online = this.#onlineCount();
     const traffic = this.#traffic;
@@ -120,7 +132,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
       if (!isStorageError(error)) throw error;
       this.#core.assertAlive();
       // A disk has gone: the same once more without it. Otherwise it is a bad sector, to be found block by block.
-      if (this.#onlineCount() < online) await this.readv(targets, at);
+      if (this.#onlineCount() < online) await this.#readNow(targets, at);
       else await this.#readCarefully(targets, at);
     } finally {
       traffic.leave();
@@ -134,6 +146,44 @@ export class Raid5Array implements RaidArray, SlotOwner {
   }
 
   async #readPieces(targets: readonly Buffer[], at: number): Promise<void> {
+    const lost = this.#lostMember();
+    const from = Math.ceil(at / this.stripeBytes) * this.stripeBytes;
+    const to = Math.floor((at + totalBytes(targets)) / this.stripeBytes) * this.stripeBytes;
+    const extents = lost < 0 || from >= to ? null : Extents.of(this.#core.arena, targets, BLOCK_BYTES);
+    if (extents === null) {
+      await this.#readChunks(targets, at);
+      return;
+    }
+    if (from > at) await this.#readChunks(slicePieces(targets, 0, from - at), at);
+    const step = this.#degraded.stripesMax * this.stripeBytes;
+    for (let next = from; next < to; next += step) {
+      const byteCount = Math.min(step, to - next);
+      if (await this.#readStripes(extents, next - at, next, byteCount, lost)) continue;
+      await this.#readChunks(slicePieces(targets, next - at, byteCount), next);
+    }
+    const rest = slicePieces(targets, to - at, extents.byteCount - (to - at));
+    if (rest.length > 0) await this.#readChunks(rest, to);
+  }
+
+  /** The one member of this array that is not to be read; -1: none. Two are nothing that parity could help with. */
+  #lostMember(): number {
+    return this.#core.members.findIndex((member) => member.slot < this.#geometry.members && !member.prompt);
+  }
+
+  /** @returns false when something newer is in memory: then nothing is done */
+  #readStripes(extents: Extents, inRequest: number, at: number, byteCount: number, lost: number): Promise<boolean> {
+    const first = at / this.stripeBytes;
+    const count = byteCount / this.stripeBytes;
+    return this.#lock.run(first, first + count - 1, async () => {
+      for (let band = first * this.#bandsPerChunk; band < (first + count) * this.#bandsPerChunk; band++) {
+        if (this.#slots.has(band)) return false;
+      }
+      await this.#degraded.read(extents, inRequest, first, count, lost);
+      return true;
+    });
+  }
+
+  async #readChunks(targets: readonly Buffer[], at: number): Promise<void> {
     const batch = new IoBatch(this.#core.members);
     const hard: HardPiece[] = [];
     cutPieces(targets, at, this.#bandBytes, (piece, pieceAt) => this.#planRead(batch, hard, piece, pieceAt));
@@ -520,76 +570,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
 
   // After an unclean stop
 
-  async resync(from: number, to: number): Promise<number> {
-    if (!this.#ownMembers().every((member) => member.online)) return 0;
-    const bands = await this.#core.bands.acquireMany(this.#geometry.members + 1);
-    try {
-      let differing = 0;
-      for (let inLu = from; inLu < to; inLu += this.#bandBytes) differing += await this.#resyncBand(inLu, bands);
-      return differing;
-    } finally {
-      this.#core.bands.releaseMany(bands);
-    }
-  }
-
-  #ownMembers(): Member[] {
-    return this.#core.members.slice(0, this.#geometry.members);
-  }
-
-  /** Parity is made to agree with data: where they differ, some of the data was being written and may be anything. */
-  async #resyncBand(inLu: number, bands: readonly Buffer[]): Promise<number> {
-    const { arena } = this.#core;
-    const members = this.#ownMembers();
-    const parity = members[this.#geometry.parityMember(Math.floor(inLu / this.#geometry.chunkBytes))]!;
-    const position = this.#geometry.rows.memberByte(inLu);
-    try {
-      await allSettledOrThrow(members.map((member) => member.readv([bands[member.slot]!], position)));
-    } catch (error) {
-      if (!isStorageError(error)) throw error;
-      return await this.#resyncBlocks(parity, position, bands);
-    }
-    const right = bands[members.length]!;
-    const data = members.filter((member) => member !== parity).map((member) => bands[member.slot]!);
-    arena.xorBuffers(right, data);
-    if (right.equals(bands[parity.slot]!)) return 0;
-    await parity.writev([right], position, true);
-    return this.#bandBytes / BLOCK_BYTES;
-  }
-
-  /** Something cannot be read: block for block, so that one bad sector does not keep the group from coming up. */
-  async #resyncBlocks(parity: Member, position: number, bands: readonly Buffer[]): Promise<number> {
-    let written = 0;
-    for (let from = 0; from < this.#bandBytes; from += BLOCK_BYTES) {
-      const blocks = bands.map((band) => band.subarray(0, BLOCK_BYTES));
-      written += await this.#resyncBlock(parity, position + from, blocks);
-    }
-    return written;
-  }
-
-  /** What cannot be read is written as the others say; where two cannot be read, a read will say so. */
-  async #resyncBlock(parity: Member, position: number, blocks: readonly Buffer[]): Promise<number> {
-    const members = this.#ownMembers();
-    const there = await Promise.all(members.map((member, i) => succeeds(member.readv([blocks[i]!], position))));
-    const lost = members.filter((_, i) => !there[i]);
-    if (lost.length > 1) return 0;
-    const wrong = lost[0] ?? parity;
-    const right = blocks[members.length]!;
-    this.#core.arena.xorBuffers(
-      right,
-      blocks.filter((_, i) => i < members.length && members[i] !== wrong),
-    );
-    if (lost.length === 0 && right.equals(blocks[wrong.slot]!)) return 0;
-    await wrong.writev([right], position, true);
-    return 1;
-  }
-}
-
-async function succeeds(way: Promise<void>): Promise<boolean> {
-  try {
-    await way;
-    return true;
-  } catch (error) {
-    if (isStorageError(error)) return false;
-    throw error;
+  resync(from: number, to: number): Promise<number> {
+    return resyncRaid5(this.#core, this.#geometry, from, to);
   }
 }

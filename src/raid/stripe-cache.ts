@@ -11,7 +11,7 @@ import { type SlotOwner, StripeSlot } from "./stripe-slot.js";
 
 /** Dirty stripes without a write for so long go to their place. */
 const IDLE_MS = 1000;
-/** Slots that are freed together when there is none left: a share of all. */
+/** Slots that are freed together: a share of all. */
 const EVICT_SHARE = 8;
 /** Of the ring: above it the oldest slots go to their place in the background; above the second, flushes wait for that. */
 const RELIEF_AT = 0.3;
@@ -150,7 +150,8 @@ export class StripeCache {
     assert(slot.owner !== null, "a slot is released once");
     slot.reset(null, 0, -1);
     this.#free.push(slot);
-    if (!this.#cutting) for (const waiter of this.#waiting.splice(0)) waiter.resolve();
+    // One slot, one waiter. Should that one find that it needs none, the end of the eviction wakes the others.
+    if (!this.#cutting) this.#waiting.shift()?.resolve();
   }
 
   /** Until some slot was released; then look again. @throws why none can be, when that is so */
@@ -161,6 +162,7 @@ export class StripeCache {
     await released;
   }
 
+  /** The longest unused. */
   async #evict(): Promise<void> {
     this.#evicting = true;
     try {

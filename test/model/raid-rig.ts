@@ -13,6 +13,7 @@ import {
 } from "../../src/lu/group.js";
 import { Arena } from "../../src/parity/arena.js";
 import type { Group, GroupEvent, LabelledDisk, TaskDescription, TaskKind } from "../../src/raid/contract.js";
+import type { GroupBuffers } from "../../src/raid/group.js";
 
 /** An arena whose reservations are handed out again in the next life, so that a test may assemble hundreds of groups. */
 export class RecyclingArena extends Arena {
@@ -62,6 +63,8 @@ export interface RigOptions {
   readonly chunkBytes?: number;
   readonly errorsMax?: number;
   readonly arenaBytes?: number;
+  /** Instead of small ones. */
+  readonly buffers?: Partial<GroupBuffers>;
 }
 
 /** Disks in memory that live through several lives of a group. */
@@ -78,7 +81,8 @@ export class RaidRig {
 
   constructor(options: RigOptions) {
     this.options = options;
-    this.arena = new RecyclingArena({ byteCount: options.arenaBytes ?? 12 * MIB });
+    const arenaBytes = options.buffers === undefined ? 12 * MIB : 128 * MIB;
+    this.arena = new RecyclingArena({ byteCount: options.arenaBytes ?? arenaBytes });
     this.random = new SeededRandom(options.seed);
   }
 
@@ -137,7 +141,7 @@ export class RaidRig {
       clock: this.clock,
       random: this.random,
       log: SILENT,
-      buffers: SMALL_BUFFERS,
+      buffers: this.options.buffers ?? SMALL_BUFFERS,
       errorsMax: this.options.errorsMax,
       onEvent: (event) => void this.events.push(event),
     };

@@ -90,3 +90,18 @@ test("pressure: a stripe that was journaled is revoked when it is written whole,
     await again.close();
   }
 });
+
+test("pressure: scattered small writes between two flushes fit the cache of a group as it comes, and take one record", async () => {
+  const rig = new RaidRig({ members: 5, seed: 5, buffers: {} });
+  const group = await rig.create();
+  await group.createLu("data", 5, "max");
+  const lu = group.openLu(1);
+  const random = new SeededRandom(8);
+  for (let flush = 1; flush <= 3; flush++) {
+    const writes = Array.from({ length: 64 }, () => random.below(lu.sizeBytes / BLOCK) * BLOCK);
+    await Promise.all(writes.map((at) => lu.write(Buffer.alloc(BLOCK, flush), at as LuByte)));
+    await lu.flush();
+    equal(group.counters().journalRecords, flush);
+  }
+  await group.close();
+});
