@@ -95,11 +95,21 @@ function replaced({ detail }: GroupEvent): string {
     : "takes the place of another";
 }
 
+/** What a scrub found (raid/scrub-run.ts, FaultKind). */
+const FOUND: Readonly<Record<string, string>> = {
+  checksum: "did not match its checksum",
+  parity: "parity did not agree with the data",
+  copy: "the two copies differed",
+  unreadable: "could not be read",
+  label: "a label was missing or damaged",
+  more: "more was found",
+};
+
 /** `disk #003, byte 12345: /data/a.txt (block 17) did not match its checksum; rewritten from the other disks` */
 function fault(event: GroupEvent): string {
   const { file, what, done } = event.detail;
   const subject = text(file);
-  const found = text(what) ?? "is wrong";
+  const found = FOUND[text(what) ?? ""] ?? text(what) ?? "is wrong";
   const after = text(done);
   return `${place(event)}: ${subject === undefined ? found : `${subject} ${found}`}${after === undefined ? "" : `; ${after}`}`;
 }
