@@ -114,8 +114,10 @@ async function rot(world: World, random: Random): Promise<void> {
   const drive = victim(world, random);
   if (drive === null) return;
   await world.stop();
-  const written = writtenBlocks(drive, ROWS_START, drive.sizeBytes - LABEL_END_BYTES);
-  for (let i = 0; i <= random.below(12) && written.length > 0; i++) rotBlock(drive, pick(written, random), random);
+  // Files' data lies in the first rows, all else behind it, written far more often.
+  const end = random.below(2) === 0 ? ROWS_START + 3 * MIB : drive.sizeBytes - LABEL_END_BYTES;
+  const written = writtenBlocks(drive, ROWS_START, end);
+  for (let i = random.below(60); i >= 0 && written.length > 0; i--) rotBlock(drive, pick(written, random), random);
   await world.recover();
 }
 
@@ -125,7 +127,7 @@ async function lie(world: World, random: Random): Promise<void> {
   const drive = victim(world, random);
   if (drive === null) return;
   const [from, to] = [ROWS_START + MIB, drive.sizeBytes - LABEL_END_BYTES - MIB];
-  for (let i = 0; i <= random.below(3); i++) {
+  for (let i = random.below(3); i >= 0; i--) {
     const elsewhere = (random.below(64) - 32) * BLOCK_BYTES;
     drive.lies.push({ from, to, shiftBytes: random.below(2) === 0 ? null : elsewhere });
   }
@@ -256,7 +258,7 @@ export type StepName = keyof typeof ALL_STEPS;
 export const STEPS: readonly StepName[] = [
   ...(["work", "work", "work", "work", "work", "work"] as const),
   ...(["crash", "crash", "crash", "passTime", "passTime", "restart"] as const),
-  ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "rot", "lie"] as const),
+  ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "rot", "rot", "lie"] as const),
 ];
 
 export function stepNamed(name: StepName): Step {
