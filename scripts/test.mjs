@@ -17,6 +17,8 @@ const SUITES = {
   contract: { concurrency: 2, minutes: 2 },
   model: { concurrency: 2, minutes: 5 },
   fuzz: { concurrency: 2, minutes: 5 },
+  // Its files use every CPU by themselves, or are short.
+  sim: { concurrency: 1, minutes: 12 },
   process: { concurrency: 1, minutes: 8, packages: true },
   interop: { concurrency: 1, minutes: 14, packages: true },
 };

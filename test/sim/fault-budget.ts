@@ -4,20 +4,31 @@
  */
 export class FaultBudget {
   #victim: number | null = null;
+  #silent = false;
 
   get victim(): number | null {
     return this.#victim;
   }
 
-  /** @returns whether disk `index` may have a fault now; then it has */
-  spend(index: number): boolean {
+  /**
+   * @param silent  it may leave damage that is found only by reading everything
+   * @returns whether disk `index` may have a fault now; then it has
+   */
+  spend(index: number, silent: boolean): boolean {
     if (this.#victim !== null && this.#victim !== index) return false;
     this.#victim = index;
+    this.#silent ||= silent;
     return true;
   }
 
-  /** Redundancy is whole again. */
+  /** The disk has all that it missed. Damage that nobody knew of stays. */
+  returned(): void {
+    if (!this.#silent) this.restore();
+  }
+
+  /** Another disk is in its place and whole, or everything was read and healed. */
   restore(): void {
     this.#victim = null;
+    this.#silent = false;
   }
 }

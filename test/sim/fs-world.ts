@@ -42,7 +42,6 @@ export class FsWorld implements World {
   readonly proves = true;
   readonly model = new FsModel();
   readonly #without: FsWithout;
-  readonly #members: number;
   fs!: MountedFileSystem;
   #directories = new Map<string, FileId>();
   #verifier = Buffer.alloc(0);
@@ -51,9 +50,8 @@ export class FsWorld implements World {
   constructor(seed: number, without: Without, fsWithout: FsWithout) {
     this.simulation = new Simulation(seed);
     this.#without = fsWithout;
-    this.#members = 3 + (seed % 3);
     this.machine = new Machine({
-      ...{ simulation: this.simulation, members: this.#members, diskBytes: DISK_BYTES, without },
+      ...{ simulation: this.simulation, members: 3 + (Math.floor(seed / 3) % 3), diskBytes: DISK_BYTES, without },
       ...{ chunkBytes: CHUNK_BYTES, rowBytes: 8 * CHUNK_BYTES },
     });
   }
@@ -165,11 +163,10 @@ export class FsWorld implements World {
 
   async end(): Promise<void> {
     await this.settle();
+    const members = this.machine.memberDrives();
     await this.stop();
     const { victim } = this.budget;
-    for (let index = 0; index < this.#members; index++) {
-      if (victim === null || victim === index) await this.#checkWithout(index);
-    }
+    for (const index of members) if (victim === null || victim === index) await this.#checkWithout(index);
   }
 
   async #checkWithout(index: number): Promise<void> {

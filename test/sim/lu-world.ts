@@ -118,15 +118,7 @@ export class LuWorld implements World {
     await this.recover();
   }
 
-  /** Between two lives: the same content whichever member is missing. */
-  async checkWithoutEach(): Promise<void> {
-    const { victim } = this.budget;
-    const members = this.machine.drives.filter(({ index }) => index < this.#shape.members);
-    for (const { index } of members) {
-      if (victim === null || victim === index) await this.#checkWithout(index);
-    }
-  }
-
+  /** Between two lives: the same content although this member is missing. */
   async #checkWithout(index: number): Promise<void> {
     const twin = this.machine.copy(this.simulation, new Set([index]));
     try {
@@ -143,7 +135,9 @@ export class LuWorld implements World {
 
   async end(): Promise<void> {
     await this.settle();
+    const members = this.machine.memberDrives();
     await this.stop();
-    await this.checkWithoutEach();
+    const { victim } = this.budget;
+    for (const index of members) if (victim === null || victim === index) await this.#checkWithout(index);
   }
 }

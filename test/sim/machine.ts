@@ -120,6 +120,11 @@ export class Machine {
     this.group = await assembleGroup(await this.find(), environment);
   }
 
+  /** Drives that the group counts as its members, present or not. */
+  memberDrives(): number[] {
+    return this.group.describe().disks.map(({ number }) => number - 1);
+  }
+
   /** A device on a drive that the running daemon has not opened yet, with its label. */
   async labelled(drive: Drive): Promise<LabelledDisk | null> {
     const device = this.#open(drive);

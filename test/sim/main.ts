@@ -59,7 +59,7 @@ async function main(): Promise<number> {
   if (values.exhaustive) {
     const point = values.point === undefined ? undefined : count(values.point, "point");
     const options = { seed: first, operations: number("operations"), broken: part, point };
-    if (values.worker === undefined) return await runExhaustive(options, number("workers"));
+    if (values.worker === undefined) return (await runExhaustive(options, number("workers"))).status;
     return send(await exhaust({ ...options, part: count(values.worker, "worker"), of: number("workers") }));
   }
   const runs = { first, count: count(values.seeds ?? "1000", "seeds"), steps: number("steps"), broken: part };

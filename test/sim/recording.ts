@@ -143,11 +143,11 @@ async function operate(
   random: Random,
   left: number,
 ): Promise<number> {
-  const count = Math.min(left, 1 + random.below(2));
+  const count = Math.min(left, random.below(4) === 0 ? 2 : 1);
   const requests = Array.from({ length: count }, () => request(units[random.below(units.length)]!, random));
   await simulation.until(Promise.all(requests), "requests");
   // Idle stripes go to their place, marks are cleared.
-  if (random.below(3) > 0) await simulation.until(simulation.sleep(random.below(3000)), "time");
+  if (random.below(4) > 0) await simulation.until(simulation.sleep(600 + random.below(4000)), "time");
   return count;
 }
 

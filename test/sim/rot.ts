@@ -11,7 +11,7 @@ export const ROWS_START = LAYOUT.journal + JOURNAL_BYTES_MIN;
 export function rotBlock(drive: Drive, index: number, random: Random): void {
   const block = Buffer.alloc(BLOCK_BYTES);
   drive.media.platter.read(block, index * BLOCK_BYTES);
-  for (let i = 0; i <= random.below(4); i++) block[random.below(BLOCK_BYTES)]! ^= 1 << random.below(8);
+  for (let i = random.below(4); i >= 0; i--) block[random.below(BLOCK_BYTES)]! ^= 1 << random.below(8);
   drive.media.platter.write(block, index * BLOCK_BYTES);
 }
 

@@ -49,19 +49,22 @@ function argumentsFor({ seed, operations, broken, point }: ExhaustiveRun, part: 
   ];
 }
 
-/** @returns the exit status */
-export async function runExhaustive(run: ExhaustiveRun, workers: number): Promise<number> {
+/** @returns the exit status, and how many states were checked */
+export async function runExhaustive(
+  run: ExhaustiveRun,
+  workers: number,
+): Promise<{ readonly status: number; readonly states: number }> {
   const { points, states, repeated, seconds, failure } = await exhaustInWorkers(run, workers);
   const figures = `${points} writes and flushes, ${states} crash states recovered and checked`;
   console.log(
     `sim: ${run.operations} operations: ${figures} (${repeated} repeated ones left out), ${seconds.toFixed(0)} s`,
   );
-  if (failure === null) return 0;
+  if (failure === null) return { status: 0, states };
   const { point, crash, missing, what } = failure;
   const members = missing < 0 ? "all members" : `without disk ${missing}`;
   console.log(`sim: FAILED after write or flush ${point}, unflushed writes ${crash}, ${members}: ${what}`);
   const options = [`--seed ${run.seed} --operations ${run.operations} --point ${point}`];
   if (run.broken !== undefined) options.push(`--break ${run.broken}`);
   console.log(`  repeat:   npm run sim -- --exhaustive ${options.join(" ")}`);
-  return 1;
+  return { status: 1, states };
 }

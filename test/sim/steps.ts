@@ -14,12 +14,12 @@ function pick<T>(items: readonly T[], random: Random): T {
   return items[random.below(items.length)]!;
 }
 
-/** A member that may have a fault now, or null. */
-function victim(world: World, random: Random): Drive | null {
+/** A member that may have a fault now, or null. @param silent as FaultBudget.spend */
+function victim(world: World, random: Random, silent: boolean): Drive | null {
   const members = world.machine.group.describe().disks;
   const drive = world.machine.drives[pick(members, random).number - 1]!;
   if (world.machine.unplugged.has(drive) || drive.failure !== null) return null;
-  return world.budget.spend(drive.index) ? drive : null;
+  return world.budget.spend(drive.index, silent) ? drive : null;
 }
 
 async function work(world: World, random: Random): Promise<void> {
@@ -54,7 +54,7 @@ async function betweenLives(world: World, random: Random): Promise<void> {
   const { machine } = world;
   const dice = random.below(8);
   if (dice > 2) return;
-  const drive = victim(world, random);
+  const drive = victim(world, random, dice > 0);
   if (drive === null) return;
   if (dice === 0) machine.unplugged.add(drive);
   else injectMetadataRot(drive, random);
@@ -68,7 +68,7 @@ async function restart(world: World, random: Random): Promise<void> {
 
 /** A disk breaks or is pulled out under load. */
 async function loseDisk(world: World, random: Random): Promise<void> {
-  const drive = victim(world, random);
+  const drive = victim(world, random, false);
   if (drive === null) return;
   const { machine } = world;
   let left = 1 + random.below(20);
@@ -100,7 +100,7 @@ async function plugIn(world: World, _random: Random): Promise<void> {
 
 /** Some blocks of a member cannot be read. */
 async function badBlocks(world: World, random: Random): Promise<void> {
-  const drive = victim(world, random);
+  const drive = victim(world, random, true);
   if (drive === null) return;
   const written = drive.media.platter.ownBlocks();
   for (let i = 0; i < 3 && written.length > 0; i++) drive.badBlocks.add(pick(written, random));
@@ -111,21 +111,23 @@ async function badBlocks(world: World, random: Random): Promise<void> {
 /** Bit rot where a file system has checksums: everything is read, found and healed. */
 async function rot(world: World, random: Random): Promise<void> {
   if (!world.proves) return;
-  const drive = victim(world, random);
+  const drive = victim(world, random, true);
   if (drive === null) return;
   await world.stop();
-  const written = writtenBlocks(drive, ROWS_START, drive.sizeBytes - LABEL_END_BYTES);
-  for (let i = 0; i <= random.below(12) && written.length > 0; i++) rotBlock(drive, pick(written, random), random);
+  // Files' data lies in the first rows, all else behind it, written far more often.
+  const end = random.below(2) === 0 ? ROWS_START + 3 * MIB : drive.sizeBytes - LABEL_END_BYTES;
+  const written = writtenBlocks(drive, ROWS_START, end);
+  for (let i = random.below(60); i >= 0 && written.length > 0; i--) rotBlock(drive, pick(written, random), random);
   await world.recover();
 }
 
 /** A disk acknowledges writes of rows that it does not do, or does elsewhere. Everything is read afterwards. */
 async function lie(world: World, random: Random): Promise<void> {
   if (!world.proves) return;
-  const drive = victim(world, random);
+  const drive = victim(world, random, true);
   if (drive === null) return;
   const [from, to] = [ROWS_START + MIB, drive.sizeBytes - LABEL_END_BYTES - MIB];
-  for (let i = 0; i <= random.below(3); i++) {
+  for (let i = random.below(3); i >= 0; i--) {
     const elsewhere = (random.below(64) - 32) * BLOCK_BYTES;
     drive.lies.push({ from, to, shiftBytes: random.below(2) === 0 ? null : elsewhere });
   }
@@ -178,37 +180,43 @@ async function taskEnd(world: World, kind: TaskKind): Promise<void> {
 }
 
 /** Redundancy is whole again when no member is away or being rebuilt. */
-function settleBudget(world: World): void {
-  const { disks } = world.machine.group.describe();
-  if (disks.every(({ state }) => state === "online")) world.budget.restore();
+function isWhole(world: World): boolean {
+  return world.machine.group.describe().disks.every(({ state }) => state === "online");
 }
 
 /** A member that is not online is returned, or replaced by a new disk, and rebuilt under load. */
 async function rebuild(world: World, random: Random): Promise<void> {
-  const { machine, simulation } = world;
+  const { machine } = world;
   const away = machine.group.describe().disks.find(({ state }) => state !== "online");
   if (away === undefined) return;
   const drive = machine.drives[away.number - 1]!;
-  if (random.below(2) === 0) {
-    const spare = machine.addDrive();
-    machine.unplugged.add(drive);
-    const disk = await simulation.until(machine.label(spare), "a label");
-    await simulation.until(machine.group.replaceDisk(away.number, disk), "replacing a disk");
-  } else {
-    drive.failure = null;
-    machine.unplugged.delete(drive);
-    const disk = await simulation.until(machine.labelled(drive), "a label");
-    if (disk === null) return;
-    await simulation.until(machine.group.returnDisk(disk, true), "returning a disk");
-  }
+  // One that a crash has interrupted goes on by itself.
+  const begun = away.state === "rebuilding";
+  const replaced = !begun && random.below(2) === 0;
+  if (!begun) await (replaced ? replace(world, drive) : giveBack(world, drive));
   await work(world, random);
   await taskEnd(world, "rebuild");
-  settleBudget(world);
+  if (!isWhole(world)) return;
+  if (replaced) world.budget.restore();
+  else world.budget.returned();
+}
+
+async function replace({ machine, simulation }: World, drive: Drive): Promise<void> {
+  machine.unplugged.add(drive);
+  const disk = await simulation.until(machine.label(machine.addDrive()), "a label");
+  await simulation.until(machine.group.replaceDisk(drive.index + 1, disk), "replacing a disk");
+}
+
+async function giveBack({ machine, simulation }: World, drive: Drive): Promise<void> {
+  drive.failure = null;
+  machine.unplugged.delete(drive);
+  const disk = await simulation.until(machine.labelled(drive), "a label");
+  if (disk !== null) await simulation.until(machine.group.returnDisk(disk, true), "returning a disk");
 }
 
 /** A person takes a member out of use. */
 async function failDisk(world: World, random: Random): Promise<void> {
-  const drive = victim(world, random);
+  const drive = victim(world, random, false);
   if (drive === null) return;
   await world.simulation.until(world.machine.group.failDisk(drive.index + 1), "failing a disk").catch(unlessBusy);
   await work(world, random);
@@ -226,7 +234,7 @@ async function scrub(world: World, random: Random): Promise<void> {
   await work(world, random);
   if (random.below(2) === 0) await pauseScrub(world, random);
   await taskEnd(world, "scrub");
-  settleBudget(world);
+  if (isWhole(world)) world.budget.restore();
 }
 
 async function pauseScrub(world: World, random: Random): Promise<void> {
@@ -256,7 +264,7 @@ export type StepName = keyof typeof ALL_STEPS;
 export const STEPS: readonly StepName[] = [
   ...(["work", "work", "work", "work", "work", "work"] as const),
   ...(["crash", "crash", "crash", "passTime", "passTime", "restart"] as const),
-  ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "rot", "lie"] as const),
+  ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "rot", "rot", "lie"] as const),
 ];
 
 export function stepNamed(name: StepName): Step {
