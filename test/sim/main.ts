@@ -60,21 +60,26 @@ async function main(): Promise<number> {
     const point = values.point === undefined ? undefined : count(values.point, "point");
     const options = { seed: first, operations: number("operations"), broken: part, point };
     if (values.worker === undefined) return (await runExhaustive(options, number("workers"))).status;
-    return send(await exhaust({ ...options, part: count(values.worker, "worker"), of: number("workers") }));
+    return await send(await exhaust({ ...options, part: count(values.worker, "worker"), of: number("workers") }));
   }
   const runs = { first, count: count(values.seeds ?? "1000", "seeds"), steps: number("steps"), broken: part };
-  if (values.worker !== undefined) return send(await runRange(runs));
+  if (values.worker !== undefined) return await send(await runRange(runs));
   if (values.seed === undefined || values.seeds !== undefined) return await runMany(runs, number("workers"));
   const only = values.only === "none" ? [] : values.only?.split(",").map((text) => count(text, "only"));
   return await runOne({ seed: first, steps: runs.steps, only, broken: part });
 }
 
 /** To the process that started this one as its worker. */
-function send(result: object): number {
-  process.send?.(result);
+async function send(result: object): Promise<number> {
+  await new Promise<void>((resolve) => {
+    if (process.send === undefined) resolve();
+    else process.send(result, undefined, undefined, () => resolve());
+  });
   return 0;
 }
 
+// Nobody waits for a worker whose parent is gone.
+process.once("disconnect", () => process.exit());
 try {
   process.exitCode = await main();
   process.disconnect?.();
