@@ -80,6 +80,8 @@ export class Membership {
     await core.bitmap.rewrite();
     await core.journal.restate();
     await labels.save();
+    // What was journaled while nobody took its parity has none. In place, its regions are marked, and the rebuild finds them.
+    await core.cache.empty();
   }
 
   /** Begin, or go on with, the rebuild of the member that wants it. */

@@ -121,6 +121,7 @@ async function recover(group: RaidGroup): Promise<void> {
     members: group.members,
     ringBytes: group.journal.ringBytes,
     buffer: group.recordBuffer,
+    bitmap: group.bitmap,
     movedAt: (memberBlock) => group.movedAt(memberBlock * BLOCK_BYTES),
   };
   const scan = await scanJournal(options);

@@ -1,6 +1,7 @@
 import { crc32c } from "../lib/crc32c.js";
 import { StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
+import type { WriteIntentBitmap } from "./bitmap.js";
 import { RING_START } from "./journal.js";
 import { decodeHeader, decodeRecord, type JournalHeader, MOVED, REVOKE, type RecordEntry } from "./journal-format.js";
 import { LAYOUT } from "./layout.js";
@@ -14,6 +15,8 @@ export interface ReplayOptions {
   readonly buffer: Buffer;
   /** How much of the LU that owns a block of the members is spread anew, in bytes of the LU; Infinity: all of it. */
   readonly movedAt: (memberBlock: number) => number;
+  /** Who is away misses what is replayed: it is marked for its return. */
+  readonly bitmap: WriteIntentBitmap;
 }
 
 /** A record of the chain, found sound on at least one member. */
@@ -148,10 +151,23 @@ async function applyRecord(options: ReplayOptions, record: Found, revoked: reado
     if (isRevoked(record.seq, entry, revoked)) continue;
     // The label did not follow: what it says of this place is still whole there.
     if (entry.kind === MOVED && options.movedAt(entry.memberBlock) < entry.upToSeq) continue;
-    await options.members[entry.member]?.writev([payload], entry.memberBlock * BLOCK_BYTES, false);
+    await writeMarked(options, entry, payload);
     blocks += entry.blockCount;
   }
   return blocks;
+}
+
+async function writeMarked({ members, bitmap }: ReplayOptions, entry: RecordEntry, payload: Buffer): Promise<void> {
+  const from = entry.memberBlock * BLOCK_BYTES;
+  const write = async (): Promise<void> => members[entry.member]?.writev([payload], from, false);
+  if (members.every((member) => member.online)) return write();
+  const marked = bitmap.enter(from, from + payload.length);
+  try {
+    if (marked !== null) await marked;
+    await write();
+  } finally {
+    bitmap.leave(from, from + payload.length);
+  }
 }
 
 /** Revokes cover whole bands and entries stay inside one, so an entry is revoked whole or not at all. */

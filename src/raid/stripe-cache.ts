@@ -269,6 +269,12 @@ export class StripeCache {
     );
   }
 
+  /** Everything that is in slots now goes to its place, and out of the journal. Others may be filled meanwhile. */
+  async empty(): Promise<void> {
+    await this.#destage(this.#inUse().sort((a, b) => a.firstSeq - b.firstSeq));
+    await this.checkpoint();
+  }
+
   /** Put everything in place, of one LU or of all. */
   async drain(owner?: SlotOwner): Promise<void> {
     for (;;) {

@@ -8,8 +8,8 @@ import { type CrashCase, runCrash } from "./raid-crash.js";
  */
 
 const SEED = Number(process.env.SEED ?? 1301);
-const CRASHES = Number(process.env.CRASHES ?? 24);
-const EVERY = Number(process.env.EVERY ?? 3);
+const CRASHES = Number(process.env.CRASHES ?? 8);
+const EVERY = Number(process.env.EVERY ?? 8);
 const KEEPS = ["none", "all", "random"] as const;
 
 async function must(spec: CrashCase): Promise<number> {

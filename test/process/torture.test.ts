@@ -10,7 +10,6 @@ import { type Random, SeededRandom } from "../../src/lib/prng.js";
 import { skipAloud } from "../contract/block-device.js";
 import { noLoopReason } from "../contract/disks.js";
 import { alive, Rig } from "../support/rig.js";
-import { disksReturn } from "./disks-return.js";
 import { TortureClient } from "./torture-client.js";
 
 /**
@@ -124,14 +123,13 @@ async function cleared(rig: Rig): Promise<boolean> {
   return whole(rig);
 }
 
-/** Wait until the disk that was away is up to date. @returns false when it is not to be had: it failed, or this build leaves it out */
+/** Wait until the disk that was away is up to date. @returns false when it is not to be had: it failed, and a person has to insist */
 async function whole(rig: Rig): Promise<boolean> {
   const api = new ApiClient(rig.description.nodes[0]?.socket ?? "");
-  const returns = await disksReturn();
   for (const deadline = Date.now() + RETURN_MS; ; await sleep(100)) {
     const { state, disks } = await api.get<StatusReport>("/v1/status");
     if (state === "clean") return true;
-    if (!returns || disks.some((disk) => disk.state === "failed")) return false;
+    if (disks.some((disk) => disk.state === "failed")) return false;
     assert.ok(Date.now() < deadline, `still ${state}: ${JSON.stringify(disks)}`);
   }
 }

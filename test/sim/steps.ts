@@ -210,8 +210,14 @@ async function replace({ machine, simulation }: World, drive: Drive): Promise<vo
 async function giveBack({ machine, simulation }: World, drive: Drive): Promise<void> {
   drive.failure = null;
   machine.unplugged.delete(drive);
-  const disk = await simulation.until(machine.labelled(drive), "a label");
+  // One that cannot even say who it is stays away.
+  const disk = await simulation.until(machine.labelled(drive).catch(unlessUnreadable), "a label");
   if (disk !== null) await simulation.until(machine.group.returnDisk(disk, true), "returning a disk");
+}
+
+function unlessUnreadable(error: unknown): null {
+  if (!isStorageError(error, "EIO")) throw error;
+  return null;
 }
 
 /** A person takes a member out of use. */
@@ -224,7 +230,8 @@ async function failDisk(world: World, random: Random): Promise<void> {
 
 /** The group refuses what would lose data. */
 function unlessBusy(error: unknown): void {
-  if (!isStorageError(error, "EBUSY") && !isStorageError(error, "ENOENT")) throw error;
+  if (!isStorageError(error, "EBUSY") && !isStorageError(error, "ENOENT") && !isStorageError(error, "EINVAL"))
+    throw error;
 }
 
 async function scrub(world: World, random: Random): Promise<void> {
@@ -265,6 +272,7 @@ export const STEPS: readonly StepName[] = [
   ...(["work", "work", "work", "work", "work", "work"] as const),
   ...(["crash", "crash", "crash", "passTime", "passTime", "restart"] as const),
   ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "rot", "rot", "lie"] as const),
+  ...(["rebuild", "rebuild", "failDisk", "scrub", "grow"] as const),
 ];
 
 export function stepNamed(name: StepName): Step {
