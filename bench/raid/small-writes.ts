@@ -3,13 +3,16 @@ import path from "node:path";
 import { SeededRandom } from "../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../src/lib/units.js";
 import { mountBtrfs } from "../btrfs.js";
+import { pause } from "../undo.js";
 import { type Bench, PlainFile, timed } from "./bench.js";
 import { hold, type Outcome, type Side } from "./contest.js";
 import { DISKS, Fixture } from "./fixture.js";
 
 /** Writes between two flushes; they are in flight together. */
 const BATCH = 64;
+/** Several times what the stripe cache holds: stripes are put in place as fast as new ones come. */
 const WRITES = 100 * BATCH;
+const SETTLE_MS = 2000;
 
 interface Target {
   write(source: Buffer, position: number): Promise<void>;
@@ -29,10 +32,13 @@ class RandomWrites {
     this.#blocks = byteCount / BLOCK_BYTES;
   }
 
-  turn(): Promise<number> {
-    return timed(WRITES, async () => {
+  async turn(): Promise<number> {
+    const rate = await timed(WRITES, async () => {
       for (let done = 0; done < WRITES; done += BATCH) await this.#batch();
     });
+    // What is left in the journal goes to its place when a group is idle: not while the other side is at work.
+    await pause(SETTLE_MS);
+    return rate;
   }
 
   async #batch(): Promise<void> {
