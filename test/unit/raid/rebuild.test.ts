@@ -1,5 +1,6 @@
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
+import type { MemoryDevice } from "../../../src/device/memory-device.js";
 import { isStorageError } from "../../../src/lib/errors.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
@@ -350,3 +351,47 @@ test("errors: a disk with too many of them is failed, but never the last one tha
   equal(stateOf(all.group, 2), "online");
   await all.group.close();
 });
+
+/** A disk is pulled, a part of each stripe is written and flushed: it is in the journal only, some of it without its parity. */
+async function journalWithout(slot: number): Promise<Fixture & { away: MemoryDevice }> {
+  const all = await fixture(5, 3);
+  const away = all.rig.devices[slot]!;
+  for (let i = 0; i < 8; i++) await turn(all);
+  away.fail("ENXIO");
+  // Its absence shows with the first flush; what comes then is journaled without it.
+  for (const block of [0, 3]) {
+    for (let stripe = 0; stripe < 3; stripe++) {
+      const at = stripe * 2 * 65536 + block * BLOCK_BYTES;
+      await put(all, at, Buffer.alloc(BLOCK_BYTES, 0x51 + stripe + block));
+    }
+    await lu(all).flush();
+    equal(stateOf(all.group, slot), "missing");
+  }
+  return { ...all, away };
+}
+
+async function giveBack(all: Fixture, away: MemoryDevice, slot: number): Promise<void> {
+  away.heal();
+  all.rig.devices[slot] = away.reopen();
+  const disk = (await all.rig.found()).find(({ number }) => number === slot + 1)!;
+  await all.group.returnDisk(disk);
+  equal((await ended(all)).state, "done");
+}
+
+for (const slot of [0, 1, 2]) {
+  test(`rebuild: what was only in the journal while disk${slot} was away is on it when it is back`, async () => {
+    const { away, ...all } = await journalWithout(slot);
+    await giveBack(all, away, slot);
+    await sameWithoutAny(all);
+  });
+
+  test(`rebuild: what was replayed while disk${slot} was away is on it when it is back`, async () => {
+    const { away, ...all } = await journalWithout(slot);
+    away.heal();
+    all.rig.devices[slot] = null;
+    all.rig.crash("random");
+    all.group = await all.rig.assemble();
+    await giveBack(all, away, slot);
+    await sameWithoutAny(all);
+  });
+}
