@@ -13,6 +13,7 @@ const WITHIN: ReadonlyArray<readonly [Break, number]> = [
   ["journal", 200],
   ["bitmap", 20],
   ["generation", 20],
+  ["checksum", 200],
 ];
 const STEPS = 40;
 
