@@ -114,14 +114,13 @@ export class Raid5Array implements RaidArray, SlotOwner {
   }
 
   readv(targets: readonly Buffer[], at: number): Promise<void> {
-    return this.#gatherer.readv(targets, at);
+    // Counted from here on: one that waits to be gathered with others has begun, too.
+    return this.#counted(() => this.#gatherer.readv(targets, at));
   }
 
   async #readNow(targets: readonly Buffer[], at: number): Promise<void> {
     this.#core.assertAlive();
     const online = this.#onlineCount();
-    const traffic = this.#traffic;
-    traffic.enter();
     try {
       if (targets.length === 1 && this.#isPlain(targets[0]!, at)) {
         await this.#memberAt(at).readv(targets, this.#memberByte(at));
@@ -134,8 +133,6 @@ export class Raid5Array implements RaidArray, SlotOwner {
       // A disk has gone: the same once more without it. Otherwise it is a bad sector, to be found block by block.
       if (this.#onlineCount() < online) await this.#readNow(targets, at);
       else await this.#readCarefully(targets, at);
-    } finally {
-      traffic.leave();
     }
   }
 

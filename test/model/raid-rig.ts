@@ -124,7 +124,10 @@ export class RaidRig {
   /** Until no background work of this kind is under way; time passes only when it rests. @returns how it ended */
   async ended(group: Group, kind: TaskKind): Promise<TaskDescription | undefined> {
     let doneBytes = -1;
+    const { clock } = this;
     for (let turn = 1; ; turn++) {
+      // Its power was cut meanwhile: time passes for another life now.
+      if (this.clock !== clock) return undefined;
       const task = group.describe().tasks.find((one) => one.kind === kind);
       if (task === undefined || (task.state !== "running" && task.state !== "paused")) return task;
       if (turn % 64 === 0 && task.doneBytes === doneBytes) this.clock.pass();
