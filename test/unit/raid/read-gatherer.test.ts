@@ -1,8 +1,15 @@
-import { deepEqual, equal, rejects } from "node:assert/strict";
+import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
+import { MemoryDevice } from "../../../src/device/memory-device.js";
+import { SystemClock } from "../../../src/lib/clock.js";
+import { SILENT } from "../../../src/lib/log.js";
+import { SeededRandom } from "../../../src/lib/prng.js";
 import { type LuByte, MIB } from "../../../src/lib/units.js";
+import { initDisk } from "../../../src/raid/label-io.js";
+import { createRaidGroup } from "../../../src/raid/open-group.js";
+import { Raid5Array } from "../../../src/raid/raid5.js";
 import { ReadGatherer } from "../../../src/raid/read-gatherer.js";
-import { RaidRig } from "../../model/raid-rig.js";
+import { RaidRig, RecyclingArena, SMALL_BUFFERS } from "../../model/raid-rig.js";
 
 /** A gatherer whose reads end when the test says so. */
 function held() {
@@ -88,5 +95,36 @@ test("gatherer: an LU read one after the other takes fewer device calls, and rea
   const together = calls() - start - alone;
   for (const [i, target] of targets.entries()) equal(target.equals(Buffer.alloc(MIB, i + 1)), true);
   equal(together < 0.9 * alone, true, `${together} calls, ${alone} alone`);
+  await group.close();
+});
+
+test("gatherer: an array is not quiet while one of its reads waits to be gathered", async () => {
+  const random = new SeededRandom(5);
+  const gates: Array<() => void> = [];
+  let holding = false;
+  const before = () => (holding ? new Promise<void>((resolve) => gates.push(resolve)) : undefined);
+  const disks = [];
+  for (let i = 1; i <= 3; i++) {
+    disks.push(await initDisk(new MemoryDevice({ sizeBytes: 40 * MIB, random, before }), { number: i, random }));
+  }
+  const [clock, arena] = [new SystemClock(), new RecyclingArena({ byteCount: 12 * MIB })];
+  const environment = { arena, clock, random, log: SILENT, epoch: () => 1, guard: () => {}, buffers: SMALL_BUFFERS };
+  const group = await createRaidGroup(disks, { name: "g" }, environment);
+  await group.createLu("data", 5, 4 * MIB);
+  const array = group.array(1);
+  ok(array instanceof Raid5Array);
+  holding = true;
+  const reads = [0, 1, 2, 3].map((i) => array.readv([Buffer.alloc(4096)], i * 4096));
+  let quiet = false;
+  const quiesced = array.quiesce().then(() => {
+    quiet = true;
+  });
+  for (const release of gates.splice(0)) release();
+  await Promise.all(reads.slice(0, 3));
+  await new Promise(setImmediate);
+  equal(quiet, false);
+  holding = false;
+  for (const release of gates.splice(0)) release();
+  await Promise.all([...reads, quiesced]);
   await group.close();
 });
