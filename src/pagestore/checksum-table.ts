@@ -3,10 +3,10 @@ import { crc32c } from "../lib/crc32c.js";
 import { StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../lib/units.js";
 import type { LogicalUnit } from "../lu/lu.js";
-import { beginBlock, isSealedBlock, isZero, readU64, sealBlock, writeU64 } from "./block.js";
+import { beginBlock, isSealedBlock, readU64, sealBlock, writeU64 } from "./block.js";
 import { type Geometry, MAGIC, PAGES_IN_TABLE_BLOCK, TABLE } from "./layout.js";
 import { inParallel } from "./parallel.js";
-import { type HealCounters, prove } from "./prove.js";
+import { type HealCounters, proveNewest } from "./prove.js";
 
 const LOAD_BYTES = MIB;
 const WRITES_IN_FLIGHT = 8;
@@ -97,9 +97,8 @@ export class ChecksumTable {
     let newest = -1;
     for (const slot of [0, 1] as const) {
       const block = slots.subarray(slot * BLOCK_BYTES, (slot + 1) * BLOCK_BYTES);
-      if (isZero(block, 0, BLOCK_BYTES)) continue;
-      if (!(await prove(this.#lu, block, this.#at(index, slot), (b) => this.#isBlock(b, index), counters))) continue;
-      const found = readU64(block, TABLE.generation);
+      const versionOf = (b: Buffer): number => (this.#isBlock(b, index) ? readU64(b, TABLE.generation) : -1);
+      const found = await proveNewest(this.#lu, block, this.#at(index, slot), versionOf, counters);
       if (found > generation || found <= newest) continue;
       newest = found;
       this.#blocks[index] = { index, marks: decodeMarks(block), slot, dirty: false, checksum: crc32c(block) };

@@ -13,7 +13,7 @@ import {
   tableBlocksOf,
   UUID_BYTES,
 } from "./layout.js";
-import { type HealCounters, prove } from "./prove.js";
+import { type HealCounters, proveNewest } from "./prove.js";
 
 export interface Superblock {
   readonly uuid: Buffer;
@@ -132,9 +132,7 @@ export async function readNewestSuperblock(lu: LogicalUnit, counters: HealCounte
   for (const slot of [0, 1]) {
     const at = slot * BLOCK_BYTES;
     const block = blocks.subarray(at, at + BLOCK_BYTES);
-    // A slot that was never written is not damaged.
-    if (isZero(block, 0, BLOCK_BYTES)) continue;
-    await prove(lu, block, at, (candidate) => decodeSuperblock(candidate) !== null, counters);
+    await proveNewest(lu, block, at, (candidate) => decodeSuperblock(candidate)?.generation ?? -1, counters);
     const found = decodeSuperblock(block);
     if (found === null || found.generation % 2 !== slot) continue;
     if (newest === null || found.generation > newest.generation) newest = found;
