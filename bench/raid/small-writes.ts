@@ -10,8 +10,8 @@ import { DISKS, Fixture } from "./fixture.js";
 
 /** Writes between two flushes; they are in flight together. */
 const BATCH = 64;
-/** Several times what the stripe cache holds: stripes are put in place as fast as new ones come. */
-const WRITES = 100 * BATCH;
+/** Four times what the stripe cache holds: stripes are put in place as fast as new ones come. */
+const WRITES = 1000 * BATCH;
 const SETTLE_MS = 2000;
 
 interface Target {

@@ -9,8 +9,8 @@ export function maskOf(first: number, end: number): number {
 export function forEachRun(mask: number, visit: (first: number, end: number) => void): void {
   let left = mask;
   while (left !== 0) {
-    const first = lowest(left);
-    const end = first + lowest(~(left >>> first));
+    const first = lowestOf(left);
+    const end = first + lowestOf(~(left >>> first));
     visit(first, end);
     left &= ~maskOf(first, end);
   }
@@ -26,7 +26,12 @@ export function countRuns(mask: number): number {
   return countBlocks(mask & ~(mask << 1));
 }
 
-/** Index of the lowest bit that is set. */
-function lowest(mask: number): number {
+/** The first block of a mask that is not empty. */
+export function lowestOf(mask: number): number {
   return 31 - Math.clz32(mask & -mask);
+}
+
+/** The last block of a mask that is not empty. */
+export function highestOf(mask: number): number {
+  return 31 - Math.clz32(mask);
 }

@@ -90,6 +90,11 @@ export class Raid5Geometry {
     return ((this.parityMember(stripe) + 1 + index) % this.members) as MemberIndex;
   }
 
+  /** Which data chunk of a stripe a member holds; -1: its parity. */
+  dataChunk(stripe: number, member: number): number {
+    return ((member - this.parityMember(stripe) + this.members) % this.members) - 1;
+  }
+
   /** Byte on every member where the stripe's chunks begin. */
   memberByte(stripe: number): number {
     return this.rows.memberByte(stripe * this.chunkBytes);

@@ -9,6 +9,7 @@ import {
   encodeHeader,
   type JournalHeader,
   MOVED,
+  PARITY,
   putEntry,
   REVOKE,
   sealRecord,
@@ -55,20 +56,29 @@ export class OpenRecord {
     return this.entryCount + entries <= ENTRIES_MAX && this.payloadBlocks + blocks <= room;
   }
 
-  /** @param source whole blocks; copied */
-  add(member: number, memberBlock: number, source: Buffer): void {
-    this.#put(DATA, member, memberBlock, source, 0);
+  /** @param sources  adjacent blocks, each or several in one buffer; copied */
+  addData(member: number, memberBlock: number, sources: readonly Buffer[]): void {
+    this.#put(DATA, member, memberBlock, sources, 0);
   }
 
-  /** As `add`, for replay only when the LU's label says that so many bytes are moved. */
+  /** The parity of these columns with the data of all records up to `upToSeq`, which may be this one. */
+  addParity(member: number, memberBlock: number, source: Buffer, upToSeq: number): void {
+    this.#put(PARITY, member, memberBlock, [source], upToSeq);
+  }
+
+  /** For replay only when the LU's label says that so many bytes are moved. */
   addMoved(member: number, memberBlock: number, source: Buffer, movedBytes: number): void {
-    this.#put(MOVED, member, memberBlock, source, movedBytes);
+    this.#put(MOVED, member, memberBlock, [source], movedBytes);
   }
 
-  #put(kind: number, member: number, memberBlock: number, source: Buffer, upToSeq: number): void {
-    const blocks = source.length / BLOCK_BYTES;
-    assert(this.fits(1, blocks), "the caller has made sure that it fits");
-    source.copy(this.buffer, (1 + this.payloadBlocks) * BLOCK_BYTES);
+  #put(kind: number, member: number, memberBlock: number, sources: readonly Buffer[], upToSeq: number): void {
+    let blocks = 0;
+    for (const source of sources) {
+      const count = source.length / BLOCK_BYTES;
+      assert(this.fits(1, blocks + count), "the caller has made sure that it fits");
+      source.copy(this.buffer, (1 + this.payloadBlocks + blocks) * BLOCK_BYTES);
+      blocks += count;
+    }
     putEntry(this.buffer, this.entryCount, { kind, member, memberBlock, blockCount: blocks, upToSeq });
     this.entryCount++;
     this.payloadBlocks += blocks;
@@ -98,7 +108,7 @@ export interface Revoke {
 }
 
 /** A record in the ring: where it begins, counted in bytes since the ring was new (modulo the ring's size: its offset). */
-interface Placed {
+export interface Placed {
   readonly seq: number;
   readonly at: number;
 }
@@ -114,6 +124,8 @@ export class Journal {
   #spare: OpenRecord | null;
   #nextSeq = 1;
   #durableSeq = 0;
+  /** Of the newest record in the ring. */
+  #previousSeq = 0;
   #head = 0;
   #tail = 0;
   #tailSeq = 1;
@@ -126,7 +138,7 @@ export class Journal {
   readonly #placed: Placed[] = [];
   readonly #revokes: Revoke[] = [];
   readonly #headerLock = new Mutex();
-  /** Relief that waits for room in the ring (stripe-cache.ts); set once. */
+  /** Moves the tail as far as it goes (stripe-cache.ts); set once. */
   onFull: () => Promise<void> = async () => {};
 
   constructor(options: JournalOptions) {
@@ -254,6 +266,7 @@ export class Journal {
     const image = record.buffer.subarray(0, byteCount);
     sealRecord(record.buffer, this.#options.groupUuid, {
       seq: record.seq,
+      previousSeq: this.#previousSeq,
       ownerEpoch: this.#options.epoch(),
       generation: this.#options.generation(),
       entryCount: record.entryCount,
@@ -264,6 +277,7 @@ export class Journal {
     this.#placed.push({ seq: record.seq, at });
     this.#head = at + byteCount;
     this.#durableSeq = record.seq;
+    this.#previousSeq = record.seq;
     this.#options.onRecord();
   }
 
@@ -340,8 +354,25 @@ export class Journal {
     this.#begin(header.tailSeq, header.tailOffset);
   }
 
+  /**
+   * Go on behind the records that a crash left, which stay as they are until `advance` drops them.
+   * @param records  all of the chain, oldest first; at least one
+   * @param seq      of the next record; above every one that was ever written
+   */
+  async continue(records: readonly Placed[], seq: number, end: number, header: JournalHeader): Promise<void> {
+    const [first, last] = [records[0]!, records[records.length - 1]!];
+    this.#headerSequence = header.sequence;
+    this.#begin(seq, first.at);
+    this.#previousSeq = last.seq;
+    this.#tailSeq = first.seq;
+    this.#head = end;
+    this.#placed.push(...records);
+    await this.restate();
+  }
+
   #begin(seq: number, offset: number): void {
     this.#durableSeq = seq - 1;
+    this.#previousSeq = seq - 1;
     this.#nextSeq = seq + 1;
     this.#open.reset(seq);
     this.#head = offset;

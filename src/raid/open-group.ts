@@ -10,7 +10,19 @@ import { type Label, readLabel } from "./label-io.js";
 import { planShape } from "./layout.js";
 import { CHUNK_BYTES_DEFAULT, MEMBERS_MAX, NODES_MAX } from "./limits.js";
 import { checkName } from "./lu-table.js";
-import { applyRecords, type JournalScan, type ReplayOptions, scanJournal } from "./replay.js";
+import { MovingArray } from "./moving-array.js";
+import { Raid5Array } from "./raid5.js";
+import {
+  anyPending,
+  applyRecords,
+  forEachPending,
+  type JournalScan,
+  placesOf,
+  type ReplayOptions,
+  scanJournal,
+  secureRecords,
+  Verdicts,
+} from "./replay.js";
 
 export interface NewGroupOptions {
   readonly name: string;
@@ -141,10 +153,52 @@ async function recover(group: RaidGroup): Promise<void> {
 }
 
 async function replay(group: RaidGroup, options: ReplayOptions, scan: JournalScan): Promise<void> {
-  const blocks = await applyRecords(options, scan);
+  const verdicts = new Verdicts(scan.records);
+  let blocks = await applyRecords(options, scan, verdicts);
   group.assertAlive();
-  await group.journal.restart(scan.nextSeq, scan.nextOffset, scan.header);
+  if (anyPending(scan, verdicts)) blocks += await putPendingInPlace(group, options, scan, verdicts);
+  else await group.journal.restart(scan.nextSeq, scan.nextOffset, scan.header);
   if (scan.records.length > 0) group.emit("replayed", { records: scan.records.length, blocks });
+}
+
+/**
+ * Data whose parity is not in the journal goes the way that it would have gone without the crash: into slots, and from there to its place, while the
+ * records stay until that is done.
+ */
+async function putPendingInPlace(
+  group: RaidGroup,
+  options: ReplayOptions,
+  scan: JournalScan,
+  verdicts: Verdicts,
+): Promise<number> {
+  const { journal, cache } = group;
+  await secureRecords(options, scan);
+  const { places, end } = placesOf(options, scan);
+  await journal.continue(places, scan.nextSeq, end, must(scan.header, "a scan has a header"));
+  // The journal has its own use for the buffer of the scan from here on.
+  const own = { ...options, buffer: Buffer.allocUnsafe(options.buffer.length) };
+  let blocks = 0;
+  await forEachPending(own, scan, verdicts, async ({ seq, member, memberBlock, data }) => {
+    const place = arrayAt(group, memberBlock * BLOCK_BYTES);
+    if (place === null) return;
+    await cache.restore(seq, () => place.array.restore(member, place.inLu, data, seq));
+    blocks++;
+  });
+  await cache.restored();
+  return blocks;
+}
+
+/** Whose rows a byte of the members is in; null: nobody's who would read it. */
+function arrayAt(group: RaidGroup, memberByte: number): { array: Raid5Array; inLu: number } | null {
+  for (const { number } of group.lus.lus) {
+    const [part] = group.rowMap(number).overlaps(memberByte, memberByte + BLOCK_BYTES);
+    if (part === undefined) continue;
+    const array = group.array(number);
+    if (array instanceof Raid5Array) return { array, inLu: part.from };
+    const [rows] = array instanceof MovingArray ? array.rowsOf(part.from, part.to) : [];
+    return rows === undefined ? null : { array: rows.array, inLu: part.from };
+  }
+  return null;
 }
 
 /** Make copies and parity agree in every marked region, before anybody reads. */

@@ -5,162 +5,189 @@ import type { Raid5Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
 import type { OpenRecord } from "./journal.js";
 import type { Member } from "./member.js";
-import { readOrReconstruct } from "./reconstruct.js";
-import type { StripeSlot } from "./stripe-slot.js";
+import { ParityLoader } from "./parity-loader.js";
+import type { SlotBlocks, StripeSlot } from "./stripe-slot.js";
 
 /** Where a slot's band begins on every member. */
-export function bandByte(geometry: Raid5Geometry, slot: StripeSlot): number {
-  const bandsPerChunk = geometry.chunkBytes / slot.bandBytes;
-  return geometry.memberByte(slot.stripe) + (slot.band % bandsPerChunk) * slot.bandBytes;
+export function bandByte(geometry: Raid5Geometry, band: number, bandBytes: number): number {
+  const bandsPerChunk = geometry.chunkBytes / bandBytes;
+  return geometry.memberByte(Math.floor(band / bandsPerChunk)) + (band % bandsPerChunk) * bandBytes;
 }
 
 /**
- * What happens to one slot of one RAID-5 LU: load what parity needs, journal, write in place. Every function is called with
- * the stripe's lock held, so nobody changes the slot or the stripe meanwhile.
+ * What happens to one slot of one RAID-5 LU. First its data goes into the journal, alone: nothing is read for that, and no lock is needed. Later the band is put
+ * in place, with the stripe's lock held: parity is computed, and is in the journal before the first block in place is written
+ * (docs/decisions/0016-parity-deferred.md).
  */
 export class PartialStripes {
   readonly #core: GroupCore;
   readonly #geometry: Raid5Geometry;
   readonly #lastSeq: Map<number, number>;
-  readonly #xorSources: number[] = [];
+  readonly #loader: ParityLoader;
+  /** Under way to the members, and not in the journal. */
+  readonly #undurable = new Set<Promise<void>>();
 
   /** @param lastSeq  per band: the newest journal record that has blocks of it; kept here, read by full-stripe writes */
   constructor(core: GroupCore, geometry: Raid5Geometry, lastSeq: Map<number, number>) {
     this.#core = core;
     this.#geometry = geometry;
     this.#lastSeq = lastSeq;
+    this.#loader = new ParityLoader(core, geometry);
   }
 
-  #dataMember(slot: StripeSlot, chunk: number): Member {
-    return this.#core.members[this.#geometry.dataMember(slot.stripe, chunk)]!;
+  #base(slot: StripeSlot): number {
+    return bandByte(this.#geometry, slot.band, this.#core.bands.bandBytes);
   }
 
   #parityMember(slot: StripeSlot): Member {
     return this.#core.members[this.#geometry.parityMember(slot.stripe)]!;
   }
 
-  /** Put the dirty blocks and their columns' parity into a journal record (not yet durable). */
-  async journal(slot: StripeSlot): Promise<void> {
-    const columns = slot.dirtyColumns;
-    if (columns === 0) return;
-    const withParity = this.#parityMember(slot).takesWrites && this.#core.without.parity !== true;
-    if (withParity) {
-      await this.#load(slot, columns);
-      this.#computeParity(slot, columns);
-    }
-    if (this.#core.without.journal === true) return await this.#writeUnjournaled(slot, withParity ? columns : 0);
-    let record = this.#tryBegin(slot, columns);
-    while (record === null) {
-      await this.#core.journal.makeRoom();
-      record = this.#tryBegin(slot, columns);
-    }
-    this.#append(record, slot, withParity ? columns : 0);
-    this.#core.counters.partialStripeWrites++;
-  }
+  // Into the journal
 
-  /** Straight in place, to be made durable by the flush that asked for it: a crash meanwhile leaves a write hole (Without.journal). */
-  async #writeUnjournaled(slot: StripeSlot, parityColumns: number): Promise<void> {
-    for (let i = 0; i < this.#geometry.dataMembers; i++) {
-      slot.journaled[i]! |= slot.dirty[i]!;
-      slot.dirty[i] = 0;
+  /** Put the dirty blocks into the open record, now. @returns false when it takes no more: await `Journal.makeRoom` and ask again */
+  tryJournal(slot: StripeSlot): boolean {
+    const { fresh } = slot;
+    let entries = 0;
+    let blocks = 0;
+    for (const mask of fresh.dirty) {
+      entries += countRuns(mask);
+      blocks += countBlocks(mask);
     }
-    slot.parityColumns |= parityColumns;
-    await this.#putInPlace(slot, true);
-  }
-
-  /** The open record, if it has room for the slot's dirty blocks and their parity. */
-  #tryBegin(slot: StripeSlot, columns: number): OpenRecord | null {
-    let entries = countRuns(columns);
-    let blocks = countBlocks(columns);
-    for (let i = 0; i < this.#geometry.dataMembers; i++) {
-      entries += countRuns(slot.dirty[i]!);
-      blocks += countBlocks(slot.dirty[i]!);
-    }
-    return this.#core.journal.tryBegin(entries, blocks);
-  }
-
-  #append(record: OpenRecord, slot: StripeSlot, parityColumns: number): void {
-    const base = bandByte(this.#geometry, slot) / BLOCK_BYTES;
-    for (let i = 0; i < this.#geometry.dataMembers; i++) {
-      this.#appendChunk(record, slot, i, this.#dataMember(slot, i), slot.dirty[i]!, base);
-      slot.journaled[i]! |= slot.dirty[i]!;
-      slot.dirty[i] = 0;
-    }
-    const parity = this.#geometry.dataMembers;
-    this.#appendChunk(record, slot, parity, this.#parityMember(slot), parityColumns, base);
-    slot.parityColumns |= parityColumns;
-    if (slot.firstSeq === 0) slot.firstSeq = record.seq;
-    slot.lastSeq = record.seq;
+    if (blocks === 0) return true;
+    // The parity on its way counts for everything up to a record; this comes after that record.
+    if (slot.frozen.lastSeq === this.#core.journal.openSeq) return false;
+    const record = this.#core.journal.tryBegin(entries, blocks);
+    if (record === null) return false;
+    this.#addData(record, slot, fresh);
+    fresh.noteJournaled(record.seq);
     this.#lastSeq.set(slot.band, record.seq);
+    this.#core.cache.changed(slot);
+    this.#core.counters.partialStripeWrites++;
+    return true;
   }
 
-  #appendChunk(record: OpenRecord, slot: StripeSlot, chunk: number, member: Member, mask: number, base: number): void {
-    if (!member.takesWrites) return;
-    forEachRun(mask, (first, end) => record.add(member.slot, base + first, slot.view(chunk, first, end)));
-  }
-
-  /** Have every data block of these columns in memory: reconstruct-write, which never trusts parity unless a member is missing. */
-  async #load(slot: StripeSlot, columns: number): Promise<void> {
-    const base = bandByte(this.#geometry, slot);
-    const reads: Promise<void>[] = [];
+  /** Also for members that do not take writes: what they should hold is known from nowhere else until the parity is there. */
+  #addData(record: OpenRecord, slot: StripeSlot, blocks: SlotBlocks): void {
+    const base = this.#base(slot) / BLOCK_BYTES;
     for (let i = 0; i < this.#geometry.dataMembers; i++) {
-      forEachRun(columns & ~slot.present[i]!, (first, end) => {
-        reads.push(
-          this.#readOrReconstruct(this.#dataMember(slot, i), slot.view(i, first, end), base + first * BLOCK_BYTES),
-        );
-      });
+      const member = this.#geometry.dataMember(slot.stripe, i);
+      forEachRun(blocks.dirty[i]!, (first, end) => record.addData(member, base + first, blocks.buffers(i, first, end)));
     }
-    const results = await Promise.allSettled(reads);
-    for (const result of results) if (result.status === "rejected") throw result.reason;
-    for (let i = 0; i < this.#geometry.dataMembers; i++) slot.present[i]! |= columns;
   }
 
-  #readOrReconstruct(member: Member, target: Buffer, position: number): Promise<void> {
-    return readOrReconstruct(this.#core, this.#geometry.members, target, member, position);
-  }
-
-  #computeParity(slot: StripeSlot, columns: number): void {
-    const parity = this.#geometry.dataMembers;
-    const sources = this.#xorSources;
+  /** @returns once the parity is in a record, which is not durable yet: its seq */
+  async #journalParity(slot: StripeSlot, parity: Buffer, columns: number): Promise<number> {
+    const { journal } = this.#core;
+    const base = this.#base(slot) / BLOCK_BYTES;
+    let record = journal.tryBegin(countRuns(columns), countBlocks(columns));
+    while (record === null) {
+      await journal.makeRoom();
+      record = journal.tryBegin(countRuns(columns), countBlocks(columns));
+    }
+    const { seq } = record;
     forEachRun(columns, (first, end) => {
-      sources.length = 0;
-      for (let i = 0; i < parity; i++) sources.push(slot.offsetOf(i, first));
-      this.#core.arena.kernel.xor(slot.offsetOf(parity, first), sources, (end - first) * BLOCK_BYTES);
+      const part = parity.subarray(first * BLOCK_BYTES, end * BLOCK_BYTES);
+      record.addParity(this.#parityMember(slot).slot, base + first, part, slot.frozen.lastSeq);
+    });
+    slot.parityJournaled = true;
+    this.#core.cache.changed(slot);
+    this.#lastSeq.set(slot.band, seq);
+    return seq;
+  }
+
+  // In place. Called with the stripe's lock held.
+
+  /** Everything that the slot has now goes to its place. What is written meanwhile stays in the slot. */
+  async destage(slot: StripeSlot): Promise<void> {
+    const { without, journal } = this.#core;
+    while (without.journal !== true && !slot.whollyDirty && !this.tryJournal(slot)) await journal.makeRoom();
+    const whole = slot.whollyDirty;
+    slot.freeze();
+    const writing = this.#putFrozenInPlace(slot, whole);
+    if (slot.frozen.dirtyBlocks === 0) return writing;
+    this.#undurable.add(writing);
+    try {
+      await writing;
+    } finally {
+      this.#undurable.delete(writing);
+    }
+  }
+
+  /** What is on its way and not in the journal is on the members, or dirty again. */
+  async directWritesEnded(): Promise<void> {
+    await Promise.allSettled(this.#undurable);
+  }
+
+  async #putFrozenInPlace(slot: StripeSlot, whole: boolean): Promise<void> {
+    try {
+      if (whole) await this.#writeWhole(slot);
+      else await this.#writePart(slot);
+      slot.settle();
+    } catch (error) {
+      slot.thaw();
+      throw error;
+    } finally {
+      this.#core.cache.changed(slot);
+    }
+  }
+
+  async #writePart(slot: StripeSlot): Promise<void> {
+    const { without } = this.#core;
+    const { columns } = slot.frozen;
+    // Without a journal the flush that is to come must flush these (Without.journal).
+    const direct = without.journal === true;
+    const withParity = this.#parityMember(slot).takesWrites && without.parity !== true;
+    if (!withParity) {
+      await this.#journaled(slot.frozen.lastSeq);
+      return this.#write(slot, null, 0, direct);
+    }
+    await this.#loader.run(slot, this.#base(slot), async (parity) => {
+      const seq = direct ? 0 : await this.#journalParity(slot, parity, columns);
+      await this.#journaled(seq);
+      await this.#write(slot, parity, columns, direct);
     });
   }
 
-  /** Write what is in the journal to its place. The record is durable by now; it stays until the members are flushed. */
-  async writeInPlace(slot: StripeSlot): Promise<void> {
-    await this.#putInPlace(slot, false);
+  /** The record is durable; all before it are, too. */
+  async #journaled(seq: number): Promise<void> {
+    if (this.#core.without.journal !== true) await this.#core.journal.durable(seq);
   }
 
-  async #putInPlace(slot: StripeSlot, direct: boolean): Promise<void> {
-    const base = bandByte(this.#geometry, slot);
+  /** @param direct  an LU's flush has to flush it: the journal has not the same bytes */
+  async #write(slot: StripeSlot, parity: Buffer | null, columns: number, direct: boolean): Promise<void> {
+    const base = this.#base(slot);
     const batch = new IoBatch(this.#core.members);
-    const add = (chunk: number, member: number, mask: number): void =>
-      forEachRun(mask, (first, end) => batch.add(member, base + first * BLOCK_BYTES, slot.view(chunk, first, end)));
     for (let i = 0; i < this.#geometry.dataMembers; i++) {
-      add(i, this.#geometry.dataMember(slot.stripe, i), slot.journaled[i]!);
+      const member = this.#geometry.dataMember(slot.stripe, i);
+      forEachRun(slot.frozen.held(i), (first, end) => {
+        for (let column = first; column < end; column++) {
+          batch.add(member, base + column * BLOCK_BYTES, slot.frozen.buffer(i, column));
+        }
+      });
     }
-    add(this.#geometry.dataMembers, this.#geometry.parityMember(slot.stripe), slot.parityColumns);
-    await this.#writeMarked(batch, base, slot.bandBytes, direct);
+    if (parity !== null) {
+      forEachRun(columns, (first, end) => {
+        const part = parity.subarray(first * BLOCK_BYTES, end * BLOCK_BYTES);
+        batch.add(this.#parityMember(slot).slot, base + first * BLOCK_BYTES, part);
+      });
+    }
+    await this.#writeMarked(batch, base, direct);
     this.#core.assertAlive();
-    slot.settle();
   }
 
-  /** A slot whose data is wholly newer than the journal: as a full stripe, nothing read, nothing journaled. */
-  async writeWhole(slot: StripeSlot): Promise<void> {
-    const base = bandByte(this.#geometry, slot);
-    this.#computeParity(slot, slot.allColumns);
-    const batch = new IoBatch(this.#core.members);
-    for (let i = 0; i < this.#geometry.dataMembers; i++) {
-      batch.add(this.#geometry.dataMember(slot.stripe, i), base, slot.chunks[i]!);
+  /** A band whose data is wholly newer than the journal: as a full stripe, nothing read, nothing journaled. */
+  async #writeWhole(slot: StripeSlot): Promise<void> {
+    const { bands, counters } = this.#core;
+    const parity = await bands.acquireMany(1);
+    try {
+      this.#loader.xor(slot.frozen, slot.allColumns, null, parity[0]!);
+      this.revokeBand(slot.band, this.#base(slot), bands.bandBytes);
+      await this.#write(slot, parity[0]!, slot.allColumns, true);
+      counters.fullStripeWrites++;
+    } finally {
+      bands.releaseMany(parity);
     }
-    batch.add(this.#geometry.parityMember(slot.stripe), base, slot.chunks[this.#geometry.dataMembers]!);
-    this.revokeBand(slot.band, base, slot.bandBytes);
-    await this.#writeMarked(batch, base, slot.bandBytes, true);
-    this.#core.assertAlive();
-    this.#core.counters.fullStripeWrites++;
   }
 
   /** Replay must not undo a full write: records that it may still find for this band are revoked. */
@@ -172,17 +199,18 @@ export class PartialStripes {
     this.#core.journal.revoke({ memberBlock: base / BLOCK_BYTES, blockCount: byteCount / BLOCK_BYTES, upToSeq: seq });
   }
 
-  async #writeMarked(batch: IoBatch, base: number, byteCount: number, direct: boolean): Promise<void> {
-    const { bitmap } = this.#core;
+  async #writeMarked(batch: IoBatch, base: number, direct: boolean): Promise<void> {
+    const { bitmap, bands } = this.#core;
     this.#core.guard();
     const writable = this.#core.writable();
     if (writable !== null) await writable;
-    const marked = bitmap.enter(base, base + byteCount);
+    const end = base + bands.bandBytes;
+    const marked = bitmap.enter(base, end);
     try {
       if (marked !== null) await marked;
       await batch.write(direct);
     } finally {
-      bitmap.leave(base, base + byteCount);
+      bitmap.leave(base, end);
     }
   }
 }

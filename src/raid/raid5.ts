@@ -1,5 +1,5 @@
 import { assert } from "../lib/assert.js";
-import { isStorageError } from "../lib/errors.js";
+import { isStorageError, messageOf } from "../lib/errors.js";
 import { allSettledOrThrow } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import { forEachRun, maskOf } from "./block-mask.js";
@@ -57,7 +57,8 @@ export class Raid5Array implements RaidArray, SlotOwner {
   readonly #gatherer = new ReadGatherer((targets, at) => this.#readNow(targets, at));
   /** Whole slots on their way to the members without anybody waiting; a flush does. */
   readonly #background = new Set<Promise<void>>();
-  #backgroundError: unknown = null;
+  /** Stripes whose lock is held by who puts a slot in place. */
+  readonly #destaging = new Set<number>();
   /** Requests under way that began since `quiesce` was last called. */
   #traffic = new Traffic();
 
@@ -222,7 +223,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const first = (at % this.#bandBytes) / BLOCK_BYTES;
     const covered = maskOf(first, first + piece.length / BLOCK_BYTES);
     const newer = slot.newer(chunk) & covered;
-    forEachRun(newer, (from, to) => slot.view(chunk, from, to).copy(piece, (from - first) * BLOCK_BYTES));
+    slot.copyNewer(chunk, covered, piece, first);
     return covered & ~newer;
   }
 
@@ -319,48 +320,43 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const pieces: HardPiece[] = [];
     cutPieces(sources, at, this.#bandBytes, (piece, pieceAt) => void pieces.push({ piece, at: pieceAt }));
     for (const { piece, at: pieceAt } of pieces) {
-      while (!(await this.#writeSlot(piece, pieceAt))) await this.#core.cache.waitForSlot();
+      while (!(await this.#writeSlot(piece, pieceAt))) await this.#core.cache.waitForRoom();
     }
   }
 
-  /** Copy a piece into its slot while nobody writes the stripe. @returns false when there is no slot: then nothing is done */
+  /** Copy a piece into its slot while nobody writes the stripe in place as a whole. @returns false when there is no room: then nothing is done */
   #writeSlot(piece: Buffer, at: number): boolean | Promise<boolean> {
     const stripe = Math.floor(at / this.stripeBytes);
-    if (this.#lock.isFree(stripe, stripe)) return this.#writeSlotNow(piece, at);
+    if (this.#lock.isFree(stripe, stripe) || this.#destaging.has(stripe)) return this.#writeSlotNow(piece, at);
     return this.#lock.run(stripe, stripe, async () => this.#writeSlotNow(piece, at));
   }
 
   #writeSlotNow(piece: Buffer, at: number): boolean {
     this.#core.assertAlive();
-    const stripe = Math.floor(at / this.stripeBytes);
-    const band = this.#bandAt(at);
-    let slot = this.#slots.get(band) ?? null;
-    if (slot === null) {
-      slot = this.#core.cache.tryTake(this, stripe, band);
-      if (slot === null) return false;
-      this.#slots.set(band, slot);
-    }
-    this.#fill(slot, piece, at);
-    this.#core.cache.touch(slot);
+    const { cache } = this.#core;
+    if (!cache.hasRoom(piece.length / BLOCK_BYTES)) return false;
+    const slot = this.#slotAt(at);
+    if (slot === null) return false;
+    const chunk = Math.floor((at % this.stripeBytes) / this.#geometry.chunkBytes);
+    slot.fresh.put(chunk, (at % this.#bandBytes) / BLOCK_BYTES, piece);
+    cache.touch(slot);
     if (slot.whollyDirty) this.#startWhole(slot);
     return true;
   }
 
-  #fill(slot: StripeSlot, piece: Buffer, at: number): void {
-    const chunk = Math.floor((at % this.stripeBytes) / this.#geometry.chunkBytes);
-    const inBand = at % this.#bandBytes;
-    const mask = maskOf(inBand / BLOCK_BYTES, (inBand + piece.length) / BLOCK_BYTES);
-    piece.copy(slot.chunks[chunk]!, inBand);
-    slot.dirty[chunk]! |= mask;
-    slot.present[chunk]! |= mask;
+  #slotAt(at: number): StripeSlot | null {
+    const band = this.#bandAt(at);
+    const known = this.#slots.get(band);
+    if (known !== undefined) return known;
+    const slot = this.#core.cache.tryTake(this, Math.floor(at / this.stripeBytes), band);
+    if (slot !== null) this.#slots.set(band, slot);
+    return slot;
   }
 
-  /** A slot has become a whole band of new data: write it now, in the background. */
+  /** A slot has become a whole band of new data: write it now, in the background. One that could not be written is dirty still. */
   #startWhole(slot: StripeSlot): void {
     const writing = this.destage(slot)
-      .catch((error: unknown) => {
-        this.#backgroundError = error;
-      })
+      .catch((error: unknown) => this.#core.log.warn({ error: messageOf(error) }, "a stripe could not be put in place"))
       .finally(() => this.#background.delete(writing));
     this.#background.add(writing);
   }
@@ -376,29 +372,31 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const core = this.#core;
     core.guard();
     core.counters.flushes++;
+    await Promise.all(this.#background);
+    await this.#partial.directWritesEnded();
     await allSettledOrThrow([this.#journalDirty(), this.#flushDirect()]);
     await core.labelsSettled();
     core.assertAlive();
   }
 
   async #journalDirty(): Promise<void> {
-    const dirty: StripeSlot[] = [];
-    for (const slot of this.#slots.values()) if (slot.dirtyColumns !== 0) dirty.push(slot);
-    for (const slots of this.#core.cache.portions(dirty)) {
-      await this.#core.cache.admit();
-      await allSettledOrThrow(slots.map((slot) => this.#locked(slot, (held) => this.#partial.journal(held))));
+    const { cache, journal, without } = this.#core;
+    await cache.admitFlush();
+    const dirty = [...this.#slots.values()].filter((slot) => slot.fresh.dirtyBlocks > 0);
+    if (without.journal === true) {
+      await allSettledOrThrow(dirty.map((slot) => this.destage(slot)));
+      await this.#flushDirect();
+      return;
     }
-    await this.#core.journal.commit();
-    if (this.#core.without.journal === true) await Promise.all(this.#core.members.map((member) => member.flush(true)));
+    for (const slot of dirty) {
+      const { band } = slot;
+      while (this.#slots.get(band) === slot && !this.#partial.tryJournal(slot)) await journal.makeRoom();
+    }
+    await journal.commit();
   }
 
   async #flushDirect(): Promise<void> {
-    await Promise.all(this.#background);
     await Promise.all(this.#core.members.map((member) => member.flush(true)));
-    // A slot that could not be written is dirty still; the error belongs to everybody whose data it holds.
-    const error = this.#backgroundError;
-    this.#backgroundError = null;
-    if (error !== null) throw error;
   }
 
   /** Run with the lock of the slot's stripe, if the slot is still what it was when that is granted. */
@@ -411,19 +409,21 @@ export class Raid5Array implements RaidArray, SlotOwner {
   }
 
   async destage(slot: StripeSlot): Promise<void> {
-    await this.#locked(slot, (held) => this.#putInPlace(held));
+    await this.#locked(slot, async (held) => {
+      // Writes go on: they do not touch what is on its way.
+      this.#destaging.add(held.stripe);
+      try {
+        await this.#putInPlace(held);
+      } finally {
+        this.#destaging.delete(held.stripe);
+      }
+    });
   }
 
   async #putInPlace(slot: StripeSlot): Promise<void> {
     this.#core.assertAlive();
-    if (slot.whollyDirty) {
-      await this.#partial.writeWhole(slot);
-    } else {
-      await this.#partial.journal(slot);
-      await this.#core.journal.durable(slot.lastSeq);
-      await this.#partial.writeInPlace(slot);
-    }
-    this.#release(slot);
+    await this.#partial.destage(slot);
+    if (slot.empty) this.#release(slot);
   }
 
   forgetJournaled(tailSeq: number): void {
@@ -453,6 +453,27 @@ export class Raid5Array implements RaidArray, SlotOwner {
   }
 
   // While it is spread anew (move-window.ts)
+
+  /**
+   * After a crash: a block that the journal has, and that is not in place. Nobody else is here yet.
+   * @param slot  the member that it belongs on @param position  byte on that member
+   * @returns false when there is no room: then nothing is done
+   */
+  restore(slot: number, inLu: number, data: Buffer, seq: number): boolean {
+    const { chunkBytes } = this.#geometry;
+    const stripe = Math.floor(inLu / chunkBytes);
+    const chunk = this.#geometry.dataChunk(stripe, slot);
+    assert(chunk >= 0, "data does not belong on the parity's member");
+    if (this.#core.cache.pool.freeCount === 0) return false;
+    const at = stripe * this.stripeBytes + chunk * chunkBytes + (inLu % chunkBytes);
+    const held = this.#slotAt(at);
+    if (held === null) return false;
+    held.fresh.put(chunk, (at % this.#bandBytes) / BLOCK_BYTES, data);
+    held.fresh.noteJournaled(seq);
+    this.#lastSeq.set(held.band, seq);
+    this.#core.cache.changed(held);
+    return true;
+  }
 
   /** Put the stripes [first, last] in place, as they are now. */
   settle(first: number, last: number): Promise<void> {
@@ -513,7 +534,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
       if (slot !== undefined && (slot.newer(chunk) & maskOf(first, first + 1)) !== 0) return true;
       return this.#writeSlotNow(good, at);
     };
-    while (!(await this.#lock.run(stripe, stripe, write))) await this.#core.cache.waitForSlot();
+    while (!(await this.#lock.run(stripe, stripe, write))) await this.#core.cache.waitForRoom();
     await this.#settleStripe(at);
     this.#core.counters.healedBlocks++;
     const member = this.#memberAt(at);
@@ -551,10 +572,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
    * taken, as everybody's do; few are left for whom others wait meanwhile.
    */
   async #settled(first: number, last: number, action: () => Promise<void>): Promise<void> {
-    for (const portion of this.#core.cache.portions(this.#slotsOf(first, last))) {
-      await this.#core.cache.admit();
-      await allSettledOrThrow(portion.map((slot) => this.destage(slot)));
-    }
+    await this.#core.cache.settle(this, first, last);
     await this.#lock.run(first, last, async () => {
       await allSettledOrThrow(this.#slotsOf(first, last).map((slot) => this.#putInPlace(slot)));
       await action();

@@ -2,8 +2,18 @@ import { crc32c } from "../lib/crc32c.js";
 import { StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { WriteIntentBitmap } from "./bitmap.js";
-import { RING_START } from "./journal.js";
-import { decodeHeader, decodeRecord, type JournalHeader, MOVED, REVOKE, type RecordEntry } from "./journal-format.js";
+import { type Placed, RING_START } from "./journal.js";
+import {
+  DATA,
+  decodeHeader,
+  decodeRecord,
+  type JournalHeader,
+  MOVED,
+  PARITY,
+  REVOKE,
+  type RecordEntry,
+  type RecordHead,
+} from "./journal-format.js";
 import { LAYOUT } from "./layout.js";
 import type { Member } from "./member.js";
 
@@ -26,6 +36,8 @@ interface Found {
   readonly byteCount: number;
   readonly entries: readonly RecordEntry[];
   readonly ownerEpoch: number;
+  /** Who has a sound copy. */
+  readonly copies: readonly Member[];
 }
 
 /** What the journal of a group holds, before anything is applied. */
@@ -43,8 +55,8 @@ export interface JournalScan {
 const SEQ_GAP = 1024;
 
 /**
- * Find the header and the chain of records from the tail: at each step the next seq, on any online member, directly behind the last
- * record or at the start of the ring.
+ * Find the header and the chain of records from the tail: at each step the one that follows the last, on any online member, directly behind it or
+ * at the start of the ring.
  * @throws StorageError EIO when no member has a sound header
  */
 export async function scanJournal(options: ReplayOptions): Promise<JournalScan> {
@@ -55,16 +67,21 @@ export async function scanJournal(options: ReplayOptions): Promise<JournalScan> 
     throw new StorageError("EIO", "no member has a sound journal header", { group: options.groupUuid });
   const records: Found[] = [];
   let offset = header.tailOffset;
-  for (let seq = header.tailSeq; ; seq++) {
-    const found = (await findRecord(options, seq, offset)) ?? (offset > 0 ? await findRecord(options, seq, 0) : null);
+  let isNext: IsNext = (head) => head.seq === header.tailSeq;
+  for (;;) {
+    const found =
+      (await findRecord(options, isNext, offset)) ?? (offset > 0 ? await findRecord(options, isNext, 0) : null);
     if (found === null) break;
     records.push(found);
     offset = found.offset + found.byteCount;
+    isNext = (head) => head.previousSeq === found.seq;
   }
-  const nextSeq = header.tailSeq + records.length + SEQ_GAP;
+  const lastSeq = records[records.length - 1]?.seq ?? header.tailSeq;
   const ownerEpoch = records.reduce((epoch, record) => Math.max(epoch, record.ownerEpoch), header.ownerEpoch);
-  return { header, records, nextSeq, nextOffset: offset % options.ringBytes, ownerEpoch };
+  return { header, records, nextSeq: lastSeq + SEQ_GAP, nextOffset: offset % options.ringBytes, ownerEpoch };
 }
+
+type IsNext = (head: RecordHead) => boolean;
 
 async function readHeaders(options: ReplayOptions, member: Member): Promise<JournalHeader[]> {
   const headers: JournalHeader[] = [];
@@ -88,27 +105,44 @@ async function tryRead(member: Member, target: Buffer, position: number): Promis
   }
 }
 
-/** Leaves the record's image in the buffer. */
-async function findRecord(options: ReplayOptions, seq: number, offset: number): Promise<Found | null> {
+/** Of several the one with the highest seq: a lower one was torn in an earlier life (journal-format.ts). */
+async function findRecord(options: ReplayOptions, isNext: IsNext, offset: number): Promise<Found | null> {
   if (offset + BLOCK_BYTES > options.ringBytes) return null;
+  let found: Found | null = null;
   for (const member of options.members) {
-    const found = await readRecord(options, member, seq, offset);
-    if (found !== null) return found;
+    const record = await readRecord(options, member, isNext, offset);
+    if (record === null || record.seq < (found?.seq ?? 0)) continue;
+    const others: readonly Member[] = found?.seq === record.seq ? found.copies : [];
+    found = { ...record, copies: [...others, member] };
   }
-  return null;
+  return found;
 }
 
-async function readRecord(options: ReplayOptions, member: Member, seq: number, offset: number): Promise<Found | null> {
+/** Leaves the record's image in the buffer. */
+async function readRecord(
+  options: ReplayOptions,
+  member: Member,
+  isNext: IsNext,
+  offset: number,
+): Promise<Omit<Found, "copies"> | null> {
   const head = options.buffer.subarray(0, BLOCK_BYTES);
   if (!(await tryRead(member, head, RING_START + offset))) return null;
   const record = decodeRecord(head, options.groupUuid);
-  if (record === null || record.seq !== seq) return null;
+  if (record === null || !isNext(record)) return null;
   const byteCount = (1 + record.payloadBlocks) * BLOCK_BYTES;
   if (byteCount > options.buffer.length || offset + byteCount > options.ringBytes) return null;
   const payload = options.buffer.subarray(BLOCK_BYTES, byteCount);
   if (payload.length > 0 && !(await tryRead(member, payload, RING_START + offset + BLOCK_BYTES))) return null;
   if (crc32c(payload) !== record.payloadChecksum) return null;
-  return { seq, offset, byteCount, entries: record.entries, ownerEpoch: record.ownerEpoch };
+  return { seq: record.seq, offset, byteCount, entries: record.entries, ownerEpoch: record.ownerEpoch };
+}
+
+/** Read a record again. @throws StorageError EIO when none of its copies is there any more */
+async function load(options: ReplayOptions, { seq, offset, copies }: Found): Promise<void> {
+  for (const member of copies) {
+    if ((await readRecord(options, member, (head) => head.seq === seq, offset)) !== null) return;
+  }
+  throw new StorageError("EIO", "a journal record became unreadable during replay", { seq });
 }
 
 interface Revoked {
@@ -117,49 +151,187 @@ interface Revoked {
   readonly to: number;
 }
 
-/**
- * Write everything that the records hold and that was not revoked to its place, in order, and flush it. Doing it twice does no harm.
- * @returns blocks written
- */
-export async function applyRecords(options: ReplayOptions, scan: JournalScan): Promise<number> {
-  const revoked = scan.records.flatMap((record) => revokesOf(record));
-  let blocks = 0;
-  for (const record of scan.records) {
-    if (!record.entries.some((entry) => entry.kind !== REVOKE)) continue;
-    const again = await findRecord(options, record.seq, record.offset);
-    if (again === null)
-      throw new StorageError("EIO", "a journal record became unreadable during replay", { seq: record.seq });
-    blocks += await applyRecord(options, record, revoked);
-  }
-  await Promise.all(options.members.map((member) => member.flush(false)));
-  return blocks;
-}
-
 function revokesOf(record: Found): Revoked[] {
   return record.entries
     .filter((entry) => entry.kind === REVOKE)
     .map((entry) => ({ upToSeq: entry.upToSeq, from: entry.memberBlock, to: entry.memberBlock + entry.blockCount }));
 }
 
-async function applyRecord(options: ReplayOptions, record: Found, revoked: readonly Revoked[]): Promise<number> {
-  let at = BLOCK_BYTES;
+/** What the records of a scan say of blocks on the members. */
+export class Verdicts {
+  readonly #revoked: readonly Revoked[];
+  /** By block of the members: data of records up to this one has its parity in the journal. */
+  readonly #coveredUpTo = new Map<number, number>();
+
+  constructor(records: readonly Found[]) {
+    this.#revoked = records.flatMap((record) => revokesOf(record));
+    for (const { entries } of records) for (const entry of entries) if (entry.kind === PARITY) this.#cover(entry);
+  }
+
+  #cover({ memberBlock, blockCount, upToSeq }: RecordEntry): void {
+    for (let block = memberBlock; block < memberBlock + blockCount; block++) {
+      this.#coveredUpTo.set(block, Math.max(upToSeq, this.#coveredUpTo.get(block) ?? 0));
+    }
+  }
+
+  /** Revokes cover whole bands and entries stay inside one, so an entry is revoked whole or not at all. */
+  isRevoked(seq: number, entry: RecordEntry): boolean {
+    for (const { upToSeq, from, to } of this.#revoked) {
+      if (seq <= upToSeq && from <= entry.memberBlock && entry.memberBlock < to) return true;
+    }
+    return false;
+  }
+
+  /** Data without its parity: the block is not in place, and must not be put there before the parity is in the journal. */
+  isPending(seq: number, memberBlock: number): boolean {
+    return seq > (this.#coveredUpTo.get(memberBlock) ?? 0);
+  }
+}
+
+/**
+ * Write everything that the records hold to its place, in order, and flush it; but for what was revoked, and for data that has no parity in the journal yet. Doing
+ * it twice does no harm.
+ * @returns blocks written
+ */
+export async function applyRecords(options: ReplayOptions, scan: JournalScan, verdicts: Verdicts): Promise<number> {
   let blocks = 0;
-  for (const entry of record.entries) {
-    if (entry.kind === REVOKE) continue;
-    const payload = options.buffer.subarray(at, at + entry.blockCount * BLOCK_BYTES);
-    at += payload.length;
-    if (isRevoked(record.seq, entry, revoked)) continue;
+  for (const record of scan.records) {
+    if (!record.entries.some((entry) => entry.kind !== REVOKE)) continue;
+    await load(options, record);
+    blocks += await applyRecord(options, record, verdicts);
+  }
+  await Promise.all(options.members.map((member) => member.flush(false)));
+  return blocks;
+}
+
+async function applyRecord(options: ReplayOptions, record: Found, verdicts: Verdicts): Promise<number> {
+  let blocks = 0;
+  for (const { entry, payload } of payloadsOf(options, record)) {
+    if (verdicts.isRevoked(record.seq, entry)) continue;
     // The label did not follow: what it says of this place is still whole there.
     if (entry.kind === MOVED && options.movedAt(entry.memberBlock) < entry.upToSeq) continue;
-    await writeMarked(options, entry, payload);
-    blocks += entry.blockCount;
+    for (const run of settledRuns(record.seq, entry, verdicts)) {
+      const from = (run.first - entry.memberBlock) * BLOCK_BYTES;
+      const part = payload.subarray(from, from + run.count * BLOCK_BYTES);
+      await writeMarked(options, entry.member, run.first * BLOCK_BYTES, part);
+      blocks += run.count;
+    }
   }
   return blocks;
 }
 
-async function writeMarked({ members, bitmap }: ReplayOptions, entry: RecordEntry, payload: Buffer): Promise<void> {
-  const from = entry.memberBlock * BLOCK_BYTES;
-  const write = async (): Promise<void> => members[entry.member]?.writev([payload], from, false);
+function* payloadsOf({ buffer }: ReplayOptions, record: Found): Iterable<{ entry: RecordEntry; payload: Buffer }> {
+  let at = BLOCK_BYTES;
+  for (const entry of record.entries) {
+    if (entry.kind === REVOKE) continue;
+    const payload = buffer.subarray(at, at + entry.blockCount * BLOCK_BYTES);
+    at += payload.length;
+    yield { entry, payload };
+  }
+}
+
+interface BlockRun {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** The parts of an entry that may be written to their place as they are. */
+function settledRuns(seq: number, { kind, memberBlock, blockCount }: RecordEntry, verdicts: Verdicts): BlockRun[] {
+  if (kind !== DATA) return [{ first: memberBlock, count: blockCount }];
+  const runs: BlockRun[] = [];
+  let count = 0;
+  for (let block = memberBlock; block <= memberBlock + blockCount; block++) {
+    const settled = block < memberBlock + blockCount && !verdicts.isPending(seq, block);
+    if (settled) count++;
+    else if (count > 0) {
+      runs.push({ first: block - count, count });
+      count = 0;
+    }
+  }
+  return runs;
+}
+
+/** A block of data that is in the journal and not in place. */
+export interface PendingBlock {
+  readonly seq: number;
+  readonly member: number;
+  readonly memberBlock: number;
+  readonly data: Buffer;
+}
+
+/**
+ * Every block whose parity is not in the journal, in the order in which they were written.
+ * @param visit  `data` is good until it resolves
+ */
+export async function forEachPending(
+  options: ReplayOptions,
+  scan: JournalScan,
+  verdicts: Verdicts,
+  visit: (block: PendingBlock) => Promise<void>,
+): Promise<void> {
+  for (const record of scan.records) {
+    if (!hasPending(record, verdicts)) continue;
+    await load(options, record);
+    for (const { entry, payload } of payloadsOf(options, record)) {
+      if (entry.kind !== DATA || verdicts.isRevoked(record.seq, entry)) continue;
+      for (let i = 0; i < entry.blockCount; i++) {
+        const memberBlock = entry.memberBlock + i;
+        if (!verdicts.isPending(record.seq, memberBlock)) continue;
+        const data = payload.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES);
+        await visit({ seq: record.seq, member: entry.member, memberBlock, data });
+      }
+    }
+  }
+}
+
+function hasPending({ seq, entries }: Found, verdicts: Verdicts): boolean {
+  return entries.some((entry) => {
+    if (entry.kind !== DATA || verdicts.isRevoked(seq, entry)) return false;
+    for (let block = entry.memberBlock; block < entry.memberBlock + entry.blockCount; block++) {
+      if (verdicts.isPending(seq, block)) return true;
+    }
+    return false;
+  });
+}
+
+export function anyPending(scan: JournalScan, verdicts: Verdicts): boolean {
+  return scan.records.some((record) => hasPending(record, verdicts));
+}
+
+/**
+ * Two copies of every record, as far as there are members: a torn last one may have one, and what is built on it must not be lost with that one
+ * member.
+ */
+export async function secureRecords(options: ReplayOptions, scan: JournalScan): Promise<void> {
+  for (const record of scan.records) {
+    if (record.copies.filter((member) => member.online).length >= 2) continue;
+    const other = options.members.find((member) => member.online && !record.copies.includes(member));
+    if (other === undefined) continue;
+    await load(options, record);
+    await other.writeThrough([options.buffer.subarray(0, record.byteCount)], RING_START + record.offset);
+  }
+}
+
+/** Where the records stand, in bytes that rise over the end of the ring, and where the next one may stand. */
+export function placesOf(options: ReplayOptions, scan: JournalScan): { places: Placed[]; end: number } {
+  const places: Placed[] = [];
+  let lap = 0;
+  let end = scan.header?.tailOffset ?? 0;
+  for (const { seq, offset, byteCount } of scan.records) {
+    if (lap + offset < end) lap += options.ringBytes;
+    places.push({ seq, at: lap + offset });
+    end = lap + offset + byteCount;
+  }
+  return { places, end };
+}
+
+async function writeMarked(
+  { members, bitmap }: ReplayOptions,
+  slot: number,
+  from: number,
+  payload: Buffer,
+): Promise<void> {
+  const write = async (): Promise<void> => members[slot]?.writev([payload], from, false);
   if (members.every((member) => member.online)) return write();
   const marked = bitmap.enter(from, from + payload.length);
   try {
@@ -168,12 +340,4 @@ async function writeMarked({ members, bitmap }: ReplayOptions, entry: RecordEntr
   } finally {
     bitmap.leave(from, from + payload.length);
   }
-}
-
-/** Revokes cover whole bands and entries stay inside one, so an entry is revoked whole or not at all. */
-function isRevoked(seq: number, entry: RecordEntry, revoked: readonly Revoked[]): boolean {
-  for (const { upToSeq, from, to } of revoked) {
-    if (seq <= upToSeq && from <= entry.memberBlock && entry.memberBlock < to) return true;
-  }
-  return false;
 }

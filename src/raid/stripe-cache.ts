@@ -5,19 +5,27 @@ import type { Logger } from "../lib/log.js";
 import { allSettledOrThrow, Mutex } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { Arena } from "../parity/arena.js";
+import { BandPool } from "./band-pool.js";
+import { BlockPool } from "./block-pool.js";
 import type { Journal } from "./journal.js";
 import type { Member } from "./member.js";
 import { type SlotOwner, StripeSlot } from "./stripe-slot.js";
 
-/** Dirty stripes without a write for so long go to their place. */
+/** What was not written to for so long goes to its place. */
 const IDLE_MS = 1000;
-/** Slots that are freed together: a share of all. */
-const EVICT_SHARE = 8;
-/** Of the ring: above it the oldest slots go to their place in the background; above the second, flushes wait for that. */
-const RELIEF_AT = 0.3;
-const ADMIT_AT = 0.5;
-/** Of the ring: what one step may add to it, so that several steps at once stay below its end. */
-const PORTION = 1 / 8;
+/** Slots that are put in place together: their parity shares journal records. */
+const BATCH = 64;
+/** Of the blocks, slots or ring, whichever is the shortest: above the first, the oldest go to their place until the second is reached. */
+const RELIEF_AT = 0.75;
+const RELIEF_TO = 0.6;
+/** Of the slots: so many between two flushes of the members. */
+const RELIEF_SHARE = 0.25;
+/** What does not help so often is not going to: then the journal itself says that it is full. */
+const RELIEF_TRIES = 8;
+/** A stripe that is written to here and there has a slot; more than so many would cost more memory than their blocks. */
+const SLOTS_MAX = 8192;
+/** The least that works: a few requests at once, each with a band of its own. */
+const BANDS_MIN = 8;
 
 export interface StripeCacheOptions {
   readonly arena: Arena;
@@ -26,12 +34,9 @@ export interface StripeCacheOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly bandBytes: number;
-  /** Of all slots together; room for SLOTS_MIN at least. */
+  /** Of all blocks together; BANDS_MIN bands of every member at least. */
   readonly byteCount: number;
 }
-
-/** The least that works: a few requests at once, each with a slot of its own. */
-const SLOTS_MIN = 8;
 
 interface Waiter {
   readonly resolve: () => void;
@@ -39,83 +44,96 @@ interface Waiter {
 }
 
 /**
- * Partial stripes of all RAID-5 LUs of a group: a fixed number of slots. Slots hold only what is not yet in place. When they run out,
- * when the journal fills, when nothing was written for a while, and at close, they are put in place.
+ * What is newer than in place of all RAID-5 LUs of a group: blocks of a pool, in slots of one band each. When blocks, slots or the journal run short, when nothing
+ * was written for a while, and at close, the oldest are put in place.
+ *
+ * Whatever comes here has a promise of room in the journal's ring, for itself and for the parity that it will need (`StripeSlot.owed`): what is
+ * in use of the ring and what is promised never come to more than the ring holds. So the journal is never found full by somebody who has to make room.
  */
 export class StripeCache {
+  readonly pool: BlockPool;
+  /** For who puts a band in place: its parity, until that is done. */
+  readonly parities: BandPool;
+  /** And what has to be read for it. */
+  readonly loads: BandPool;
   readonly #options: StripeCacheOptions;
-  #memory: Buffer;
-  #slots: StripeSlot[] = [];
+  readonly #columns: number;
+  #dataMembers: number;
+  readonly #inUse = new Set<StripeSlot>();
   #free: StripeSlot[] = [];
   readonly #owners = new Set<SlotOwner>();
-  readonly #relief = new Mutex();
   readonly #checkpoints = new Mutex();
-  readonly #waiting: Waiter[] = [];
+  #waiting: Waiter[] = [];
+  /** Blocks of the ring that slots may still want. */
+  #promised = 0;
   #use = 0;
-  #evicting = false;
+  #relieving: Promise<void> | null = null;
   #idleTimer: CancelTimer | null = null;
   #useAtTimer = 0;
   #closed = false;
-  /** The slots are about to be cut anew: none is given out. */
+  /** The slots are about to be made anew: none is given out. */
   #cutting = false;
-  /** While it is set, flushes wait before they add to the journal. */
+  /** While it is set, nothing is added to the journal but by who reserved it. */
   #reserved: Promise<void> | null = null;
+  /** What is being put back from the journal after a crash needs the records from here on. */
+  #restoringSeq = Number.POSITIVE_INFINITY;
 
   constructor(options: StripeCacheOptions) {
     this.#options = options;
-    const { arena, members, bandBytes } = options;
-    const least = SLOTS_MIN * bandBytes * members.length;
-    this.#memory = arena.take(Math.max(options.byteCount, least), "raid: stripe cache");
-    this.#cut(members.length);
-    options.journal.onFull = () => this.#relieveFull();
+    const { arena, members, bandBytes, journal } = options;
+    this.#columns = bandBytes / BLOCK_BYTES;
+    this.#dataMembers = members.length - 1;
+    const least = BANDS_MIN * bandBytes * members.length;
+    const count = Math.floor(Math.max(options.byteCount, least) / BLOCK_BYTES);
+    this.pool = new BlockPool(arena, count, "raid: stripe cache");
+    const share = Math.floor(count / this.#columns / 32);
+    this.parities = new BandPool(arena, bandBytes, Math.min(Math.max(2 * share, 4), BATCH));
+    this.loads = new BandPool(arena, bandBytes, Math.max(Math.min(share, BATCH / 2), 2 * this.#dataMembers));
+    journal.onFull = () => this.checkpoint();
   }
 
-  #cut(memberCount: number): void {
-    const { arena, bandBytes } = this.#options;
-    const slotBytes = bandBytes * memberCount;
-    const base = arena.offsetOf(this.#memory);
-    this.#slots = Array.from({ length: Math.floor(this.#memory.length / slotBytes) }, (_, i) => {
-      const part = this.#memory.subarray(i * slotBytes, (i + 1) * slotBytes);
-      return new StripeSlot(part, base + i * slotBytes, memberCount, bandBytes);
-    });
-    this.#free = [...this.#slots];
+  /** Blocks of the ring that may be used or promised: all but what a lap and records of revokes may waste. */
+  get #ringBlocks(): number {
+    const { ringBytes, recordBytes } = this.#options.journal;
+    return Math.floor(Math.max(ringBytes - 2 * recordBytes, ringBytes / 2) / BLOCK_BYTES);
   }
 
-  /**
-   * Cut the slots anew, for stripes over `memberCount` members. Everything is in place and out of the journal when `between` runs, and
-   * writes of parts of stripes wait until it has ended.
-   * @throws StorageError ENOSPC when the arena has no memory for that; then nothing has changed
-   */
+  get #ringShare(): number {
+    return (this.#options.journal.usedBytes / BLOCK_BYTES + this.#promised) / this.#ringBlocks;
+  }
+
+  /** 0 to 1: of blocks, slots and ring, what there is least of. */
+  get #fullness(): number {
+    return Math.max(1 - this.pool.freeCount / this.pool.count, this.#inUse.size / SLOTS_MAX, this.#ringShare);
+  }
+
+  /** The slots hold stripes over `memberCount` members from now on. Everything is in place and out of the journal when `between` runs. */
   async recut(memberCount: number, between: () => Promise<void>): Promise<void> {
-    const { arena, bandBytes } = this.#options;
-    const least = SLOTS_MIN * bandBytes * memberCount;
-    const memory = this.#memory.length >= least ? this.#memory : arena.take(least, "raid: stripe cache, grown");
     this.#cutting = true;
     try {
       await this.drain();
       await this.checkpoint();
       await between();
-      this.#memory = memory;
-      this.#cut(memberCount);
+      this.#dataMembers = memberCount - 1;
+      this.loads.growTo(2 * this.#dataMembers);
+      this.#free = [];
     } finally {
       this.#cutting = false;
-      for (const waiter of this.#waiting.splice(0)) waiter.resolve();
+      this.#wake();
     }
   }
 
   /**
-   * Run `action`, which adds to the journal and must not wait for room in it: the journal is as good as empty when it begins, and flushes
-   * wait until it has ended. One at a time.
+   * Run `action`, which adds to the journal and must not wait for room in it: the journal is as good as empty when it begins, and everybody else
+   * waits until it has ended. One at a time.
    */
   async reserve<T>(action: () => Promise<T>): Promise<T> {
     assert(this.#reserved === null, "one reserves the journal at a time");
+    while (this.#relieving !== null) await this.#relieving.catch(() => {});
     let end = (): void => {};
     this.#reserved = new Promise((resolve) => (end = resolve));
     try {
-      for (const portion of this.portions(this.#inUse().filter((slot) => slot.firstSeq > 0))) {
-        await destageAll(portion);
-        await this.checkpoint();
-      }
+      await this.#destageNow(this.#slots().filter((slot) => slot.firstSeq > 0));
       await this.checkpoint();
       return await action();
     } finally {
@@ -132,130 +150,121 @@ export class StripeCache {
     this.#owners.delete(owner);
   }
 
-  /** A free slot, or null: await `waitForSlot` and look again. */
+  /** May `blocks` more become dirty, in one band? Otherwise await `waitForRoom` and ask again. */
+  hasRoom(blocks: number): boolean {
+    if (this.#cutting || this.pool.freeCount < blocks) return false;
+    const owed = 3 * blocks + 1;
+    return this.#options.journal.usedBytes / BLOCK_BYTES + this.#promised + owed <= this.#ringBlocks;
+  }
+
+  /** A slot without content, or null: await `waitForRoom`. */
   tryTake(owner: SlotOwner, stripe: number, band: number): StripeSlot | null {
-    const slot = this.#cutting ? undefined : this.#free.pop();
-    if (slot === undefined) return null;
+    if (this.#cutting || this.#inUse.size >= SLOTS_MAX) return null;
+    const slot = this.#free.pop() ?? new StripeSlot(this.pool, this.#dataMembers, this.#columns);
     slot.reset(owner, stripe, band);
-    this.touch(slot);
+    this.#inUse.add(slot);
     return slot;
   }
 
+  /** After each change of what a slot holds. */
+  changed(slot: StripeSlot): void {
+    const { owed } = slot;
+    this.#promised += owed - slot.promised;
+    slot.promised = owed;
+  }
+
+  /** A slot was written to. */
   touch(slot: StripeSlot): void {
     slot.lastUse = ++this.#use;
+    this.changed(slot);
     if (this.#idleTimer === null && !this.#closed) this.#armIdleTimer();
+    if (this.#relieving === null && this.#fullness > RELIEF_AT) this.#startRelief();
   }
 
   release(slot: StripeSlot): void {
     assert(slot.owner !== null, "a slot is released once");
     slot.reset(null, 0, -1);
+    this.changed(slot);
+    this.#inUse.delete(slot);
     this.#free.push(slot);
-    // One slot, one waiter. Should that one find that it needs none, the end of the eviction wakes the others.
+    // One slot, one waiter. Should that one find that it needs none, the end of the relief wakes the others.
     if (!this.#cutting) this.#waiting.shift()?.resolve();
   }
 
-  /** Until some slot was released; then look again. @throws why none can be, when that is so */
-  async waitForSlot(): Promise<void> {
-    if (this.#free.length > 0 && !this.#cutting) return;
-    const released = new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }));
-    if (!this.#evicting && !this.#cutting) void this.#evict();
-    await released;
+  #wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const waiter of waiting) waiter.resolve();
   }
 
-  /** The longest unused. */
-  async #evict(): Promise<void> {
-    this.#evicting = true;
-    try {
-      const inUse = this.#inUse().sort((a, b) => a.lastUse - b.lastUse);
-      await this.#destage(inUse.slice(0, Math.max(1, Math.floor(this.#slots.length / EVICT_SHARE))));
-      if (!this.#cutting) for (const waiter of this.#waiting.splice(0)) waiter.resolve();
-    } catch (error) {
-      this.#options.log.warn({ error: messageOf(error) }, "stripes could not be put in place");
-      for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
-    } finally {
-      this.#evicting = false;
-    }
+  /** Until something has changed; then look again. @throws why there can be no room, when that is so */
+  async waitForRoom(): Promise<void> {
+    const changed = new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    if (!this.#cutting && this.#relieving === null) this.#startRelief();
+    await changed;
   }
 
-  #inUse(): StripeSlot[] {
-    return this.#slots.filter((slot) => slot.owner !== null);
+  #startRelief(): void {
+    const relieving = this.#relieve()
+      .catch((error: unknown) => {
+        this.#options.log.warn({ error: messageOf(error) }, "stripes could not be put in place");
+        for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
+      })
+      .finally(() => {
+        this.#relieving = null;
+        if (!this.#cutting) this.#wake();
+      });
+    this.#relieving = relieving;
   }
 
-  /** Cut a list of slots so that each part adds at most a portion of the ring to the journal (one slot at least). */
-  portions(slots: readonly StripeSlot[]): StripeSlot[][] {
-    const bytesMax = this.#options.journal.ringBytes * PORTION;
-    const portions: StripeSlot[][] = [];
-    let room = 0;
-    for (const slot of slots) {
-      // Data and as much parity, at most.
-      const bytes = 2 * slot.dirtyBlocks * BLOCK_BYTES;
-      if (portions.length === 0 || bytes > room) {
-        portions.push([]);
-        room = bytesMax;
-      }
-      portions[portions.length - 1]!.push(slot);
-      room -= bytes;
-    }
-    return portions;
+  /** The oldest go to their place, share by share, and out of the journal. */
+  async #relieve(): Promise<void> {
+    await this.admit();
+    do {
+      const share = Math.max(BATCH, Math.ceil(this.#inUse.size * RELIEF_SHARE));
+      await this.#destage(this.#slots().slice(0, share));
+      await this.checkpoint();
+    } while (this.#fullness > RELIEF_TO && this.#inUse.size > 0);
+  }
+
+  /** Those in use, those first whose journal records are the oldest: the tail of the journal waits for them. */
+  #slots(): StripeSlot[] {
+    return [...this.#inUse].sort((a, b) => ageOf(a) - ageOf(b) || a.lastUse - b.lastUse);
   }
 
   /** Put these in place, as far as they are what they are now. */
   async #destage(slots: readonly StripeSlot[]): Promise<void> {
-    for (const portion of this.portions(slots)) {
+    for (let at = 0; at < slots.length; at += BATCH) {
       await this.admit();
-      await destageAll(portion);
+      await destageAll(slots.slice(at, at + BATCH));
+      if (!this.#cutting) this.#wake();
     }
   }
 
-  /** Before a flush adds to the journal: waits while it is too full. What puts stripes in place does not ask. */
+  async #destageNow(slots: readonly StripeSlot[]): Promise<void> {
+    for (let at = 0; at < slots.length; at += BATCH) await destageAll(slots.slice(at, at + BATCH));
+  }
+
+  /** Before anything is added to the journal for which there is no promise, or that somebody else may have reserved it against. */
   async admit(): Promise<void> {
     while (this.#reserved !== null) await this.#reserved;
-    const { journal } = this.#options;
-    if (journal.usedBytes > journal.ringBytes * RELIEF_AT) {
-      const relieved = this.#relieve();
-      if (journal.usedBytes > journal.ringBytes * ADMIT_AT) await relieved;
-      else
-        relieved.catch((error: unknown) =>
-          this.#options.log.warn({ error: messageOf(error) }, "journal relief failed"),
-        );
-    }
   }
 
-  /** Oldest first, because the tail of the journal is where the oldest is. */
-  async #relieve(): Promise<void> {
-    if (this.#relief.held) {
-      await this.#relief.run(() => {});
-      return;
+  /** Before a flush, whose revokes have no promise of room. */
+  async admitFlush(): Promise<void> {
+    await this.admit();
+    for (let tries = 0; this.#ringShare >= 1 && tries < RELIEF_TRIES; tries++) {
+      if (this.#relieving === null) this.#startRelief();
+      await this.#relieving;
     }
-    await this.#relief.run(async () => {
-      const { journal } = this.#options;
-      while (journal.usedBytes > (journal.ringBytes * RELIEF_AT) / 2) {
-        const oldest = this.#inUse().filter((slot) => slot.firstSeq > 0);
-        oldest.sort((a, b) => a.firstSeq - b.firstSeq);
-        await destageAll(this.portions(oldest)[0] ?? []);
-        await this.checkpoint();
-        if (oldest.length === 0) break;
-      }
-    });
-  }
-
-  /** The ring has no room for the record in hand: only slots that are wholly in the journal can make some. */
-  async #relieveFull(): Promise<void> {
-    const { journal } = this.#options;
-    const settled = this.#inUse().filter(
-      (slot) => slot.firstSeq > 0 && slot.lastSeq <= journal.durableSeq && slot.dirtyColumns === 0,
-    );
-    await destageAll(settled);
-    await this.checkpoint();
   }
 
   /** Move the journal's tail to the oldest record that is still needed. Everything in place is flushed first. */
   async checkpoint(): Promise<void> {
     await this.#checkpoints.run(async () => {
       const { journal, members } = this.#options;
-      let needed = journal.openSeq;
-      if (journal.durableSeq + 1 < needed) needed = journal.durableSeq + 1;
-      for (const slot of this.#slots) if (slot.firstSeq > 0 && slot.firstSeq < needed) needed = slot.firstSeq;
+      let needed = Math.min(journal.openSeq, journal.durableSeq + 1, this.#restoringSeq);
+      for (const slot of this.#inUse) if (slot.firstSeq > 0 && slot.firstSeq < needed) needed = slot.firstSeq;
       await Promise.all(members.map((member) => member.flush(false)));
       await journal.advance(needed);
       for (const owner of this.#owners) owner.forgetJournaled(journal.tailSeq);
@@ -265,23 +274,42 @@ export class StripeCache {
   /** Put the stripes [first, last] of an LU in place as they are now; who writes them meanwhile may leave newer content. */
   async settle(owner: SlotOwner, first: number, last: number): Promise<void> {
     await this.#destage(
-      this.#inUse().filter((slot) => slot.owner === owner && slot.stripe >= first && slot.stripe <= last),
+      this.#slots().filter((slot) => slot.owner === owner && slot.stripe >= first && slot.stripe <= last),
     );
   }
 
   /** Everything that is in slots now goes to its place, and out of the journal. Others may be filled meanwhile. */
   async empty(): Promise<void> {
-    await this.#destage(this.#inUse().sort((a, b) => a.firstSeq - b.firstSeq));
+    await this.#destage(this.#slots());
     await this.checkpoint();
   }
 
   /** Put everything in place, of one LU or of all. */
   async drain(owner?: SlotOwner): Promise<void> {
     for (;;) {
-      const slots = this.#inUse().filter((slot) => owner === undefined || slot.owner === owner);
+      const slots = this.#slots().filter((slot) => owner === undefined || slot.owner === owner);
       if (slots.length === 0) return;
-      await this.#destage(slots.sort((a, b) => a.firstSeq - b.firstSeq));
+      await this.#destage(slots);
     }
+  }
+
+  /**
+   * After a crash: `action` puts into slots what the journal has of records that are not in place, oldest first. When it returns false
+   * there was no room: what is here goes to its place, and it is called again.
+   * @param seq  of the record that is being taken from; the tail stays there
+   */
+  async restore(seq: number, action: () => boolean): Promise<void> {
+    this.#restoringSeq = seq;
+    while (!action()) {
+      assert(this.#inUse.size > 0, "an empty cache has room for one band");
+      await this.empty();
+    }
+  }
+
+  async restored(): Promise<void> {
+    this.#restoringSeq = Number.POSITIVE_INFINITY;
+    await this.drain();
+    await this.checkpoint();
   }
 
   #armIdleTimer(): void {
@@ -296,8 +324,7 @@ export class StripeCache {
 
   async #settleIdle(): Promise<void> {
     try {
-      await this.#destage(this.#inUse());
-      await this.checkpoint();
+      await this.empty();
     } catch (error) {
       this.#options.log.warn({ error: messageOf(error) }, "idle stripes could not be put in place");
     }
@@ -308,6 +335,10 @@ export class StripeCache {
     this.#idleTimer?.();
     this.#idleTimer = null;
   }
+}
+
+function ageOf(slot: StripeSlot): number {
+  return slot.firstSeq > 0 ? slot.firstSeq : Number.MAX_SAFE_INTEGER;
 }
 
 async function destageAll(slots: readonly StripeSlot[]): Promise<void> {

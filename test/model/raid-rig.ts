@@ -81,7 +81,7 @@ export class RaidRig {
 
   constructor(options: RigOptions) {
     this.options = options;
-    const arenaBytes = options.buffers === undefined ? 12 * MIB : 128 * MIB;
+    const arenaBytes = options.buffers === undefined ? 16 * MIB : 128 * MIB;
     this.arena = new RecyclingArena({ byteCount: options.arenaBytes ?? arenaBytes });
     this.random = new SeededRandom(options.seed);
   }

@@ -92,9 +92,9 @@ test("pressure: a stripe that was journaled is revoked when it is written whole,
 });
 
 test("pressure: scattered small writes between two flushes fit the cache of a group as it comes, and take one record", async () => {
-  const rig = new RaidRig({ members: 5, seed: 5, buffers: {} });
+  const rig = new RaidRig({ members: 5, seed: 5, buffers: {}, diskBytes: 256 * MIB });
   const group = await rig.create();
-  await group.createLu("data", 5, "max");
+  await group.createLu("data", 5, 64 * MIB);
   const lu = group.openLu(1);
   const random = new SeededRandom(8);
   for (let flush = 1; flush <= 3; flush++) {

@@ -358,7 +358,8 @@ async function journalWithout(slot: number): Promise<Fixture & { away: MemoryDev
   const away = all.rig.devices[slot]!;
   for (let i = 0; i < 8; i++) await turn(all);
   away.fail("ENXIO");
-  // Its absence shows with the first flush; what comes then is journaled without it.
+  // Its absence shows with the first read; what comes then is journaled without it.
+  await lu(all).read(Buffer.alloc(LENGTH), 0 as LuByte);
   for (const block of [0, 3]) {
     for (let stripe = 0; stripe < 3; stripe++) {
       const at = stripe * 2 * 65536 + block * BLOCK_BYTES;
