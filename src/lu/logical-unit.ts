@@ -111,6 +111,11 @@ export class ArrayLu implements LogicalUnit {
       return this.flush();
     }
     await this.#served(() => this.#array().writeThrough(sources, at));
+    // It was given up meanwhile: what it had before is lost, not this.
+    if (lost.size > 0 && lost.touches(this.#number, at, byteCount)) {
+      this.#group.written(this.#number, at, byteCount);
+      await this.flush();
+    }
   }
 
   flush(): Promise<void> {

@@ -16,6 +16,17 @@ export function forEachRun(mask: number, visit: (first: number, end: number) => 
   }
 }
 
+export function runsOf(mask: number): Array<readonly [first: number, end: number]> {
+  const runs: Array<readonly [number, number]> = [];
+  forEachRun(mask, (first, end) => runs.push([first, end]));
+  return runs;
+}
+
+/** Every block of the mask, in order. */
+export function forEachBlock(mask: number, visit: (block: number) => void): void {
+  for (let left = mask; left !== 0; left &= left - 1) visit(lowestOf(left));
+}
+
 export function countBlocks(mask: number): number {
   let count = 0;
   for (let left = mask; left !== 0; left &= left - 1) count++;

@@ -1,13 +1,21 @@
 import { assert } from "../lib/assert.js";
-import { isStorageError } from "../lib/errors.js";
 import { allSettledOrThrow } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
-import { forEachRun, highestOf, lowestOf } from "./block-mask.js";
+import { forEachBlock, highestOf, lowestOf, maskOf, runsOf } from "./block-mask.js";
 import type { GroupCore } from "./core.js";
 import type { Raid5Geometry } from "./geometry.js";
 import type { Member } from "./member.js";
 import { readOrReconstruct } from "./reconstruct.js";
 import type { SlotBlocks, StripeSlot } from "./stripe-slot.js";
+import { succeeds } from "./succeeds.js";
+
+/** A data block of a band. */
+export interface Unproven {
+  readonly chunk: number;
+  readonly column: number;
+  /** Whose it is. */
+  readonly member: Member;
+}
 
 /**
  * Parity of some columns of a band: what is new from memory, the other data blocks from the members (reconstruct-write). Old parity is never trusted
@@ -25,57 +33,65 @@ export class ParityLoader {
 
   /**
    * @param base    byte of the band on every member
-   * @param action  gets a band with the parity of the frozen columns, its own until it resolves
-   * @throws StorageError EIO when a data block can be had from nowhere
+   * @param action  gets a band with the parity of the frozen columns, its own until it resolves; not called when blocks are unproven
+   * @returns data blocks of these columns that nothing can prove
    */
-  async run(slot: StripeSlot, base: number, action: (parity: Buffer) => Promise<void>): Promise<void> {
+  async run(slot: StripeSlot, base: number, action: (parity: Buffer) => Promise<void>): Promise<Unproven[]> {
     const { parities, loads } = this.#core.cache;
     const parity = await parities.acquireMany(1);
     try {
       const loaded = await loads.acquireMany(this.#geometry.dataMembers);
       try {
-        await this.#load(slot, base, loaded);
+        const unproven = await this.#load(slot, base, loaded);
+        if (unproven.length > 0) return unproven;
         this.xor(slot.frozen, slot.frozen.columns, loaded, parity[0]!);
       } finally {
         loads.releaseMany(loaded);
       }
       await action(parity[0]!);
+      return [];
     } finally {
       parities.releaseMany(parity);
     }
   }
 
-  async #load(slot: StripeSlot, base: number, loaded: readonly Buffer[]): Promise<void> {
+  async #load(slot: StripeSlot, base: number, loaded: readonly Buffer[]): Promise<Unproven[]> {
     const { columns } = slot.frozen;
+    const unproven: Unproven[] = [];
     const reads: Promise<void>[] = [];
     for (let i = 0; i < this.#geometry.dataMembers; i++) {
       const missing = columns & ~slot.frozen.held(i);
       if (missing === 0) continue;
       const member = this.#core.members[this.#geometry.dataMember(slot.stripe, i)]!;
-      reads.push(this.#loadChunk(member, missing, base, loaded[i]!));
+      reads.push(
+        this.#loadChunk(member, missing, base, loaded[i]!).then((lost) => {
+          forEachBlock(lost, (column) => unproven.push({ chunk: i, column, member }));
+        }),
+      );
     }
     await allSettledOrThrow(reads);
+    return unproven;
   }
 
-  /** One call for all columns, what lies between them included; when that fails, only what is wanted. */
-  async #loadChunk(member: Member, missing: number, base: number, target: Buffer): Promise<void> {
+  /** One call for all columns, what lies between them included; when that fails, only what is wanted. @returns columns that nothing can prove */
+  async #loadChunk(member: Member, missing: number, base: number, target: Buffer): Promise<number> {
     const part = (first: number, end: number) => target.subarray(first * BLOCK_BYTES, end * BLOCK_BYTES);
     const first = lowestOf(missing);
-    if (member.prompt) {
-      try {
-        await member.read(part(first, highestOf(missing) + 1), base + first * BLOCK_BYTES);
-        return;
-      } catch (error) {
-        if (!isStorageError(error)) throw error;
+    const end = highestOf(missing) + 1;
+    if (member.prompt && (await succeeds(member.read(part(first, end), base + first * BLOCK_BYTES)))) return 0;
+    const read = (from: number, to: number) =>
+      readOrReconstruct(this.#core, this.#geometry.members, part(from, to), member, base + from * BLOCK_BYTES);
+    let unproven = 0;
+    for (const [from, to] of runsOf(missing)) {
+      if (await succeeds(read(from, to))) continue;
+      // Block by block, and twice, before anything is given up.
+      for (let column = from; column < to; column++) {
+        if ((await succeeds(read(column, column + 1))) || (await succeeds(read(column, column + 1)))) continue;
+        unproven |= maskOf(column, column + 1);
       }
     }
-    const reads: Promise<void>[] = [];
-    forEachRun(missing, (from, end) => {
-      reads.push(
-        readOrReconstruct(this.#core, this.#geometry.members, part(from, end), member, base + from * BLOCK_BYTES),
-      );
-    });
-    await allSettledOrThrow(reads);
+    this.#core.assertAlive();
+    return unproven;
   }
 
   /** @param loaded  what memory has not, band by band; null when it has everything */
@@ -83,18 +99,16 @@ export class ParityLoader {
     const { arena } = this.#core;
     const target = arena.offsetOf(parity);
     const sources = this.#sources;
-    forEachRun(columns, (first, end) => {
-      for (let column = first; column < end; column++) {
-        sources.length = 0;
-        for (let i = 0; i < this.#geometry.dataMembers; i++) {
-          if ((blocks.held(i) & (1 << column)) !== 0) sources.push(blocks.offsetOf(i, column));
-          else {
-            assert(loaded !== null, "what is not in memory was loaded");
-            sources.push(arena.offsetOf(loaded[i]!) + column * BLOCK_BYTES);
-          }
+    forEachBlock(columns, (column) => {
+      sources.length = 0;
+      for (let i = 0; i < this.#geometry.dataMembers; i++) {
+        if ((blocks.held(i) & (1 << column)) !== 0) sources.push(blocks.offsetOf(i, column));
+        else {
+          assert(loaded !== null, "what is not in memory was loaded");
+          sources.push(arena.offsetOf(loaded[i]!) + column * BLOCK_BYTES);
         }
-        arena.kernel.xor(target + column * BLOCK_BYTES, sources, BLOCK_BYTES);
       }
+      arena.kernel.xor(target + column * BLOCK_BYTES, sources, BLOCK_BYTES);
     });
   }
 }

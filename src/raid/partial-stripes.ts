@@ -1,12 +1,15 @@
+import { StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
-import { countBlocks, countRuns, forEachRun } from "./block-mask.js";
+import { countBlocks, countRuns, forEachBlock, forEachRun, maskOf } from "./block-mask.js";
 import type { GroupCore } from "./core.js";
 import type { Raid5Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
 import type { OpenRecord } from "./journal.js";
 import type { Member } from "./member.js";
-import { ParityLoader } from "./parity-loader.js";
+import { ParityLoader, type Unproven } from "./parity-loader.js";
 import type { SlotBlocks, StripeSlot } from "./stripe-slot.js";
+
+const ZEROS = Buffer.alloc(BLOCK_BYTES);
 
 /** Where a slot's band begins on every member. */
 export function bandByte(geometry: Raid5Geometry, band: number, bandBytes: number): number {
@@ -21,15 +24,17 @@ export function bandByte(geometry: Raid5Geometry, band: number, bandBytes: numbe
  */
 export class PartialStripes {
   readonly #core: GroupCore;
+  readonly #lu: number;
   readonly #geometry: Raid5Geometry;
   readonly #lastSeq: Map<number, number>;
   readonly #loader: ParityLoader;
   /** Under way to the members, and not in the journal. */
-  readonly #undurable = new Set<Promise<void>>();
+  readonly #undurable = new Set<Promise<unknown>>();
 
   /** @param lastSeq  per band: the newest journal record that has blocks of it; kept here, read by full-stripe writes */
-  constructor(core: GroupCore, geometry: Raid5Geometry, lastSeq: Map<number, number>) {
+  constructor(core: GroupCore, lu: number, geometry: Raid5Geometry, lastSeq: Map<number, number>) {
     this.#core = core;
+    this.#lu = lu;
     this.#geometry = geometry;
     this.#lastSeq = lastSeq;
     this.#loader = new ParityLoader(core, geometry);
@@ -105,13 +110,30 @@ export class PartialStripes {
     const whole = slot.whollyDirty;
     slot.freeze();
     const writing = this.#putFrozenInPlace(slot, whole);
-    if (slot.frozen.dirtyBlocks === 0) return writing;
-    this.#undurable.add(writing);
-    try {
-      await writing;
-    } finally {
-      this.#undurable.delete(writing);
-    }
+    const undurable = slot.frozen.dirtyBlocks > 0;
+    if (undurable) this.#undurable.add(writing);
+    const unproven = await writing.finally(() => this.#undurable.delete(writing));
+    if (unproven.length === 0) return;
+    for (const block of unproven) await this.#lose(slot, block);
+    await this.destage(slot);
+  }
+
+  /**
+   * With a data block of a column that neither its member nor the others can tell, there is no parity for what is new in that column. So it is given up: lost for its readers, as the labels
+   * say first, and zeros for the parity, which go the way of all new data.
+   */
+  async #lose(slot: StripeSlot, { chunk, column, member }: Unproven): Promise<void> {
+    const group = this.#core;
+    const { chunkBytes, stripeBytes } = this.#geometry;
+    const isNew = () => (slot.newer(chunk) & maskOf(column, column + 1)) !== 0;
+    if (isNew()) return;
+    const position = this.#base(slot) + column * BLOCK_BYTES;
+    const inChunk = position - this.#geometry.memberByte(slot.stripe);
+    await group.lose(this.#lu, slot.stripe * stripeBytes + chunk * chunkBytes + inChunk, member, position);
+    if (isNew()) return;
+    if (group.cache.pool.freeCount === 0) throw new StorageError("EIO", "no memory to give a block up", { position });
+    slot.fresh.put(chunk, column, ZEROS);
+    group.cache.changed(slot);
   }
 
   /** What is on its way and not in the journal is on the members, or dirty again. */
@@ -119,11 +141,12 @@ export class PartialStripes {
     await Promise.allSettled(this.#undurable);
   }
 
-  async #putFrozenInPlace(slot: StripeSlot, whole: boolean): Promise<void> {
+  async #putFrozenInPlace(slot: StripeSlot, whole: boolean): Promise<Unproven[]> {
     try {
-      if (whole) await this.#writeWhole(slot);
-      else await this.#writePart(slot);
-      slot.settle();
+      const unproven = whole ? await this.#writeWhole(slot) : await this.#writePart(slot);
+      if (unproven.length === 0) slot.settle();
+      else slot.thaw();
+      return unproven;
     } catch (error) {
       slot.thaw();
       throw error;
@@ -132,7 +155,7 @@ export class PartialStripes {
     }
   }
 
-  async #writePart(slot: StripeSlot): Promise<void> {
+  async #writePart(slot: StripeSlot): Promise<Unproven[]> {
     const { without } = this.#core;
     const { columns } = slot.frozen;
     // Without a journal the flush that is to come must flush these (Without.journal).
@@ -140,9 +163,10 @@ export class PartialStripes {
     const withParity = this.#parityMember(slot).takesWrites && without.parity !== true;
     if (!withParity) {
       await this.#journaled(slot.frozen.lastSeq);
-      return this.#write(slot, null, 0, direct);
+      await this.#write(slot, null, 0, direct);
+      return [];
     }
-    await this.#loader.run(slot, this.#base(slot), async (parity) => {
+    return this.#loader.run(slot, this.#base(slot), async (parity) => {
       const seq = direct ? 0 : await this.#journalParity(slot, parity, columns);
       await this.#journaled(seq);
       await this.#write(slot, parity, columns, direct);
@@ -160,10 +184,8 @@ export class PartialStripes {
     const batch = new IoBatch(this.#core.members);
     for (let i = 0; i < this.#geometry.dataMembers; i++) {
       const member = this.#geometry.dataMember(slot.stripe, i);
-      forEachRun(slot.frozen.held(i), (first, end) => {
-        for (let column = first; column < end; column++) {
-          batch.add(member, base + column * BLOCK_BYTES, slot.frozen.buffer(i, column));
-        }
+      forEachBlock(slot.frozen.held(i), (column) => {
+        batch.add(member, base + column * BLOCK_BYTES, slot.frozen.buffer(i, column));
       });
     }
     if (parity !== null) {
@@ -177,7 +199,7 @@ export class PartialStripes {
   }
 
   /** A band whose data is wholly newer than the journal: as a full stripe, nothing read, nothing journaled. */
-  async #writeWhole(slot: StripeSlot): Promise<void> {
+  async #writeWhole(slot: StripeSlot): Promise<Unproven[]> {
     const { bands, counters } = this.#core;
     const parity = await bands.acquireMany(1);
     try {
@@ -185,6 +207,7 @@ export class PartialStripes {
       this.revokeBand(slot.band, this.#base(slot), bands.bandBytes);
       await this.#write(slot, parity[0]!, slot.allColumns, true);
       counters.fullStripeWrites++;
+      return [];
     } finally {
       bands.releaseMany(parity);
     }

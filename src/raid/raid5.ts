@@ -62,14 +62,14 @@ export class Raid5Array implements RaidArray, SlotOwner {
   /** Requests under way that began since `quiesce` was last called. */
   #traffic = new Traffic();
 
-  constructor(core: GroupCore, geometry: Raid5Geometry) {
+  constructor(core: GroupCore, lu: number, geometry: Raid5Geometry) {
     this.#core = core;
     this.#geometry = geometry;
     this.stripeBytes = geometry.stripeBytes;
     this.dataMembers = geometry.dataMembers;
     this.#bandBytes = core.bands.bandBytes;
     this.#bandsPerChunk = geometry.chunkBytes / this.#bandBytes;
-    this.#partial = new PartialStripes(core, geometry, this.#lastSeq);
+    this.#partial = new PartialStripes(core, lu, geometry, this.#lastSeq);
     this.#full = new FullStripes(core, geometry);
     this.#degraded = new DegradedStripes(core, geometry);
     core.cache.join(this);

@@ -1,6 +1,6 @@
 import { assert } from "../lib/assert.js";
 import { BLOCK_BYTES } from "../lib/units.js";
-import { countBlocks, forEachRun, maskOf } from "./block-mask.js";
+import { countBlocks, forEachBlock, maskOf } from "./block-mask.js";
 import type { BlockPool } from "./block-pool.js";
 
 /** What the cache needs to know of the array that a slot belongs to. */
@@ -95,10 +95,8 @@ export class SlotBlocks {
 
   /** Copy those of the wanted blocks that are here. @param target begins with column `from` */
   copyTo(chunk: number, wanted: number, target: Buffer, from: number): void {
-    forEachRun(wanted & this.held(chunk), (first, end) => {
-      for (let column = first; column < end; column++) {
-        this.buffer(chunk, column).copy(target, (column - from) * BLOCK_BYTES);
-      }
+    forEachBlock(wanted & this.held(chunk), (column) => {
+      this.buffer(chunk, column).copy(target, (column - from) * BLOCK_BYTES);
     });
   }
 
@@ -106,12 +104,10 @@ export class SlotBlocks {
   absorb(older: SlotBlocks): void {
     for (let i = 0; i < this.dirty.length; i++) {
       const held = this.held(i);
-      forEachRun(older.held(i), (first, end) => {
-        for (let column = first; column < end; column++) {
-          const at = i * this.#columns + column;
-          if ((held & (1 << column)) === 0) this.#numbers[at] = older.#numbers[at]!;
-          else this.#pool.give(older.#numbers[at]!);
-        }
+      forEachBlock(older.held(i), (column) => {
+        const at = i * this.#columns + column;
+        if ((held & (1 << column)) === 0) this.#numbers[at] = older.#numbers[at]!;
+        else this.#pool.give(older.#numbers[at]!);
       });
       this.dirty[i]! |= older.dirty[i]! & ~held;
       this.journaled[i]! |= older.journaled[i]!;
@@ -127,9 +123,7 @@ export class SlotBlocks {
   /** Give all blocks back. */
   clear(): void {
     for (let i = 0; i < this.dirty.length; i++) {
-      forEachRun(this.held(i), (first, end) => {
-        for (let column = first; column < end; column++) this.#pool.give(this.#numbers[i * this.#columns + column]!);
-      });
+      forEachBlock(this.held(i), (column) => this.#pool.give(this.#numbers[i * this.#columns + column]!));
     }
     this.dirty.fill(0);
     this.journaled.fill(0);

@@ -35,6 +35,8 @@ export interface CrashCase {
   readonly failAt?: number | undefined;
   /** grow: a disk is added beside the workload, and the LU is spread over it; it is disk number `members` for `lost`. */
   readonly background?: "grow" | undefined;
+  /** Device operation of the recovery at which the power fails once more; `lost` is lost then, and not before. */
+  readonly cutAgainAt?: number | undefined;
   /** Of the small writes beside a growth, how many of 8 are about the bytes that are being moved; 0 by default. */
   readonly atBoundary?: number | undefined;
 }
@@ -224,6 +226,7 @@ export class CrashRun {
     await this.#ended();
     this.rig.before = () => {};
     this.rig.crash(this.spec.keep);
+    if (this.spec.cutAgainAt !== undefined) await this.#cutRecovery(this.spec.cutAgainAt);
     if (this.spec.lost >= 0) this.rig.devices[this.spec.lost] = null;
     // It is back, and looks as good as any; only the labels of the others know that it missed something.
     if (this.spec.away !== undefined) this.rig.devices[this.spec.away] = this.#kept;
@@ -232,6 +235,22 @@ export class CrashRun {
   /** Whatever was in flight ends with an error before the next life begins. */
   async #ended(turns = 20): Promise<void> {
     for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  async #cutRecovery(cutAt: number): Promise<void> {
+    let operations = 0;
+    this.rig.before = (operation) => {
+      if (operations >= cutAt) throw new PowerCut();
+      if (operation !== "read" && ++operations === cutAt) throw new PowerCut();
+    };
+    try {
+      await this.rig.assemble();
+    } catch (error) {
+      if (operations < cutAt) throw error;
+    }
+    await this.#ended();
+    this.rig.before = () => {};
+    this.rig.crash(this.spec.keep);
   }
 
   async crashAgain(): Promise<void> {
