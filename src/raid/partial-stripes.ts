@@ -30,6 +30,8 @@ export class PartialStripes {
   readonly #loader: ParityLoader;
   /** Under way to the members, and not in the journal. */
   readonly #undurable = new Set<Promise<unknown>>();
+  /** How often something did not get to its place. */
+  failures = 0;
 
   /** @param lastSeq  per band: the newest journal record that has blocks of it; kept here, read by full-stripe writes */
   constructor(core: GroupCore, lu: number, geometry: Raid5Geometry, lastSeq: Map<number, number>) {
@@ -136,6 +138,11 @@ export class PartialStripes {
     group.cache.changed(slot);
   }
 
+  /** Something is on its way, and not in the journal. */
+  get busy(): boolean {
+    return this.#undurable.size > 0;
+  }
+
   /** What is on its way and not in the journal is on the members, or dirty again. */
   async directWritesEnded(): Promise<void> {
     await Promise.allSettled(this.#undurable);
@@ -149,6 +156,7 @@ export class PartialStripes {
       return unproven;
     } catch (error) {
       slot.thaw();
+      this.failures++;
       throw error;
     } finally {
       this.#core.cache.changed(slot);

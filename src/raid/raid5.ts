@@ -49,6 +49,8 @@ export class Raid5Array implements RaidArray, SlotOwner {
   readonly #lock = new RangeLock();
   /** Slots of this array by band. */
   readonly #slots = new Map<number, StripeSlot>();
+  /** Those that may have something that is not in the journal. */
+  readonly #dirty = new Set<StripeSlot>();
   /** The newest journal record of a band, while it may still be replayed. */
   readonly #lastSeq = new Map<number, number>();
   readonly #partial: PartialStripes;
@@ -313,6 +315,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
 
   #release(slot: StripeSlot): void {
     this.#slots.delete(slot.band);
+    this.#dirty.delete(slot);
     this.#core.cache.release(slot);
   }
 
@@ -340,6 +343,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const chunk = Math.floor((at % this.stripeBytes) / this.#geometry.chunkBytes);
     slot.fresh.put(chunk, (at % this.#bandBytes) / BLOCK_BYTES, piece);
     cache.touch(slot);
+    this.#dirty.add(slot);
     if (slot.whollyDirty) this.#startWhole(slot);
     return true;
   }
@@ -372,30 +376,39 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const core = this.#core;
     core.guard();
     core.counters.flushes++;
-    await Promise.all(this.#background);
-    await this.#partial.directWritesEnded();
-    await allSettledOrThrow([this.#journalDirty(), this.#flushDirect()]);
+    await this.#flushAll();
     await core.labelsSettled();
     core.assertAlive();
+  }
+
+  async #flushAll(): Promise<void> {
+    const { failures } = this.#partial;
+    await allSettledOrThrow([this.#journalDirty(), this.#flushDirect()]);
+    // A band that became whole, and was on its way when it should have been journaled.
+    if (this.#partial.busy) await this.#flushDirect();
+    // One that did not get there is dirty again, and goes to the journal now.
+    if (this.#partial.failures > failures) await this.#flushAll();
   }
 
   async #journalDirty(): Promise<void> {
     const { cache, journal, without } = this.#core;
     await cache.admitFlush();
-    const dirty = [...this.#slots.values()].filter((slot) => slot.fresh.dirtyBlocks > 0);
+    const dirty = [...this.#dirty];
     if (without.journal === true) {
       await allSettledOrThrow(dirty.map((slot) => this.destage(slot)));
-      await this.#flushDirect();
-      return;
+      return this.#flushDirect();
     }
+    // One that is put in place meanwhile, or given back, leaves the set by itself.
     for (const slot of dirty) {
-      const { band } = slot;
-      while (this.#slots.get(band) === slot && !this.#partial.tryJournal(slot)) await journal.makeRoom();
+      while (this.#dirty.has(slot) && !this.#partial.tryJournal(slot)) await journal.makeRoom();
+      this.#dirty.delete(slot);
     }
     await journal.commit();
   }
 
   async #flushDirect(): Promise<void> {
+    await Promise.all(this.#background);
+    await this.#partial.directWritesEnded();
     await Promise.all(this.#core.members.map((member) => member.flush(true)));
   }
 
@@ -422,7 +435,12 @@ export class Raid5Array implements RaidArray, SlotOwner {
 
   async #putInPlace(slot: StripeSlot): Promise<void> {
     this.#core.assertAlive();
-    await this.#partial.destage(slot);
+    try {
+      await this.#partial.destage(slot);
+    } finally {
+      if (slot.fresh.dirtyBlocks > 0) this.#dirty.add(slot);
+      else this.#dirty.delete(slot);
+    }
     if (slot.empty) this.#release(slot);
   }
 

@@ -20,7 +20,7 @@ test(`recovery: the power fails again during ${RUNS} recoveries, and a disk is l
     await runNamed({
       ...{ level: 5, members, seed, steps: 12, keep: seed % 3 === 0 ? "none" : "random" },
       cutAt: 10 + random.below(60),
-      cutAgainAt: 1 + random.below(24),
+      cutAgainAt: 1 + random.below(80),
       lost: random.below(members + 1) - 1,
     });
   }
