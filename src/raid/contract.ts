@@ -32,7 +32,7 @@ export interface TaskDescription {
 
 /** What a scrub does, and who is asked about blocks. */
 export interface ScrubOptions {
-  /** false: only report. */
+  /** false: only report. A scrub that goes on heals nothing either when it was begun with false, or was gone on with so. */
   readonly heal: boolean;
   /** By LU number. Closed when the scrub ends, however, and when it is refused. */
   readonly inspectors: ReadonlyMap<number, BlockInspector>;
@@ -49,6 +49,8 @@ export interface ScrubRecord {
   readonly atBytes: number;
   /** idle: none is under way. running: goes on at the next start of the daemon. paused: waits for a person. */
   readonly state: "idle" | "running" | "paused";
+  /** false: it only reports. */
+  readonly heal: boolean;
   readonly found: number;
   readonly healed: number;
 }

@@ -77,6 +77,35 @@ for (const [level, members] of EVERY_LAYOUT) {
     }
   });
 
+  test(`${name}: one that only reports does so after a stop too, whoever goes on with it`, async () => {
+    const all = await slowFixture(level, members);
+    const place = all.placeOf(LATE);
+    all.rot(place);
+    const rotten = await all.look(place);
+    await all.group.scrub(all.options(false));
+    await all.under();
+    await all.group.close();
+    await all.reopen();
+    equal(all.group.describe().scrub.heal, false);
+    const task = await all.scrub(all.options(true));
+    deepEqual([task.state, task.found, task.healed], ["done", 1, 0]);
+    ok((await all.look(place)).equals(rotten));
+    deepEqual((await all.scrub(all.options(true))).healed, 1, "the next one is another scrub");
+    await all.group.close();
+  });
+
+  test(`${name}: one that heals does not any more when it is gone on with so`, async () => {
+    const all = await slowFixture(level, members);
+    all.rot(all.placeOf(LATE));
+    await all.group.scrub(all.options(true));
+    await all.under();
+    await all.group.close();
+    await all.reopen();
+    const task = await all.scrub(all.options(false));
+    deepEqual([task.state, task.found, task.healed], ["done", 1, 0]);
+    await all.group.close();
+  });
+
   test(`${name}: what the labels call done is on the disks, whatever a power cut takes`, async () => {
     const all = await slowFixture(level, members);
     const place = all.placeOf(0);
