@@ -221,9 +221,9 @@ export interface GroupCounters {
  * What an event of a group looks like to the outside (control/ turns it into events and log lines).
  * member-failed: not read or written any more; `detail.gone` when it was pulled out. member-released: its device is closed, the path is free.
  * member-slow, member-well: answers late, answers in time again. read-error: one place could not be read (`detail.position`).
- * healed: a block was written again (`disk`, `detail.position` on the disk, `detail.lu`, `detail.at`, `detail.file`).
- * scrub-fault: a scrub found a place that is wrong (as healed, with `detail.what`: checksum, parity, copy, unreadable or label, and
- * `detail.done`, for people); what: more, at the end, tells of `detail.untold` places beyond a thousand events.
+ * healed: a block that a read found bad was written again (`disk`, `detail.position` on the disk, `detail.lu`, `detail.at`, `detail.file`).
+ * scrub-fault: a scrub found a place that is wrong (as healed, with `detail.what`: checksum, parity, copy, unreadable or label,
+ * `detail.healed`, and `detail.done`, for people); what: more, at the end, tells of `detail.untold` places beyond a thousand events.
  * lost-blocks: nothing proves `detail.blocks` blocks any more, the first of them at this place.
  * task-started, task-ended: `detail` is the TaskDescription.
  */

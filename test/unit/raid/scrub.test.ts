@@ -165,7 +165,7 @@ for (const [level, members] of EVERY_LAYOUT) {
       const task = await all.scrub();
       deepEqual([task.state, task.found, task.healed], ["done", 1, 1]);
       const done = `label at the ${end} of the disk written again`;
-      const detail = { position, lu: null, at: null, file: null, what: "label", done };
+      const detail = { position, lu: null, at: null, file: null, what: "label", done, healed: true };
       deepEqual(all.events("scrub-fault"), [{ kind: "scrub-fault", group: "g", disk: 2, detail }]);
       equal((await all.scrub()).found, 0);
       await all.group.close();
