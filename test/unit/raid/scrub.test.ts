@@ -7,9 +7,10 @@ import { SILENT } from "../../../src/lib/log.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import { initDisk } from "../../../src/lu/group.js";
+import { Arena } from "../../../src/parity/arena.js";
 import type { RaidGroup } from "../../../src/raid/group.js";
 import { createRaidGroup } from "../../../src/raid/open-group.js";
-import { RecyclingArena, SMALL_BUFFERS } from "../../model/raid-rig.js";
+import { SMALL_BUFFERS } from "../../model/raid-rig.js";
 import { EVERY_LAYOUT, FakeInspector, ScrubFixture } from "../../support/scrub-fixture.js";
 
 const LATE = 3 * MIB + 7 * BLOCK_BYTES;
@@ -299,7 +300,7 @@ async function raidGroup(): Promise<RaidGroup> {
     disks.push(await initDisk(new MemoryDevice({ sizeBytes: 40 * MIB, random }), { number: i, random }));
   }
   const clock = new SystemClock();
-  const arena = new RecyclingArena({ byteCount: 12 * MIB });
+  const arena = new Arena({ byteCount: 12 * MIB });
   const environment = { arena, clock, random, log: SILENT, epoch: () => 1, guard: () => {}, buffers: SMALL_BUFFERS };
   return createRaidGroup(disks, { name: "g" }, environment);
 }
