@@ -11,19 +11,3 @@ declare module "fs-ext" {
     done: (error: NodeJS.ErrnoException | null, position: number) => void,
   ): void;
 }
-
-/** The part of the WebAssembly API that we call; lib.dom.d.ts has it, but with the whole browser. */
-declare namespace WebAssembly {
-  class Memory {
-    constructor(limits: { initial: number; maximum: number });
-    readonly buffer: ArrayBuffer;
-  }
-  class Module {
-    constructor(bytes: Uint8Array);
-  }
-  class Instance {
-    constructor(module: Module, imports: Readonly<Record<string, Readonly<Record<string, unknown>>>>);
-    readonly exports: Readonly<Record<string, unknown>>;
-  }
-  class RuntimeError extends Error {}
-}

@@ -130,10 +130,20 @@ export class FaultBench {
     return { ...injected, rotten: [] };
   }
 
-  /** @returns what was cleared */
-  clear(path: string | undefined, kind: FaultKind | undefined): FaultRow[] {
+  /** Has this disk had a fault? It may have left the daemon's list since. */
+  knows(disk: number): boolean {
+    return [...this.#bays.values()].some((bay) => bay.disk === disk);
+  }
+
+  /**
+   * @param which  a disk by its number when its fault was set, and by the path that it has now; absent: all
+   * @returns what was cleared
+   */
+  clear(which: { disk: number; path?: string | undefined } | undefined, kind: FaultKind | undefined): FaultRow[] {
     const before = this.list();
-    for (const [at, bay] of this.#bays) if (path === undefined || path === at) bay.faults.clear(kind);
+    for (const [at, bay] of this.#bays) {
+      if (which === undefined || which.path === at || which.disk === bay.disk) bay.faults.clear(kind);
+    }
     const left = new Set(this.list().map((row) => JSON.stringify(row)));
     return before.filter((row) => !left.has(JSON.stringify(row)));
   }

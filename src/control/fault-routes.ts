@@ -56,7 +56,8 @@ export function faultRoutes(app: FastifyInstance, options: FaultRouteOptions): v
   });
   app.delete("/v1/faults", ({ query }) => {
     const { disk, kind } = parsed(clearQuery, query);
-    const cleared = bench().clear(disk === undefined ? undefined : placeOf(options, disk).path, kind);
+    const faults = bench();
+    const cleared = faults.clear(disk === undefined ? undefined : placeToClear(options, faults, disk), kind);
     for (const row of cleared) report(options, `fault ${row.kind} cleared`, row, {});
     return cleared;
   });
@@ -80,6 +81,12 @@ function placeOf({ cabinet }: FaultRouteOptions, disk: number): DiskPlace {
   const row = cabinet.disks().find(({ number }) => number === disk);
   if (row === undefined) throw new StorageError("ENOENT", `there is no disk #${String(disk).padStart(3, "0")}`);
   return { disk, path: row.path };
+}
+
+/** A disk that was pulled out, and then left the list, can still be put back. */
+function placeToClear(options: FaultRouteOptions, faults: FaultBench, disk: number): { disk: number; path?: string } {
+  const listed = options.cabinet.disks().some(({ number }) => number === disk);
+  return listed || !faults.knows(disk) ? placeOf(options, disk) : { disk };
 }
 
 function faultOf(request: z.infer<typeof injectSchema>): Fault {

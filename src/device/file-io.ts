@@ -1,12 +1,12 @@
 import fs from "node:fs";
 import type { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
+import { SharedFlush } from "../lib/shared-flush.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import { Bounce, looksAligned } from "./bounce.js";
 import type { BlockDevice } from "./device.js";
 import { errnoOf, transferError } from "./errno.js";
 import { checkRange, checkWritable, closedError, InFlight, totalBytes } from "./range.js";
-import { SharedFlush } from "./shared-flush.js";
 import { readSome, type TransferSome, transferAll, writeSome } from "./transfer.js";
 
 /** An open file; see file-device.ts for how it comes about. */

@@ -2,12 +2,12 @@ import { assert } from "../lib/assert.js";
 import { StorageError } from "../lib/errors.js";
 import { allSettledOrThrow } from "../lib/mutex.js";
 import type { Random } from "../lib/prng.js";
+import { SharedFlush } from "../lib/shared-flush.js";
 import { BLOCK_BYTES, MIB } from "../lib/units.js";
 import type { BlockDevice } from "./device.js";
 import { DirtyBlocks, type DirtyRun } from "./dirty-blocks.js";
 import { SECTOR_BYTES } from "./memory-media.js";
 import { checkRange, checkWritable, closedError, InFlight, totalBytes } from "./range.js";
-import { SharedFlush } from "./shared-flush.js";
 
 /** drop: nothing of the cache survives. keep: all of it. torn: of its sectors any subset. */
 export type CutMode = "drop" | "torn" | "keep";

@@ -1,11 +1,11 @@
 import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
+import { SharedFlush } from "../lib/shared-flush.js";
 import { BLOCK_BYTES, type LuByte } from "../lib/units.js";
 import type { RaidArray } from "../raid/core.js";
 import type { LostBlocks } from "../raid/lost-blocks.js";
 import type { Pace } from "../raid/pace.js";
 import type { LogicalUnit, LuDescription } from "./lu.js";
-import { SharedFlush } from "./shared-flush.js";
 
 /** What an LU asks of its group. */
 export interface LuGroupSide {
@@ -99,6 +99,7 @@ export class ArrayLu implements LogicalUnit {
   async writev(sources: readonly Buffer[], at: LuByte): Promise<void> {
     const byteCount = this.#check(sources, at);
     await this.#served(() => this.#array().writev(sources, at));
+    this.#flush.wrote();
     this.#group.written(this.#number, at, byteCount);
   }
 
@@ -111,6 +112,7 @@ export class ArrayLu implements LogicalUnit {
       return this.flush();
     }
     await this.#served(() => this.#array().writeThrough(sources, at));
+    this.#flush.wrote();
     // It was given up meanwhile: what it had before is lost, not this.
     if (lost.size > 0 && lost.touches(this.#number, at, byteCount)) {
       this.#group.written(this.#number, at, byteCount);
@@ -119,7 +121,7 @@ export class ArrayLu implements LogicalUnit {
   }
 
   flush(): Promise<void> {
-    return this.#flush.run();
+    return this.#flush.flush();
   }
 
   async *readAlternatives(target: Buffer, at: LuByte): AsyncIterable<void> {
@@ -133,6 +135,7 @@ export class ArrayLu implements LogicalUnit {
     this.#check([good], at);
     if (good.length !== BLOCK_BYTES) throw this.#invalid("length", good.length);
     await this.#array().heal(good, at);
+    this.#flush.wrote();
     this.#group.written(this.#number, at, good.length);
   }
 

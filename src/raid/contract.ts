@@ -32,7 +32,7 @@ export interface TaskDescription {
 
 /** What a scrub does, and who is asked about blocks. */
 export interface ScrubOptions {
-  /** false: only report. */
+  /** false: only report. A scrub that goes on heals nothing either when it was begun with false, or was gone on with so. */
   readonly heal: boolean;
   /** By LU number. Closed when the scrub ends, however, and when it is refused. */
   readonly inspectors: ReadonlyMap<number, BlockInspector>;
@@ -49,6 +49,8 @@ export interface ScrubRecord {
   readonly atBytes: number;
   /** idle: none is under way. running: goes on at the next start of the daemon. paused: waits for a person. */
   readonly state: "idle" | "running" | "paused";
+  /** false: it only reports. */
+  readonly heal: boolean;
   readonly found: number;
   readonly healed: number;
 }
@@ -219,9 +221,9 @@ export interface GroupCounters {
  * What an event of a group looks like to the outside (control/ turns it into events and log lines).
  * member-failed: not read or written any more; `detail.gone` when it was pulled out. member-released: its device is closed, the path is free.
  * member-slow, member-well: answers late, answers in time again. read-error: one place could not be read (`detail.position`).
- * healed: a block was written again (`disk`, `detail.position` on the disk, `detail.lu`, `detail.at`, `detail.file`).
- * scrub-fault: a scrub found a place that is wrong (as healed, with `detail.what`: checksum, parity, copy, unreadable or label, and
- * `detail.done`, for people); what: more, at the end, tells of `detail.untold` places beyond a thousand events.
+ * healed: a block that a read found bad was written again (`disk`, `detail.position` on the disk, `detail.lu`, `detail.at`, `detail.file`).
+ * scrub-fault: a scrub found a place that is wrong (as healed, with `detail.what`: checksum, parity, copy, unreadable or label,
+ * `detail.healed`, and `detail.done`, for people); what: more, at the end, tells of `detail.untold` places beyond a thousand events.
  * lost-blocks: nothing proves `detail.blocks` blocks any more, the first of them at this place.
  * task-started, task-ended: `detail` is the TaskDescription.
  */

@@ -2,9 +2,7 @@ import type { GroupCore } from "./core.js";
 import type { Extents } from "./extents.js";
 import type { Raid5Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
-
-/** Bands whose parity is held at once. */
-const BANDS_AT_ONCE = 16;
+import { BANDS_AT_ONCE, StripeBands } from "./stripe-bands.js";
 
 /**
  * Reads of whole stripes of which one member is lost: every other member is read once, the parity beside the data that the caller wants
@@ -13,20 +11,17 @@ const BANDS_AT_ONCE = 16;
 export class DegradedStripes {
   readonly #core: GroupCore;
   readonly #geometry: Raid5Geometry;
-  readonly #bandBytes: number;
-  readonly #bandsPerChunk: number;
-  readonly #xorSources: number[] = [];
+  readonly #bands: StripeBands;
 
   constructor(core: GroupCore, geometry: Raid5Geometry) {
     this.#core = core;
     this.#geometry = geometry;
-    this.#bandBytes = core.bands.bandBytes;
-    this.#bandsPerChunk = geometry.chunkBytes / this.#bandBytes;
+    this.#bands = new StripeBands(core, geometry);
   }
 
   /** Stripes that one `read` can take. */
   get stripesMax(): number {
-    return Math.max(1, Math.floor(BANDS_AT_ONCE / this.#bandsPerChunk));
+    return Math.max(1, Math.floor(BANDS_AT_ONCE / this.#bands.perChunk));
   }
 
   /**
@@ -37,7 +32,7 @@ export class DegradedStripes {
    */
   async read(extents: Extents, from: number, stripe: number, count: number, lost: number): Promise<void> {
     const { bands } = this.#core;
-    const parity = await bands.acquireMany(count * this.#bandsPerChunk);
+    const parity = await bands.acquireMany(count * this.#bands.perChunk);
     try {
       const batch = new IoBatch(this.#core.members);
       for (let i = 0; i < count; i++) this.#plan(batch, extents, from, stripe, i, lost, parity);
@@ -67,8 +62,8 @@ export class DegradedStripes {
     }
     const parityMember = this.#geometry.parityMember(first + i);
     if (parityMember === lost) return;
-    for (let band = 0; band < this.#bandsPerChunk; band++) {
-      batch.add(parityMember, base + band * this.#bandBytes, parity[i * this.#bandsPerChunk + band]!);
+    for (let band = 0; band < this.#bands.perChunk; band++) {
+      batch.add(parityMember, base + band * this.#bands.bandBytes, parity[i * this.#bands.perChunk + band]!);
     }
   }
 
@@ -82,27 +77,10 @@ export class DegradedStripes {
       if (this.#geometry.dataMember(first + i, chunk) === lost) target = start;
       else chunks.push(start);
     }
-    for (let band = 0; band < this.#bandsPerChunk; band++) {
-      const at = band * this.#bandBytes;
-      this.#xor(extents, target + at, chunks, at, parity[i * this.#bandsPerChunk + band]!);
+    for (let band = 0; band < this.#bands.perChunk; band++) {
+      const at = band * this.#bands.bandBytes;
+      this.#bands.xor(extents, chunks, at, parity[i * this.#bands.perChunk + band]!, target);
     }
     this.#core.counters.degradedReads++;
-  }
-
-  /** Step by step, as far as all chunks lie in one piece; one step when each is one range. */
-  #xor(extents: Extents, target: number, chunks: readonly number[], inChunk: number, parity: Buffer): void {
-    const { arena } = this.#core;
-    const sources = this.#xorSources;
-    for (let done = 0; done < this.#bandBytes; ) {
-      let step = Math.min(this.#bandBytes - done, extents.runAt(target + done));
-      sources.length = 0;
-      for (const chunk of chunks) {
-        sources.push(extents.offsetAt(chunk + inChunk + done));
-        step = Math.min(step, extents.runAt(chunk + inChunk + done));
-      }
-      sources.push(arena.offsetOf(parity) + done);
-      arena.kernel.xor(extents.offsetAt(target + done), sources, step);
-      done += step;
-    }
   }
 }

@@ -4,9 +4,7 @@ import { Extents } from "./extents.js";
 import type { Raid5Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
 import { slicePieces } from "./pieces.js";
-
-/** Bands whose parity is held at once by one request: with 64 KiB bands, 1 MiB of parity. */
-const BANDS_AT_ONCE = 16;
+import { BANDS_AT_ONCE, StripeBands } from "./stripe-bands.js";
 
 /**
  * Writes of whole stripes: parity in memory, nothing read, one device call per member for a run of stripes. Called with the lock of
@@ -15,15 +13,14 @@ const BANDS_AT_ONCE = 16;
 export class FullStripes {
   readonly #core: GroupCore;
   readonly #geometry: Raid5Geometry;
-  readonly #bandBytes: number;
-  readonly #bandsPerChunk: number;
-  readonly #xorSources: number[] = [];
+  readonly #bands: StripeBands;
+  /** Bytes of the request where the chunks of the stripe at hand begin. */
+  readonly #chunks: number[] = [];
 
   constructor(core: GroupCore, geometry: Raid5Geometry) {
     this.#core = core;
     this.#geometry = geometry;
-    this.#bandBytes = core.bands.bandBytes;
-    this.#bandsPerChunk = geometry.chunkBytes / this.#bandBytes;
+    this.#bands = new StripeBands(core, geometry);
   }
 
   /** @param sources  exactly the data of `count` stripes from `stripe` on */
@@ -41,7 +38,7 @@ export class FullStripes {
 
   async #writeInArena(extents: Extents, stripe: number, count: number): Promise<void> {
     const { bands } = this.#core;
-    const unitCount = count * this.#bandsPerChunk;
+    const unitCount = count * this.#bands.perChunk;
     let unit = 0;
     while (unit < unitCount) {
       const wanted = Math.min(unitCount - unit, BANDS_AT_ONCE);
@@ -65,40 +62,22 @@ export class FullStripes {
 
   #planUnit(batch: IoBatch, extents: Extents, firstStripe: number, unit: number, parity: Buffer): void {
     const geometry = this.#geometry;
-    const inRequest = Math.floor(unit / this.#bandsPerChunk);
-    const inChunk = (unit % this.#bandsPerChunk) * this.#bandBytes;
+    const inRequest = Math.floor(unit / this.#bands.perChunk);
+    const inChunk = (unit % this.#bands.perChunk) * this.#bands.bandBytes;
     const stripe = firstStripe + inRequest;
     const base = geometry.memberByte(stripe) + inChunk;
-    const from = inRequest * geometry.stripeBytes + inChunk;
+    const chunks = this.#chunks;
+    chunks.length = 0;
     for (let i = 0; i < geometry.dataMembers; i++) {
-      const start = from + i * geometry.chunkBytes;
+      chunks.push(inRequest * geometry.stripeBytes + i * geometry.chunkBytes);
+      const start = chunks[i]! + inChunk;
       const slot = geometry.dataMember(stripe, i);
-      extents.forEach(start, this.#bandBytes, (buffer, at) => batch.add(slot, base + at - start, buffer));
+      extents.forEach(start, this.#bands.bandBytes, (buffer, at) => batch.add(slot, base + at - start, buffer));
     }
     const parityMember = geometry.parityMember(stripe);
     if (!this.#core.members[parityMember]!.takesWrites) return;
-    this.#computeParity(extents, from, parity);
+    this.#bands.xor(extents, chunks, inChunk, parity);
     batch.add(parityMember, base, parity);
-  }
-
-  /** Step by step, as far as all chunks lie in one piece; one step when each is one range. */
-  #computeParity(extents: Extents, from: number, parity: Buffer): void {
-    const { arena } = this.#core;
-    const { chunkBytes, dataMembers } = this.#geometry;
-    const target = arena.offsetOf(parity);
-    let done = 0;
-    while (done < this.#bandBytes) {
-      let step = this.#bandBytes - done;
-      const sources = this.#xorSources;
-      sources.length = 0;
-      for (let i = 0; i < dataMembers; i++) {
-        const at = from + i * chunkBytes + done;
-        sources.push(extents.offsetAt(at));
-        step = Math.min(step, extents.runAt(at));
-      }
-      arena.kernel.xor(target + done, sources, step);
-      done += step;
-    }
   }
 
   /** Buffers from outside the arena: band after band through a gathered copy. */
@@ -108,14 +87,14 @@ export class FullStripes {
     const copies = await bands.acquireMany(geometry.members);
     try {
       const parity = copies[geometry.dataMembers]!;
-      for (let unit = 0; unit < count * this.#bandsPerChunk; unit++) {
-        const inRequest = Math.floor(unit / this.#bandsPerChunk);
-        const inChunk = (unit % this.#bandsPerChunk) * this.#bandBytes;
+      for (let unit = 0; unit < count * this.#bands.perChunk; unit++) {
+        const inRequest = Math.floor(unit / this.#bands.perChunk);
+        const inChunk = (unit % this.#bands.perChunk) * this.#bands.bandBytes;
         const base = geometry.memberByte(stripe + inRequest) + inChunk;
         const batch = new IoBatch(this.#core.members);
         for (let i = 0; i < geometry.dataMembers; i++) {
           const from = inRequest * geometry.stripeBytes + i * geometry.chunkBytes + inChunk;
-          gather(copies[i]!, slicePieces(sources, from, this.#bandBytes));
+          gather(copies[i]!, slicePieces(sources, from, this.#bands.bandBytes));
           batch.add(geometry.dataMember(stripe + inRequest, i), base, copies[i]!);
         }
         arena.xorBuffers(parity, copies.slice(0, geometry.dataMembers));

@@ -44,6 +44,7 @@ const STATES = [
   "failed",
   "rebuilding",
 ] as const satisfies ReadonlyArray<MemberState | null>;
+const SCRUB_REPORTS = 1;
 const SCRUB_STATES = ["idle", "running", "paused"] as const satisfies readonly ScrubRecord["state"][];
 
 /** @returns one slot, 65536 bytes */
@@ -111,6 +112,7 @@ function putScrub(block: Buffer, scrub: ScrubRecord): void {
   putU64(block, LABEL.scrubFinishedMs, scrub.finishedMs);
   block.writeUInt32LE(scrub.found, LABEL.scrubFound);
   block.writeUInt32LE(scrub.healed, LABEL.scrubHealed);
+  block.writeUInt32LE(scrub.heal ? 0 : SCRUB_REPORTS, LABEL.scrubFlags);
 }
 
 function putMember(block: Buffer, at: number, member: LabelMember): void {
@@ -218,6 +220,7 @@ function getGroup(block: Buffer): GroupRecord | null {
 
 function getScrub(block: Buffer): ScrubRecord | null {
   const state = SCRUB_STATES[block.readUInt32LE(LABEL.scrubState)];
+  const flags = block.readUInt32LE(LABEL.scrubFlags);
   const scrub = {
     everySeconds: block.readUInt32LE(LABEL.scrubEverySeconds),
     atBytes: getU64(block, LABEL.scrubAt),
@@ -226,8 +229,8 @@ function getScrub(block: Buffer): ScrubRecord | null {
     found: block.readUInt32LE(LABEL.scrubFound),
     healed: block.readUInt32LE(LABEL.scrubHealed),
   };
-  if (state === undefined || Object.values(scrub).some(Number.isNaN)) return null;
-  return { ...scrub, state };
+  if (state === undefined || flags > SCRUB_REPORTS || Object.values(scrub).some(Number.isNaN)) return null;
+  return { ...scrub, state, heal: flags === 0 };
 }
 
 function getNodes(block: Buffer): string[] | null {

@@ -16,7 +16,7 @@ import type { LostBlock } from "./lost-blocks.js";
  *   124 u32 pad               128 u64 journalBytes    136 u64 regionBytes       144 [64] groupName
  *   208 u32 scrubEverySeconds 212 u32 scrubState (0 idle, 1 running, 2 paused)   216 u64 scrubAt (byte of the row space)
  *   224 u64 scrubStartedMs    232 u64 scrubFinishedMs (since 1970; 0: never)     240 u32 scrubFound         244 u32 scrubHealed
- *   248 u32 lostCount         252 reserved
+ *   248 u32 lostCount         252 u32 scrubFlags (1: only report)                256 reserved
  *   512 nodes: 8 names of 64 bytes
  *  1024 members: 32 entries of 256 bytes (MEMBER_ENTRY)
  *  9216 lus: 64 entries of 128 bytes (LU_ENTRY)
@@ -58,7 +58,8 @@ export const LABEL = {
   scrubFound: 240,
   scrubHealed: 244,
   lostCount: 248,
-  reserved: 252,
+  scrubFlags: 252,
+  reserved: 256,
   nodes: 512,
   members: 1024,
   lus: 9216,
@@ -113,7 +114,7 @@ assert(LABEL.nodes + NODES_MAX * 64 === LABEL.members, "node names fill their ta
 
 export const NO_SCRUB: ScrubRecord = {
   ...{ everySeconds: 0, startedMs: 0, finishedMs: 0, atBytes: 0 },
-  ...{ state: "idle", found: 0, healed: 0 },
+  ...{ state: "idle", heal: true, found: 0, healed: 0 },
 };
 
 /** A member is never unused, and a spare is no member. */

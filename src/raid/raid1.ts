@@ -5,6 +5,7 @@ import type { GroupCore, RaidArray } from "./core.js";
 import type { CopyPlace, Raid1Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
 import type { Member } from "./member.js";
+import { onlineCount } from "./online-count.js";
 import { cutPieces } from "./pieces.js";
 import { Raid1Scrub } from "./raid1-scrub.js";
 import { RangeLock } from "./range-lock.js";
@@ -63,7 +64,7 @@ export class Raid1Array implements RaidArray {
 
   async readv(targets: readonly Buffer[], at: number): Promise<void> {
     this.#core.assertAlive();
-    const online = this.#onlineCount();
+    const online = onlineCount(this.#core.members);
     const batch = new IoBatch(this.#core.members);
     const place = { member: 0, inLu: 0 } as CopyPlace;
     cutPieces(targets, at, this.stripeBytes, (piece, pieceAt) => {
@@ -76,13 +77,9 @@ export class Raid1Array implements RaidArray {
       if (!isStorageError(error)) throw error;
       this.#core.assertAlive();
       // A disk has gone: the same once more without it. Otherwise it is a bad sector, to be found block by block.
-      if (this.#onlineCount() < online) await this.readv(targets, at);
+      if (onlineCount(this.#core.members) < online) await this.readv(targets, at);
       else await this.#readCarefully(targets, at);
     }
-  }
-
-  #onlineCount(): number {
-    return this.#core.members.filter((member) => member.online).length;
   }
 
   /** Block for block from whichever copy can be read: what one bad sector costs is one block from the other disk. */

@@ -5,6 +5,7 @@ import type { GroupCore } from "./core.js";
 import type { CopyPlace, Raid1Geometry, Raid5Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
 import type { Member } from "./member.js";
+import { succeeds } from "./succeeds.js";
 
 /** XOR in pieces that stay in the processor's cache. */
 const XOR_BYTES = 64 * 1024;
@@ -94,20 +95,11 @@ async function readBlocks(
   for (const member of core.members.slice(0, geometry.members)) {
     if (member.slot === slot) continue;
     const target = blocks[member.slot]!;
-    if ((await canRead(member, target, position)) || (await canRead(member, target, position))) continue;
+    const read = (): Promise<boolean> => succeeds(member.read(target, position));
+    if ((await read()) || (await read())) continue;
     unread.push(member);
   }
   return unread;
-}
-
-async function canRead(member: Member, target: Buffer, position: number): Promise<boolean> {
-  try {
-    await member.read(target, position);
-    return true;
-  } catch (error) {
-    if (isStorageError(error)) return false;
-    throw error;
-  }
 }
 
 /** Known to be lost before it is zeros: first the labels, then the disks, parity last. */
@@ -196,7 +188,8 @@ async function rebuildRaid1Blocks(
     const place: CopyPlace = geometry.place(chunk, 1 - copy);
     const source = core.members[place.member]!;
     const from = geometry.rows.memberByte(place.inLu) + inChunk;
-    if (!(await canRead(source, block, from)) && !(await canRead(source, block, from))) {
+    const read = (): Promise<boolean> => succeeds(source.read(block, from));
+    if (!(await read()) && !(await read())) {
       core.assertAlive();
       await core.lose(rows.lu, chunk * geometry.chunkBytes + inChunk, source, from);
       block.fill(0);

@@ -3,6 +3,7 @@ import { allSettledOrThrow } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { GroupCore } from "./core.js";
 import type { Member } from "./member.js";
+import { succeeds } from "./succeeds.js";
 
 /**
  * What one member of a RAID-5 stripe holds, as the XOR of all the others, as they are on the disks. Nobody may be writing the stripe:
@@ -74,13 +75,7 @@ async function repairBlocks(member: Member, good: Buffer, position: number): Pro
   const back = Buffer.allocUnsafe(BLOCK_BYTES);
   for (let at = 0; at < good.length; at += BLOCK_BYTES) {
     if (!member.online) return;
-    const there = await member.read(back, position + at).then(
-      () => true,
-      (error: unknown) => {
-        if (isStorageError(error)) return false;
-        throw error;
-      },
-    );
+    const there = await succeeds(member.read(back, position + at));
     if (!there && member.online) await member.repair(good.subarray(at, at + BLOCK_BYTES), position + at, "read");
   }
 }

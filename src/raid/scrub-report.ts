@@ -41,10 +41,9 @@ export class ScrubReport {
     for (const fault of faults) {
       const { at, what } = fault;
       const file = at === null || what === "parity" ? null : ((await inspector?.nameOf(at as LuByte)) ?? null);
-      const detail = { position: fault.position, lu, at, file, what, done: fault.done };
+      const detail = { position: fault.position, lu, at, file, what, done: fault.done, healed: fault.healed };
       const disk = fault.member.label.number;
       this.#emit("scrub-fault", detail, disk);
-      if (fault.healed) this.#emit("healed", detail, disk);
       // A block that cannot be read and that nobody owns is no loss.
       const wanted = file !== null || inspector === null || what === "checksum";
       if (fault.lost && wanted) this.#emit("lost-blocks", { ...detail, blocks: 1 }, disk);
@@ -57,11 +56,11 @@ export class ScrubReport {
     const done = heal
       ? `label at the ${end} of the disk written again`
       : `reported only: no label at the ${end} of the disk; it is written again with every change of the group`;
-    const detail = { position, lu: null, at: null, file: null, what: "label", done };
+    const detail = { position, lu: null, at: null, file: null, what: "label", done, healed: heal };
     this.#emit("scrub-fault", detail, member.label.number);
   }
 
-  #emit(kind: "scrub-fault" | "healed" | "lost-blocks", detail: Readonly<Record<string, unknown>>, disk: number): void {
+  #emit(kind: "scrub-fault" | "lost-blocks", detail: Readonly<Record<string, unknown>>, disk: number): void {
     if (this.#events < EVENTS_MAX) {
       this.#events++;
       this.core.emit(kind, detail, disk);

@@ -44,11 +44,12 @@ export class Scrubs {
 
   async #begin(options: ScrubOptions): Promise<void> {
     const { labels, tasks } = this.#group;
-    if (this.#record.state === "idle") {
-      const fresh = { startedMs: wallMs(this.#group), atBytes: 0, found: 0, healed: 0 };
-      labels.record = { ...labels.record, scrub: { ...this.#record, ...fresh } };
-    }
-    const work = new ScrubWork(this.#group, options);
+    const fresh = { startedMs: wallMs(this.#group), atBytes: 0, found: 0, healed: 0 };
+    const goesOn = this.#record.state !== "idle";
+    // Whoever goes on with it may not know how it was begun: the schedule, a restart of the daemon.
+    const heal = options.heal && (!goesOn || this.#record.heal);
+    labels.record = { ...labels.record, scrub: { ...this.#record, ...(goesOn ? {} : fresh), heal } };
+    const work = new ScrubWork(this.#group, { ...options, heal });
     await work.checkLabels();
     work.note({ state: "running" });
     await work.save();

@@ -11,27 +11,9 @@ import {
   labelledDisk,
   readLabel,
 } from "../../src/lu/group.js";
-import { Arena } from "../../src/parity/arena.js";
 import type { Group, GroupEvent, LabelledDisk, TaskDescription, TaskKind } from "../../src/raid/contract.js";
 import type { GroupBuffers } from "../../src/raid/group.js";
-
-/** An arena whose reservations are handed out again in the next life, so that a test may assemble hundreds of groups. */
-export class RecyclingArena extends Arena {
-  readonly #taken: Buffer[] = [];
-  #next = 0;
-
-  recycle(): void {
-    this.#next = 0;
-  }
-
-  override take(byteCount: number, owner: string): Buffer {
-    const old = this.#taken[this.#next++];
-    if (old !== undefined && old.length === byteCount) return old.fill(0);
-    const fresh = super.take(byteCount, owner);
-    this.#taken.splice(this.#next - 1, this.#taken.length, fresh);
-    return fresh;
-  }
-}
+import { LifeArena } from "../support/life-arena.js";
 
 export const SMALL_BUFFERS = {
   stripeCacheBytes: 2 * MIB,
@@ -70,7 +52,7 @@ export interface RigOptions {
 /** Disks in memory that live through several lives of a group. */
 export class RaidRig {
   readonly random: Random;
-  readonly arena: RecyclingArena;
+  readonly arena: LifeArena;
   readonly events: GroupEvent[] = [];
   clock = new ManualClock();
   readonly options: RigOptions;
@@ -82,7 +64,7 @@ export class RaidRig {
   constructor(options: RigOptions) {
     this.options = options;
     const arenaBytes = options.buffers === undefined ? 16 * MIB : 128 * MIB;
-    this.arena = new RecyclingArena({ byteCount: options.arenaBytes ?? arenaBytes });
+    this.arena = new LifeArena(options.arenaBytes ?? arenaBytes);
     this.random = new SeededRandom(options.seed);
   }
 
@@ -137,7 +119,7 @@ export class RaidRig {
   }
 
   #environment(): AssembleGroupOptions {
-    this.arena.recycle();
+    this.arena.begin();
     this.clock = new ManualClock();
     return {
       arena: this.arena,

@@ -8,6 +8,7 @@ import {
   mountFileSystem,
 } from "../../src/fs/file-system.js";
 import { type Attributes, type FileId, ROOT_CREDENTIALS } from "../../src/fs/vfs.js";
+import { isStorageError } from "../../src/lib/errors.js";
 import { SILENT } from "../../src/lib/log.js";
 import type { Random } from "../../src/lib/prng.js";
 import { KIB, MIB } from "../../src/lib/units.js";
@@ -98,6 +99,15 @@ export class FsWorld implements World {
     return Promise.all(Array.from({ length: count }, () => operate(this, random)));
   }
 
+  /** The data LU grows: a page store's cannot, and a file system does not become smaller. */
+  async resize(random: Random): Promise<void> {
+    const { group } = this.machine;
+    const { fs } = this;
+    const wanted = group.openLu(1).sizeBytes + (1 + random.below(4)) * 8 * CHUNK_BYTES;
+    await group.resizeLu(1, wanted).catch(unlessFull);
+    await fs.grow();
+  }
+
   crashed(): void {
     this.model.life++;
     this.#clean = false;
@@ -182,6 +192,10 @@ export class FsWorld implements World {
     }
     await simulation.until(twin.group.close(), "closing the group");
   }
+}
+
+function unlessFull(error: unknown): void {
+  if (!isStorageError(error, "ENOSPC")) throw error;
 }
 
 function requireLast(file: ModelFile, found: Buffer, key: Key): void {

@@ -4,6 +4,8 @@ import { BLOCK_BYTES } from "../../src/lib/units.js";
 const ANYTHING = -1;
 /** A block whose content was whatever a crash had left of it; kept aside. */
 const ADOPTED = -2;
+/** A block that came with rows which the LU got later, never flushed: whatever was there, also when a write of it was cut short. */
+const UNWRITTEN = -3;
 
 /** Content of a block by version: told apart at a glance, and never the XOR of others. Version 0 is zeroes. */
 export function fillBlock(target: Buffer, block: number, version: number): void {
@@ -18,6 +20,13 @@ export function fillBlock(target: Buffer, block: number, version: number): void 
     x = (x ^ (x << 5)) >>> 0;
     target.writeUInt32LE(x, i);
   }
+}
+
+/** The same with more elements, zero, or fewer. */
+function resized<T extends Int32Array | Uint32Array | Uint8Array>(old: T, length: number): T {
+  const made = new (old.constructor as new (length: number) => T)(length);
+  made.set(old.subarray(0, length));
+  return made;
 }
 
 /** A write on its way. */
@@ -42,14 +51,16 @@ export interface ModelMark {
  *   flushed since it was last written   reads back as that, whatever happens                                       (I-1)
  *   written and not flushed             reads back as that; after a crash it may be anything, but the same at every read until it is
  *                                       written again, also after another crash and without any one member
- *   never written                       zeroes
+ *   never written                       zeroes; what the LU was given later anything, until it is written
  * Writes of one block at the same time have no order: either may win.
  */
 export class LuModel {
-  readonly sure: Int32Array;
-  readonly latest: Int32Array;
+  sure: Int32Array;
+  latest: Int32Array;
   /** How often a write of the block began or ended. */
-  readonly #touched: Uint32Array;
+  #touched: Uint32Array;
+  /** 1: never flushed since it came to the LU. */
+  #raw: Uint8Array;
   readonly #inFlight = new Map<number, number>();
   readonly #adopted = new Map<number, Buffer>();
   #version = 0;
@@ -57,10 +68,27 @@ export class LuModel {
   #life = 0;
   readonly #wanted = Buffer.alloc(BLOCK_BYTES);
 
-  constructor(readonly blockCount: number) {
+  constructor(public blockCount: number) {
     this.sure = new Int32Array(blockCount);
     this.latest = new Int32Array(blockCount);
     this.#touched = new Uint32Array(blockCount);
+    this.#raw = new Uint8Array(blockCount);
+  }
+
+  /** The LU has so many blocks now. What lay behind is forgotten; what is new holds anything. */
+  resize(blockCount: number): void {
+    const before = this.blockCount;
+    this.blockCount = blockCount;
+    this.sure = resized(this.sure, blockCount).fill(UNWRITTEN, before);
+    this.latest = resized(this.latest, blockCount).fill(UNWRITTEN, before);
+    this.#touched = resized(this.#touched, blockCount);
+    this.#raw = resized(this.#raw, blockCount).fill(1, before);
+    for (const block of this.#adopted.keys()) if (block >= blockCount) this.#adopted.delete(block);
+  }
+
+  #isSure(block: number, version: number): void {
+    this.sure[block] = version;
+    if (version !== UNWRITTEN) this.#raw[block] = 0;
   }
 
   beginWrite(first: number, count: number): ModelWrite {
@@ -85,7 +113,7 @@ export class LuModel {
       if (left === 0) this.#inFlight.delete(block);
       else this.#inFlight.set(block, left);
       this.#touched[block]!++;
-      if (durable && left === 0 && this.latest[block] === version) this.sure[block] = version;
+      if (durable && left === 0 && this.latest[block] === version) this.#isSure(block, version);
     }
   }
 
@@ -98,10 +126,11 @@ export class LuModel {
   /** A flush that began at `mark` has ended. */
   flushed({ latest, unsettled, life }: ModelMark): void {
     if (life !== this.#life) return;
-    for (let block = 0; block < this.blockCount; block++) {
+    // Blocks that the LU got since are as unsure as they were.
+    for (let block = 0; block < latest.length; block++) {
       const version = latest[block]!;
       if (version === ANYTHING || unsettled.has(block) || this.latest[block] !== version) continue;
-      this.sure[block] = version;
+      this.#isSure(block, version);
     }
   }
 
@@ -116,7 +145,7 @@ export class LuModel {
   }
 
   #compare(found: Buffer, block: number, version: number, why: string): void {
-    if (version === ANYTHING || found.equals(this.#content(block, version))) return;
+    if (version === ANYTHING || version === UNWRITTEN || found.equals(this.#content(block, version))) return;
     const what = version === ADOPTED ? "what an earlier crash left of it" : `version ${version}`;
     throw new Error(`block ${block} is not ${what}, which ${why}`);
   }
@@ -130,7 +159,7 @@ export class LuModel {
   /** Everything was made durable, in a clean stop. */
   settle(): void {
     for (let block = 0; block < this.blockCount; block++) {
-      if (this.latest[block] !== ANYTHING) this.sure[block] = this.latest[block]!;
+      if (this.latest[block] !== ANYTHING) this.#isSure(block, this.latest[block]!);
     }
   }
 
@@ -138,6 +167,7 @@ export class LuModel {
   crashed(): void {
     this.#life++;
     this.#inFlight.clear();
+    for (let block = 0; block < this.blockCount; block++) if (this.#raw[block] === 1) this.sure[block] = UNWRITTEN;
     this.latest.set(this.sure);
   }
 

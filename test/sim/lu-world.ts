@@ -1,3 +1,4 @@
+import { isStorageError } from "../../src/lib/errors.js";
 import type { Random } from "../../src/lib/prng.js";
 import { BLOCK_BYTES, KIB, type LuByte, MIB } from "../../src/lib/units.js";
 import type { Without } from "../../src/raid/contract.js";
@@ -11,6 +12,10 @@ import type { World } from "./world.js";
 const DISK_BYTES = 32 * MIB;
 const CHUNK_BYTES = 16 * KIB;
 
+/** Of an LU, in blocks: all of it is read after each recovery. */
+const BLOCKS_MIN = 16;
+const BLOCKS_MAX = 400;
+
 /** Sizes and levels by seed: two LUs on the same disks, in different regions of the write-intent bitmap. */
 const SHAPES = [
   { members: 2, levels: [1, 1], chunkBytes: CHUNK_BYTES, rows: 12 },
@@ -21,13 +26,21 @@ const SHAPES = [
   { members: 3, levels: [1, 5], chunkBytes: CHUNK_BYTES, rows: 12 },
 ] as const;
 
+/** An LU whose size changes. */
+interface SizedLu extends LuUnderTest {
+  /** Members that it is spread over, as the model knows it: an LU is larger after its group has grown. */
+  width: number;
+  /** Blocks that it may have instead, while it is being resized. */
+  resizingTo: number | null;
+}
+
 /** Groups and LUs without anything on top, and the model of what they hold. */
 export class LuWorld implements World {
   readonly simulation: Simulation;
   readonly machine: Machine;
   readonly budget = new FaultBudget();
   readonly proves = false;
-  readonly units: LuUnderTest[] = [];
+  readonly units: SizedLu[] = [];
   readonly #shape: (typeof SHAPES)[number];
 
   constructor(seed: number, without: Without) {
@@ -49,14 +62,65 @@ export class LuWorld implements World {
         "an LU",
       );
       const lu = machine.group.openLu(number);
-      this.units.push({ number, name, lu, model: new LuModel(lu.sizeBytes / BLOCK_BYTES) });
+      const model = new LuModel(lu.sizeBytes / BLOCK_BYTES);
+      this.units.push({ number, name, lu, model, width: lu.description.width, resizingTo: null });
       // What lies between them makes the second one's region another.
       if (i === 0) await simulation.until(machine.group.createLu("between", 1, MIB), "an LU");
     }
   }
 
   reopen(): void {
-    for (const unit of this.units) unit.lu = this.machine.group.openLu(unit.number);
+    for (const unit of this.units) {
+      unit.lu = this.machine.group.openLu(unit.number);
+      this.#adoptSize(unit);
+    }
+  }
+
+  /** @throws Error when it has neither the size that it had nor the one that it was being given */
+  #adoptSize(unit: SizedLu): void {
+    const { model, lu, resizingTo } = unit;
+    const { width } = lu.description;
+    const blockCount = lu.sizeBytes / BLOCK_BYTES;
+    if (width === unit.width && blockCount !== model.blockCount && blockCount !== resizingTo)
+      throw new Error(`${unit.name} has ${blockCount} blocks, not ${model.blockCount} or ${resizingTo}`);
+    if (blockCount !== model.blockCount) model.resize(blockCount);
+    unit.width = width;
+    unit.resizingTo = null;
+  }
+
+  resize(random: Random): Promise<unknown> {
+    const unit = this.units[random.below(this.units.length)]!;
+    this.#adoptSize(unit);
+    const { blockCount } = unit.model;
+    const wanted = Math.ceil((blockCount * (4 + random.below(13))) / 8);
+    const larger = wanted > blockCount;
+    if (larger && wanted > BLOCKS_MAX) return Promise.resolve();
+    const done = larger ? this.#resizeOpen(unit, wanted) : this.#resizeClosed(unit, Math.max(wanted, BLOCKS_MIN));
+    return larger ? Promise.all([done, this.burst(random)]) : done;
+  }
+
+  async #resizeOpen(unit: SizedLu, blocks: number): Promise<void> {
+    const { group } = this.machine;
+    const rowBlocks = this.#rowBlocks(unit);
+    unit.resizingTo = Math.ceil(blocks / rowBlocks) * rowBlocks;
+    await group.resizeLu(unit.number, blocks * BLOCK_BYTES).catch(unlessRefused);
+    if (group === this.machine.group) this.#adoptSize(unit);
+  }
+
+  /** What a row adds to an LU. */
+  #rowBlocks({ lu }: LuUnderTest): number {
+    const { level, width } = lu.description;
+    const share = level === 5 ? width - 1 : width / 2;
+    return (share * this.machine.group.describe().rowBytes) / BLOCK_BYTES;
+  }
+
+  async #resizeClosed(unit: SizedLu, blocks: number): Promise<void> {
+    const { group } = this.machine;
+    const mark = unit.model.mark();
+    await unit.lu.close();
+    unit.model.flushed(mark);
+    await this.#resizeOpen(unit, blocks);
+    if (group === this.machine.group) unit.lu = group.openLu(unit.number);
   }
 
   async readAll(unit: LuUnderTest): Promise<Buffer> {
@@ -140,4 +204,9 @@ export class LuWorld implements World {
     const { victim } = this.budget;
     for (const index of members) if (victim === null || victim === index) await this.#checkWithout(index);
   }
+}
+
+/** It cannot have this size now. */
+function unlessRefused(error: unknown): void {
+  if (!isStorageError(error, "EBUSY") && !isStorageError(error, "ENOSPC")) throw error;
 }

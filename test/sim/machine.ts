@@ -11,8 +11,8 @@ import {
   readLabel,
 } from "../../src/lu/group.js";
 import type { Group, GroupEvent, LabelledDisk, Without } from "../../src/raid/contract.js";
+import { LifeArena } from "../support/life-arena.js";
 import { Drive } from "./drive.js";
-import { LifeArena } from "./life-arena.js";
 import { CRASHES, type Crash, Media } from "./media.js";
 import { SimulatedClock, type Simulation } from "./simulation.js";
 

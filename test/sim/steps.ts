@@ -260,9 +260,21 @@ async function grow(world: World, random: Random): Promise<void> {
   await taskEnd(world, "grow");
 }
 
+/** An LU gets another size, perhaps while the power fails. */
+async function resize(world: World, random: Random): Promise<void> {
+  const { machine, simulation } = world;
+  const resizing = world.resize(random);
+  if (random.below(2) === 0) await simulation.until(resizing, "resizing");
+  else if (await machine.runUntilCut(resizing, 1 + random.below(24), "resizing")) {
+    world.crashed();
+    await world.recover();
+  }
+  await work(world, random);
+}
+
 const ALL_STEPS = {
   ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, rot, lie },
-  ...{ rebuild, failDisk, scrub, grow },
+  ...{ rebuild, failDisk, scrub, grow, resize },
 } satisfies Record<string, Step>;
 
 export type StepName = keyof typeof ALL_STEPS;
@@ -272,7 +284,7 @@ export const STEPS: readonly StepName[] = [
   ...(["work", "work", "work", "work", "work", "work"] as const),
   ...(["crash", "crash", "crash", "passTime", "passTime", "restart"] as const),
   ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "rot", "rot", "lie"] as const),
-  ...(["rebuild", "rebuild", "failDisk", "scrub", "grow"] as const),
+  ...(["rebuild", "rebuild", "failDisk", "scrub", "grow", "resize", "resize"] as const),
 ];
 
 export function stepNamed(name: StepName): Step {

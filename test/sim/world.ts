@@ -16,6 +16,8 @@ export interface World {
   create(): Promise<void>;
   /** Some requests at the same time; the model knows of each that was answered. */
   burst(random: Random): Promise<unknown>;
+  /** An LU becomes larger or smaller, as far as it may; a larger one while it is used. */
+  resize(random: Random): Promise<unknown>;
   /** The power has failed: what is not durable is not known any more. */
   crashed(): void;
   /** From what is on the disks to a service again. @throws Error when something is not as the model says */

@@ -101,18 +101,22 @@ export function growCommand(): Command {
     });
 }
 
-/** `scrubbed every 7 d; last on 2026-01-01T00:00:00.000Z: 3 places wrong, 3 healed` */
+/** `scrubbed every 7 d; last on 2026-01-01T00:00:00.000Z: 3 places wrong, 3 healed`, or `0 healed (only reported)` */
 export function describeScrub({
   everySeconds,
   startedMs,
   finishedMs,
   state,
+  heal,
   found,
   healed,
 }: GroupRow["scrub"]): string {
   const schedule = everySeconds === 0 ? "scrubbed by hand" : `scrubbed every ${formatDuration(everySeconds)}`;
   if (startedMs === 0) return `${schedule}; never yet`;
-  const outcome = found === 0 ? "nothing wrong" : `${plural(found, "place")} wrong, ${healed} healed`;
+  const outcome =
+    found === 0
+      ? "nothing wrong"
+      : `${plural(found, "place")} wrong, ${healed} healed${heal ? "" : " (only reported)"}`;
   const at = new Date(state === "idle" && finishedMs >= startedMs ? finishedMs : startedMs).toISOString();
   return state === "idle"
     ? `${schedule}; last on ${at}: ${outcome}`

@@ -56,6 +56,10 @@ test("group list: a scrub's schedule and last outcome", () => {
     "scrubbed by hand; last on 1970-01-01T00:00:02.000Z: 1 place wrong, 1 healed",
   );
   assert.equal(
+    describeScrub({ ...NO_SCRUB, ...at, heal: false, found: 1 }),
+    "scrubbed by hand; last on 1970-01-01T00:00:02.000Z: 1 place wrong, 0 healed (only reported)",
+  );
+  assert.equal(
     describeScrub({ ...NO_SCRUB, startedMs: 3_000, finishedMs: 2_000, state: "paused" }),
     "scrubbed by hand; paused since 1970-01-01T00:00:03.000Z: nothing wrong so far",
   );

@@ -55,9 +55,9 @@ test("bench: gone takes the disk from its holder and from whoever looks for it, 
   await assert.rejects(layers.openDevice(one), { code: "ENXIO", message: `there is no device behind ${one}` });
   await assert.rejects(layers.openReadOnly(one), { code: "ENXIO" });
   await other.write(filled(2), 0);
-  assert.equal(bench.clear(one, "eio").length, 0);
+  assert.equal(bench.clear({ disk: 1, path: one }, "eio").length, 0);
   assert.deepEqual(
-    bench.clear(one, "gone").map(({ disk, kind }) => [disk, kind]),
+    bench.clear({ disk: 1, path: one }, "gone").map(({ disk, kind }) => [disk, kind]),
     [[1, "gone"]],
   );
   // The lock went with the disk, although its holder has not let go of the device; the old device stays dead.

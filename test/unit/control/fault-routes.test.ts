@@ -40,7 +40,7 @@ async function serve(t: TestContext, injecting: boolean) {
   const socket = path.join(folder, "s.sock");
   await api.listen(socket, 0o600);
   t.after(() => api.close());
-  return { client: new ApiClient(socket), events, ended };
+  return { client: new ApiClient(socket), cabinet, events, ended };
 }
 
 test("faults: set, listed, cleared, each with an event", async (t) => {
@@ -68,6 +68,26 @@ test("faults: set, listed, cleared, each with an event", async (t) => {
   const seen = events.last(50).filter(({ kind }) => kind === "fault-injection");
   assert.equal(seen.length, 6);
   assert.equal(seen[0]?.what, "fault eio injected: disk #002");
+});
+
+test("faults: of a disk that has left the list it is cleared by its number too", async (t) => {
+  const { client, cabinet } = await serve(t, true);
+  await client.post("/v1/faults", { disk: 2, kind: "gone" });
+  await client.post("/v1/faults", { disk: 3, kind: "slow", delayMs: 5 });
+  await cabinet.diskAdmin.remove(2, false);
+  assert.deepEqual(
+    cabinet.disks().map(({ number }) => number),
+    [1, 3],
+  );
+  await assert.rejects(client.post("/v1/faults", { disk: 2, kind: "eio" }), { code: "ENOENT" });
+  const cleared = await client.delete<FaultRow[]>("/v1/faults", { disk: 2 });
+  assert.deepEqual(
+    cleared.map(({ disk, kind, path }) => [disk, kind, path]),
+    [[2, "gone", "/disks/d2"]],
+  );
+  assert.deepEqual((await client.get<FaultRow[]>("/v1/faults")).length, 1, "those of others stay");
+  assert.deepEqual(await client.delete<FaultRow[]>("/v1/faults", { disk: 2 }), []);
+  await assert.rejects(client.delete("/v1/faults", { disk: 9 }), { code: "ENOENT" });
 });
 
 test("faults: what makes no sense is refused", async (t) => {

@@ -1,8 +1,13 @@
 import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
+import { SystemClock } from "../../../src/lib/clock.js";
 import { isStorageError } from "../../../src/lib/errors.js";
 import { type LuByte, MIB } from "../../../src/lib/units.js";
-import { SharedFlush } from "../../../src/lu/shared-flush.js";
+import { ArrayLu } from "../../../src/lu/logical-unit.js";
+import type { LuDescription } from "../../../src/raid/contract.js";
+import type { RaidArray } from "../../../src/raid/core.js";
+import { LostBlocks } from "../../../src/raid/lost-blocks.js";
+import { Pace } from "../../../src/raid/pace.js";
 import { RaidRig } from "../../model/raid-rig.js";
 
 test("lu: positions, lengths and ends that do not fit are EINVAL", async () => {
@@ -48,20 +53,47 @@ test("lu: a node that learns of a higher epoch writes nothing more", async () =>
   equal(writes(), before);
 });
 
-test("lu: flushes that come while one runs share the next", async () => {
+/** An LU on an array whose flushes end when the test says so. */
+function luWithFlushes(): { lu: ArrayLu; started: Array<() => void> } {
   const started: Array<() => void> = [];
-  const shared = new SharedFlush(() => new Promise<void>((resolve) => started.push(resolve)));
-  const first = shared.run();
-  const others = [shared.run(), shared.run(), shared.run()];
-  equal(started.length, 1);
-  started[0]!();
-  await first;
-  await new Promise((resolve) => setImmediate(resolve));
-  equal(started.length, 2);
-  started[1]!();
-  await Promise.all(others);
-  const last = shared.run();
-  equal(started.length, 3);
-  started[2]!();
-  await last;
-});
+  const done = () => Promise.resolve();
+  const array = {
+    ...{ sizeBytes: MIB, stripeBytes: MIB, writev: done, writeThrough: done, heal: done },
+    flush: () => new Promise<void>((resolve) => started.push(resolve)),
+  } as unknown as RaidArray;
+  const clock = new SystemClock();
+  const group = { lost: new LostBlocks([]), pace: new Pace(clock), clock, written: () => {} };
+  const description = { number: 1, name: "data" } as LuDescription;
+  return {
+    lu: new ArrayLu(
+      () => description,
+      () => array,
+      () => {},
+      group,
+    ),
+    started,
+  };
+}
+
+const block = Buffer.alloc(4096);
+
+for (const [what, write] of [
+  ["write", (lu: ArrayLu) => lu.write(block, 0 as LuByte)],
+  ["stable write", (lu: ArrayLu) => lu.writeThrough([block], 0 as LuByte)],
+  ["healed block", (lu: ArrayLu) => lu.heal(block, 0 as LuByte)],
+] as const) {
+  test(`lu: a flush that began before a ${what} was done does not count for it; later ones share the next`, async () => {
+    const { lu, started } = luWithFlushes();
+    const first = [lu.flush(), lu.flush()];
+    equal(started.length, 1);
+    await write(lu);
+    const later = [lu.flush(), lu.flush()];
+    equal(started.length, 1);
+    started[0]!();
+    await Promise.all(first);
+    await new Promise((resolve) => setImmediate(resolve));
+    equal(started.length, 2);
+    started[1]!();
+    await Promise.all(later);
+  });
+}

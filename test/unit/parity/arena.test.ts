@@ -4,7 +4,6 @@ import { isStorageError } from "../../../src/lib/errors.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { MIB } from "../../../src/lib/units.js";
 import { Arena } from "../../../src/parity/arena.js";
-import { BufferPool } from "../../../src/parity/buffer-pool.js";
 
 test("arena: reservations are aligned, zeroed, apart, and listed", () => {
   const arena = new Arena({ byteCount: MIB });
@@ -103,47 +102,4 @@ test("arena: xorBuffers gives the same wherever the buffers live and however the
       assert.deepEqual(sources[2], want, "the target is one of the sources");
     }
   }
-});
-
-function poolOf(count: number): BufferPool {
-  return new BufferPool(new Arena({ byteCount: MIB }), { count, bufferBytes: 4096, owner: "pool" });
-}
-
-test("pool: every buffer once, then null", () => {
-  const pool = poolOf(3);
-  const out = [pool.tryAcquire(), pool.tryAcquire(), pool.tryAcquire()];
-  assert.equal(new Set(out).size, 3);
-  assert.equal(pool.available, 0);
-  assert.equal(pool.tryAcquire(), null);
-  for (const buffer of out) pool.release(buffer as Buffer);
-  assert.equal(pool.available, 3);
-});
-
-test("pool: waiters are served first come, first served", async () => {
-  const pool = poolOf(1);
-  const only = await pool.acquire();
-  const order: number[] = [];
-  const waiting = [1, 2, 3].map((n) =>
-    pool.acquire().then((buffer) => {
-      order.push(n);
-      assert.equal(buffer, only);
-      pool.release(buffer);
-    }),
-  );
-  assert.equal(pool.waiting, 3);
-  pool.release(only);
-  assert.equal(pool.tryAcquire(), null, "a late comer does not overtake");
-  await Promise.all(waiting);
-  assert.deepEqual(order, [1, 2, 3]);
-  assert.equal(pool.waiting, 0);
-  assert.equal(pool.available, 1);
-});
-
-test("pool: double release and foreign buffers are our own mistakes", () => {
-  const pool = poolOf(2);
-  const buffer = pool.tryAcquire() as Buffer;
-  assert.throws(() => pool.release(buffer.subarray(0, 16)), { name: "AssertionError" });
-  pool.release(buffer);
-  assert.throws(() => pool.release(buffer), { name: "AssertionError" });
-  assert.throws(() => pool.release(Buffer.alloc(4096)), { name: "AssertionError" });
 });

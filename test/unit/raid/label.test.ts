@@ -46,7 +46,7 @@ function fullLabel(): DiskLabel {
       members,
       lus,
       lost: Array.from({ length: LOST_BLOCKS_MAX }, (_, i) => ({ lu: (i % LUS_MAX) + 1, block: 2 ** 40 + i })),
-      scrub: { ...NO_SCRUB, everySeconds: 86400, state: "paused", atBytes: 2 ** 33, found: 3, healed: 2 },
+      scrub: { ...NO_SCRUB, everySeconds: 86400, state: "paused", heal: false, atBytes: 2 ** 33, found: 3, healed: 2 },
     },
   };
 }
@@ -85,6 +85,7 @@ test("label: bytes that mean nothing are refused even with a right checksum", as
     LABEL.reserved,
     LABEL.tail,
     LABEL.end - 1,
+    LABEL.scrubFlags + 1,
     LABEL.members + MEMBER_ENTRY.unbuiltBytes,
     LABEL.lus + LU_ENTRY.reserved,
   ]) {

@@ -5,11 +5,12 @@ import { SystemClock } from "../../../src/lib/clock.js";
 import { SILENT } from "../../../src/lib/log.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { type LuByte, MIB } from "../../../src/lib/units.js";
+import { Arena } from "../../../src/parity/arena.js";
 import { initDisk } from "../../../src/raid/label-io.js";
 import { createRaidGroup } from "../../../src/raid/open-group.js";
 import { Raid5Array } from "../../../src/raid/raid5.js";
 import { ReadGatherer } from "../../../src/raid/read-gatherer.js";
-import { RaidRig, RecyclingArena, SMALL_BUFFERS } from "../../model/raid-rig.js";
+import { RaidRig, SMALL_BUFFERS } from "../../model/raid-rig.js";
 
 /** A gatherer whose reads end when the test says so. */
 function held() {
@@ -107,7 +108,7 @@ test("gatherer: an array is not quiet while one of its reads waits to be gathere
   for (let i = 1; i <= 3; i++) {
     disks.push(await initDisk(new MemoryDevice({ sizeBytes: 40 * MIB, random, before }), { number: i, random }));
   }
-  const [clock, arena] = [new SystemClock(), new RecyclingArena({ byteCount: 12 * MIB })];
+  const [clock, arena] = [new SystemClock(), new Arena({ byteCount: 12 * MIB })];
   const environment = { arena, clock, random, log: SILENT, epoch: () => 1, guard: () => {}, buffers: SMALL_BUFFERS };
   const group = await createRaidGroup(disks, { name: "g" }, environment);
   await group.createLu("data", 5, 4 * MIB);

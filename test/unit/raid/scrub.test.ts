@@ -7,9 +7,10 @@ import { SILENT } from "../../../src/lib/log.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import { initDisk } from "../../../src/lu/group.js";
+import { Arena } from "../../../src/parity/arena.js";
 import type { RaidGroup } from "../../../src/raid/group.js";
 import { createRaidGroup } from "../../../src/raid/open-group.js";
-import { RecyclingArena, SMALL_BUFFERS } from "../../model/raid-rig.js";
+import { SMALL_BUFFERS } from "../../model/raid-rig.js";
 import { EVERY_LAYOUT, FakeInspector, ScrubFixture } from "../../support/scrub-fixture.js";
 
 const LATE = 3 * MIB + 7 * BLOCK_BYTES;
@@ -77,6 +78,35 @@ for (const [level, members] of EVERY_LAYOUT) {
     }
   });
 
+  test(`${name}: one that only reports does so after a stop too, whoever goes on with it`, async () => {
+    const all = await slowFixture(level, members);
+    const place = all.placeOf(LATE);
+    all.rot(place);
+    const rotten = await all.look(place);
+    await all.group.scrub(all.options(false));
+    await all.under();
+    await all.group.close();
+    await all.reopen();
+    equal(all.group.describe().scrub.heal, false);
+    const task = await all.scrub(all.options(true));
+    deepEqual([task.state, task.found, task.healed], ["done", 1, 0]);
+    ok((await all.look(place)).equals(rotten));
+    deepEqual((await all.scrub(all.options(true))).healed, 1, "the next one is another scrub");
+    await all.group.close();
+  });
+
+  test(`${name}: one that heals does not any more when it is gone on with so`, async () => {
+    const all = await slowFixture(level, members);
+    all.rot(all.placeOf(LATE));
+    await all.group.scrub(all.options(true));
+    await all.under();
+    await all.group.close();
+    await all.reopen();
+    const task = await all.scrub(all.options(false));
+    deepEqual([task.state, task.found, task.healed], ["done", 1, 0]);
+    await all.group.close();
+  });
+
   test(`${name}: what the labels call done is on the disks, whatever a power cut takes`, async () => {
     const all = await slowFixture(level, members);
     const place = all.placeOf(0);
@@ -136,7 +166,7 @@ for (const [level, members] of EVERY_LAYOUT) {
       const task = await all.scrub();
       deepEqual([task.state, task.found, task.healed], ["done", 1, 1]);
       const done = `label at the ${end} of the disk written again`;
-      const detail = { position, lu: null, at: null, file: null, what: "label", done };
+      const detail = { position, lu: null, at: null, file: null, what: "label", done, healed: true };
       deepEqual(all.events("scrub-fault"), [{ kind: "scrub-fault", group: "g", disk: 2, detail }]);
       equal((await all.scrub()).found, 0);
       await all.group.close();
@@ -270,7 +300,7 @@ async function raidGroup(): Promise<RaidGroup> {
     disks.push(await initDisk(new MemoryDevice({ sizeBytes: 40 * MIB, random }), { number: i, random }));
   }
   const clock = new SystemClock();
-  const arena = new RecyclingArena({ byteCount: 12 * MIB });
+  const arena = new Arena({ byteCount: 12 * MIB });
   const environment = { arena, clock, random, log: SILENT, epoch: () => 1, guard: () => {}, buffers: SMALL_BUFFERS };
   return createRaidGroup(disks, { name: "g" }, environment);
 }

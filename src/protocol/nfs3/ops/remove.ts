@@ -4,17 +4,24 @@ import { failChange } from "../failure.js";
 import { NFS3_OK } from "../status.js";
 
 /** NFSv3 REMOVE, RFC 1813 section 3.3.12. Errors: ACCES BADHANDLE INVAL IO ISDIR NAMETOOLONG NOENT NOTDIR ROFS STALE, with wcc data. */
-export const remove: Operation = {
-  name: "REMOVE",
-  nonIdempotent: true,
-  async run(call, args) {
-    const directory = call.target(args);
-    const name = readKeptName(args);
-    directory.mustBeWritable();
-    const change = await directory.fileSystem.remove(directory.credentials, directory, name);
-    const w = call.begin(NFS3_OK, WCC_DATA_BYTES);
-    writeChange(w, directory.fileSystem.id, change);
-    call.end();
-  },
-  fail: failChange,
-};
+export const remove = removal("REMOVE", "remove");
+
+/** NFSv3 RMDIR, RFC 1813 section 3.3.13. Errors: as REMOVE, and EXIST or NOTEMPTY. */
+export const rmdir = removal("RMDIR", "rmdir");
+
+function removal(name: string, how: "remove" | "rmdir"): Operation {
+  return {
+    name,
+    nonIdempotent: true,
+    async run(call, args) {
+      const directory = call.target(args);
+      const entry = readKeptName(args);
+      directory.mustBeWritable();
+      const change = await directory.fileSystem[how](directory.credentials, directory, entry);
+      const w = call.begin(NFS3_OK, WCC_DATA_BYTES);
+      writeChange(w, directory.fileSystem.id, change);
+      call.end();
+    },
+    fail: failChange,
+  };
+}

@@ -5,8 +5,8 @@ interface Round {
 }
 
 /**
- * Concurrent flushes share one. A caller may join the running one only if no write has completed since it began: the system call
- * may have passed that write's pages already. Otherwise all callers wait together for the next one.
+ * Concurrent flushes share one. A caller may join the running one only if no write has completed since it began: it may
+ * have passed what that one wrote already. Otherwise all callers wait together for the next one.
  *
  *     running   next     flush() does
  *     no        no       begin one

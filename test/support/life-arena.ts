@@ -9,7 +9,7 @@ export class LifeArena extends Arena {
 
   constructor(byteCount: number) {
     super({ byteCount });
-    this.#memory = super.take(byteCount, "simulator");
+    this.#memory = super.take(byteCount, "one life");
   }
 
   /** The life before this one is over. */
@@ -21,7 +21,7 @@ export class LifeArena extends Arena {
   override take(byteCount: number, _owner: string): Buffer {
     const from = this.#used;
     this.#used += roundUp(byteCount, BLOCK_BYTES);
-    assert(this.#used <= this.#memory.length, "the simulator's arena holds one life");
+    assert(this.#used <= this.#memory.length, "the arena holds one life");
     return this.#memory.subarray(from, from + byteCount);
   }
 }

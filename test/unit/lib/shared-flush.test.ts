@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { SharedFlush } from "../../../src/device/shared-flush.js";
+import { SharedFlush } from "../../../src/lib/shared-flush.js";
 
 interface Call {
   readonly finish: () => void;
