@@ -58,7 +58,10 @@ export class RowMap {
   }
 }
 
-/** RAID-5, left-symmetric: mdadm(8) --layout=left-symmetric, md's default. Stripe s is chunk row s. */
+/**
+ * RAID-5, left-symmetric (mdadm(8) --layout=left-symmetric, md's default) over runs of stripes: parity moves to the member before with every
+ * `parityRun` stripes, and with 1 as md's. Stripe s is chunk row s. The stripes of a run lie next to each other on every member.
+ */
 export class Raid5Geometry {
   readonly dataMembers: number;
   readonly stripeBytes: number;
@@ -66,9 +69,11 @@ export class Raid5Geometry {
   constructor(
     readonly members: number,
     readonly chunkBytes: number,
+    readonly parityRun: number,
     readonly rows: RowMap,
   ) {
     assert(members >= 3, "RAID-5 needs three members");
+    assert(Number.isInteger(parityRun) && parityRun >= 1, "a run has whole stripes");
     this.dataMembers = members - 1;
     this.stripeBytes = this.dataMembers * chunkBytes;
   }
@@ -82,7 +87,7 @@ export class Raid5Geometry {
   }
 
   parityMember(stripe: number): MemberIndex {
-    return (this.members - 1 - (stripe % this.members)) as MemberIndex;
+    return (this.members - 1 - (Math.floor(stripe / this.parityRun) % this.members)) as MemberIndex;
   }
 
   /** The member that holds data chunk `index` (0 to dataMembers-1) of a stripe. */

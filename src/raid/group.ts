@@ -474,16 +474,17 @@ export class RaidGroup implements GroupCore {
 
   #makeArray(lu: LabelLu): RaidArray {
     const { number, level, width } = lu;
-    const { chunkBytes } = this.shape;
+    const { chunkBytes, parityRun } = this.shape;
     const rows = this.rowMap(number);
     if (level === 1) return new Raid1Array(this, new Raid1Geometry(width, chunkBytes, rows));
-    const array = new Raid5Array(this, number, new Raid5Geometry(width, chunkBytes, rows));
+    const array = new Raid5Array(this, number, new Raid5Geometry(width, chunkBytes, parityRun, rows));
     return lu.moving === undefined ? array : this.#movingFrom(array, number, lu.moving);
   }
 
   /** @param array  of the old width */
   #movingFrom(array: Raid5Array, number: number, moving: NonNullable<LabelLu["moving"]>): MovingArray {
-    const geometry = new Raid5Geometry(moving.newWidth, this.shape.chunkBytes, this.rowMap(number));
+    const { chunkBytes, parityRun } = this.shape;
+    const geometry = new Raid5Geometry(moving.newWidth, chunkBytes, parityRun, this.rowMap(number));
     return new MovingArray(this, array, new Raid5Array(this, number, geometry), geometry, moving.movedBytes);
   }
 

@@ -76,6 +76,7 @@ function putGroup(block: Buffer, group: GroupRecord): void {
   block.writeUInt32LE(group.shape.rowCount, LABEL.rowCount);
   putU64(block, LABEL.journalBytes, group.shape.journalBytes);
   putU64(block, LABEL.regionBytes, group.shape.regionBytes);
+  block.writeUInt32LE(codeOfParityRun(group.shape.parityRun), LABEL.parityRun);
   putText(block, LABEL.groupName, NAME_FIELD, group.name);
   block.writeUInt32LE(group.nodes.length, LABEL.nodeCount);
   for (const [i, name] of group.nodes.entries()) putText(block, LABEL.nodes + i * NAME_FIELD, NAME_FIELD, name);
@@ -84,6 +85,11 @@ function putGroup(block: Buffer, group: GroupRecord): void {
   putLus(block, group.lus);
   putScrub(block, group.scrub);
   putLost(block, group.lost);
+}
+
+/** Labels of before there were runs have zero here, and parity that moves with every stripe: so has such a group's label to this day. */
+function codeOfParityRun(parityRun: number): number {
+  return parityRun === 1 ? 0 : parityRun;
 }
 
 function putLost(block: Buffer, lost: readonly LostBlock[]): void {
@@ -183,7 +189,7 @@ function decodeUnused(block: Buffer, disk: DiskLabel): DiskLabel | null {
 }
 
 function getGroup(block: Buffer): GroupRecord | null {
-  if (!isZero(block, LABEL.pad, LABEL.journalBytes) || !isZero(block, LABEL.reserved, LABEL.nodes)) return null;
+  if (!isZero(block, LABEL.reserved, LABEL.nodes)) return null;
   if (!isZero(block, LABEL.tail, LABEL.end) || block.readUInt32LE(LABEL.flags) > CLEAN) return null;
   const shape: GroupShape = {
     chunkBytes: block.readUInt32LE(LABEL.chunkBytes),
@@ -191,6 +197,7 @@ function getGroup(block: Buffer): GroupRecord | null {
     rowCount: block.readUInt32LE(LABEL.rowCount),
     journalBytes: getU64(block, LABEL.journalBytes),
     regionBytes: getU64(block, LABEL.regionBytes),
+    parityRun: block.readUInt32LE(LABEL.parityRun) || 1,
   };
   const name = getText(block, LABEL.groupName, NAME_FIELD);
   const generation = getU64(block, LABEL.generation);

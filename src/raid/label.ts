@@ -13,7 +13,7 @@ import type { LostBlock } from "./lost-blocks.js";
  *    56 u64 sequence           64 u64 generation       72 u64 ownerEpoch         80 u64 diskBytes
  *    88 u32 flags (1: clean; 2: spare, in no group)                              92 u32 chunkBytes       96 u64 rowBytes          104 u32 rowCount
  *   108 u32 memberCount       112 u32 luCount         116 u32 runCount          120 u32 nodeCount
- *   124 u32 pad               128 u64 journalBytes    136 u64 regionBytes       144 [64] groupName
+ *   124 u32 parityRun (0: 1)  128 u64 journalBytes    136 u64 regionBytes       144 [64] groupName
  *   208 u32 scrubEverySeconds 212 u32 scrubState (0 idle, 1 running, 2 paused)   216 u64 scrubAt (byte of the row space)
  *   224 u64 scrubStartedMs    232 u64 scrubFinishedMs (since 1970; 0: never)     240 u32 scrubFound         244 u32 scrubHealed
  *   248 u32 lostCount         252 u32 scrubFlags (1: only report)                256 reserved
@@ -46,7 +46,7 @@ export const LABEL = {
   luCount: 112,
   runCount: 116,
   nodeCount: 120,
-  pad: 124,
+  parityRun: 124,
   journalBytes: 128,
   regionBytes: 136,
   groupName: 144,

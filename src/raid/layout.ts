@@ -10,6 +10,7 @@ import {
   JOURNAL_BYTES_MAX,
   JOURNAL_BYTES_MIN,
   LABEL_SLOT_BYTES,
+  PARITY_RUN_BYTES,
   RESERVED_BYTES,
   ROWS_TARGET_MAX,
 } from "./limits.js";
@@ -47,6 +48,8 @@ export interface GroupShape {
   readonly journalBytes: number;
   /** What one bit of the bitmap stands for, on each member. */
   readonly regionBytes: number;
+  /** RAID-5: so many stripes in a row have their parity on the same member. */
+  readonly parityRun: number;
 }
 
 export function rowsStart(shape: GroupShape): number {
@@ -91,11 +94,28 @@ function regionBytesFor(space: number, chunkBytes: number): number {
   return regionBytes;
 }
 
+function checkParityRun(parityRun: number, chunkBytes: number): void {
+  if (parityRunIsSound(parityRun, chunkBytes)) return;
+  throw new StorageError(
+    "EINVAL",
+    `parity on one member for ${parityRun} stripes: must be a power of two, 1 MiB at most`,
+  );
+}
+
+function parityRunIsSound(parityRun: number, chunkBytes: number): boolean {
+  return parityRun >= 1 && isPowerOfTwo(parityRun) && parityRun * chunkBytes <= PARITY_RUN_BYTES;
+}
+
 /**
  * Cut members of `sizeBytes` (the smallest one's) into areas.
- * @throws StorageError EINVAL for a chunk or row size that cannot be; ENOSPC for a disk without room for two rows
+ * @throws StorageError EINVAL for a chunk, row or parity run that cannot be; ENOSPC for a disk without room for two rows
  */
-export function planShape(sizeBytes: number, memberCount: number, chunkBytes: number, rowBytes?: number): GroupShape {
+export function planShape(
+  sizeBytes: number,
+  memberCount: number,
+  chunkBytes: number,
+  wanted: { readonly rowBytes?: number | undefined; readonly parityRun?: number | undefined } = {},
+): GroupShape {
   checkChunk(chunkBytes);
   if (sizeBytes < DISK_BYTES_MIN) {
     throw new StorageError(
@@ -105,16 +125,18 @@ export function planShape(sizeBytes: number, memberCount: number, chunkBytes: nu
   }
   const journalBytes = journalBytesFor(sizeBytes, memberCount);
   const space = sizeBytes - LAYOUT.journal - journalBytes - LABEL_END_BYTES;
-  const row = rowBytes ?? defaultRowBytes(space, chunkBytes);
-  checkRow(row, chunkBytes);
-  const rowCount = Math.floor(space / row);
-  if (rowCount < 2) throw new StorageError("ENOSPC", `rows of ${formatSize(row)} are too large for these disks`);
-  return { chunkBytes, rowBytes: row, rowCount, journalBytes, regionBytes: regionBytesFor(space, chunkBytes) };
+  const rowBytes = wanted.rowBytes ?? defaultRowBytes(space, chunkBytes);
+  checkRow(rowBytes, chunkBytes);
+  const rowCount = Math.floor(space / rowBytes);
+  if (rowCount < 2) throw new StorageError("ENOSPC", `rows of ${formatSize(rowBytes)} are too large for these disks`);
+  const parityRun = wanted.parityRun ?? Math.max(1, PARITY_RUN_BYTES / chunkBytes);
+  checkParityRun(parityRun, chunkBytes);
+  return { chunkBytes, rowBytes, rowCount, journalBytes, regionBytes: regionBytesFor(space, chunkBytes), parityRun };
 }
 
 /** Is a shape that a label claims one that `planShape` could have made? */
 export function shapeIsSound(shape: GroupShape, sizeBytes: number): boolean {
-  const { chunkBytes, rowBytes, rowCount, journalBytes, regionBytes } = shape;
+  const { chunkBytes, rowBytes, rowCount, journalBytes, regionBytes, parityRun } = shape;
   return (
     isPowerOfTwo(chunkBytes) &&
     chunkBytes >= CHUNK_BYTES_MIN &&
@@ -126,6 +148,7 @@ export function shapeIsSound(shape: GroupShape, sizeBytes: number): boolean {
     journalBytes % BLOCK_BYTES === 0 &&
     isPowerOfTwo(regionBytes) &&
     regionBytes % (2 * chunkBytes) === 0 &&
+    parityRunIsSound(parityRun, chunkBytes) &&
     rowCount > 0 &&
     (rowCount * rowBytes) / regionBytes <= REGIONS_MAX &&
     memberBytesNeeded(shape) <= sizeBytes

@@ -26,6 +26,8 @@ export const DISK_BYTES_MIN = 32 * MIB;
 export const CHUNK_BYTES_MIN = 16 * KIB;
 export const CHUNK_BYTES_MAX = MIB;
 export const CHUNK_BYTES_DEFAULT = 64 * KIB;
+/** Parity stays on one member for this many bytes of it, so that its data on each of the others is one piece (docs/decisions/0015). */
+export const PARITY_RUN_BYTES = MIB;
 export const JOURNAL_BYTES_MIN = 4 * MIB;
 export const JOURNAL_BYTES_MAX = 128 * MIB;
 export const ROWS_TARGET_MAX = 4096;

@@ -30,6 +30,8 @@ export interface NewGroupOptions {
   readonly chunkBytes?: number | undefined;
   /** A multiple of two chunks; by default so that there are at most 4096 rows. */
   readonly rowBytes?: number | undefined;
+  /** RAID-5: stripes in a row whose parity is on one member, a power of two; by default 1 MiB of it, which is also the most. 1: as md. */
+  readonly parityRun?: number | undefined;
   /** Which nodes may open it; empty: any. */
   readonly nodes?: readonly string[] | undefined;
 }
@@ -46,7 +48,7 @@ export async function createRaidGroup(
   const labels = await Promise.all(disks.map(unusedLabel));
   checkNewGroup(disks, options);
   const sizeBytes = Math.min(...disks.map(({ device }) => device.sizeBytes));
-  const shape = planShape(sizeBytes, disks.length, options.chunkBytes ?? CHUNK_BYTES_DEFAULT, options.rowBytes);
+  const shape = planShape(sizeBytes, disks.length, options.chunkBytes ?? CHUNK_BYTES_DEFAULT, options);
   const members = disks.map(({ uuid, number, device }) => {
     return { uuid, number, state: "online" as const, sizeBytes: device.sizeBytes, unbuiltBytes: 0, path: device.name };
   });

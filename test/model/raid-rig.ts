@@ -43,6 +43,8 @@ export interface RigOptions {
   readonly seed: number;
   readonly diskBytes?: number;
   readonly chunkBytes?: number;
+  /** Two by default, or one of the largest chunks, so that parity moves in small LUs, too. */
+  readonly parityRun?: number;
   readonly errorsMax?: number;
   readonly arenaBytes?: number;
   /** Instead of small ones. */
@@ -84,7 +86,13 @@ export class RaidRig {
       this.devices.push(device);
       disks.push(await initDisk(device, { number: i + 1, random: this.random }));
     }
-    return createGroup(disks, { ...this.#environment(), name: "g", chunkBytes: this.options.chunkBytes ?? 64 * 1024 });
+    const { chunkBytes = 64 * 1024 } = this.options;
+    return createGroup(disks, { ...this.#environment(), name: "g", chunkBytes, parityRun: this.parityRun });
+  }
+
+  get parityRun(): number {
+    const { parityRun, chunkBytes = 64 * 1024 } = this.options;
+    return parityRun ?? Math.min(2, MIB / chunkBytes);
   }
 
   /** One more disk, in no group. */

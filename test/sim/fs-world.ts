@@ -53,7 +53,7 @@ export class FsWorld implements World {
     this.#without = fsWithout;
     this.machine = new Machine({
       ...{ simulation: this.simulation, members: 3 + (Math.floor(seed / 3) % 3), diskBytes: DISK_BYTES, without },
-      ...{ chunkBytes: CHUNK_BYTES, rowBytes: 8 * CHUNK_BYTES },
+      ...{ chunkBytes: CHUNK_BYTES, rowBytes: 8 * CHUNK_BYTES, parityRun: 2 },
     });
   }
 

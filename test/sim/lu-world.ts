@@ -18,12 +18,12 @@ const BLOCKS_MAX = 400;
 
 /** Sizes and levels by seed: two LUs on the same disks, in different regions of the write-intent bitmap. */
 const SHAPES = [
-  { members: 2, levels: [1, 1], chunkBytes: CHUNK_BYTES, rows: 12 },
-  { members: 3, levels: [5, 1], chunkBytes: CHUNK_BYTES, rows: 12 },
-  { members: 4, levels: [5, 5], chunkBytes: CHUNK_BYTES, rows: 12 },
-  { members: 5, levels: [5, 1], chunkBytes: CHUNK_BYTES, rows: 12 },
-  { members: 3, levels: [5, 5], chunkBytes: 128 * KIB, rows: 2 },
-  { members: 3, levels: [1, 5], chunkBytes: CHUNK_BYTES, rows: 12 },
+  { members: 2, levels: [1, 1], chunkBytes: CHUNK_BYTES, rows: 12, parityRun: 1 },
+  { members: 3, levels: [5, 1], chunkBytes: CHUNK_BYTES, rows: 12, parityRun: 1 },
+  { members: 4, levels: [5, 5], chunkBytes: CHUNK_BYTES, rows: 12, parityRun: 4 },
+  { members: 5, levels: [5, 1], chunkBytes: CHUNK_BYTES, rows: 12, parityRun: 2 },
+  { members: 3, levels: [5, 5], chunkBytes: 128 * KIB, rows: 2, parityRun: 2 },
+  { members: 3, levels: [1, 5], chunkBytes: CHUNK_BYTES, rows: 12, parityRun: 1 },
 ] as const;
 
 /** An LU whose size changes. */
@@ -46,9 +46,17 @@ export class LuWorld implements World {
   constructor(seed: number, without: Without) {
     this.simulation = new Simulation(seed);
     this.#shape = SHAPES[Math.floor(seed / 3) % SHAPES.length]!;
-    const { members, chunkBytes } = this.#shape;
+    const { members, chunkBytes, parityRun } = this.#shape;
     this.machine = new Machine({
-      ...{ simulation: this.simulation, members, chunkBytes, rowBytes: 2 * chunkBytes, diskBytes: DISK_BYTES, without },
+      ...{
+        simulation: this.simulation,
+        members,
+        chunkBytes,
+        rowBytes: 2 * chunkBytes,
+        parityRun,
+        diskBytes: DISK_BYTES,
+      },
+      without,
     });
   }
 

@@ -33,6 +33,8 @@ export interface MachineOptions {
   readonly diskBytes: number;
   readonly chunkBytes: number;
   readonly rowBytes: number;
+  /** Of few stripes: the LUs are small, and parity is to be on every member. */
+  readonly parityRun: number;
   readonly without: Without;
 }
 
@@ -85,8 +87,8 @@ export class Machine {
   async create(): Promise<void> {
     const disks: LabelledDisk[] = [];
     for (let i = 0; i < this.#options.members; i++) disks.push(await this.label(this.addDrive()));
-    const { chunkBytes, rowBytes } = this.#options;
-    this.group = await createGroup(disks, { ...this.#environment(), name: "g", chunkBytes, rowBytes });
+    const { chunkBytes, rowBytes, parityRun } = this.#options;
+    this.group = await createGroup(disks, { ...this.#environment(), name: "g", chunkBytes, rowBytes, parityRun });
   }
 
   #environment(): AssembleGroupOptions {

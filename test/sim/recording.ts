@@ -120,7 +120,15 @@ function freeze({ media }: Drive): Platter {
 export async function record(seed: number, operations: number, without: Without): Promise<Recording> {
   const simulation = new Simulation(seed);
   const machine = new Machine({
-    ...{ simulation, members: MEMBERS, diskBytes: DISK_BYTES, chunkBytes: CHUNK_BYTES, rowBytes: ROW_BYTES, without },
+    ...{
+      simulation,
+      members: MEMBERS,
+      diskBytes: DISK_BYTES,
+      chunkBytes: CHUNK_BYTES,
+      rowBytes: ROW_BYTES,
+      parityRun: 2,
+    },
+    without,
   });
   const units = await makeUnits(machine, simulation);
   const start = machine.drives.map(freeze);

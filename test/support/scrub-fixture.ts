@@ -103,7 +103,9 @@ export class ScrubFixture {
   #geometry(): RowMap {
     const { chunkBytes, rowBytes, rowCount } = this.group.describe();
     const runs = [{ first: 0, count: rowCount }];
-    return new RowMap({ chunkBytes, rowBytes, rowCount, journalBytes: JOURNAL_BYTES, regionBytes: MIB }, runs);
+    const { parityRun } = this.rig;
+    const shape = { chunkBytes, rowBytes, rowCount, journalBytes: JOURNAL_BYTES, regionBytes: MIB, parityRun };
+    return new RowMap(shape, runs);
   }
 
   /** Where a block lies: of RAID-1 one copy or the other. */
@@ -115,7 +117,7 @@ export class ScrubFixture {
       new Raid1Geometry(this.members, this.chunkBytes, rows).locate(Math.floor(at / this.chunkBytes), copy, place);
       return { disk: place.member, position: rows.memberByte(place.inLu) + inChunk };
     }
-    const geometry = new Raid5Geometry(this.members, this.chunkBytes, rows);
+    const geometry = new Raid5Geometry(this.members, this.chunkBytes, this.rig.parityRun, rows);
     const stripe = Math.floor(at / geometry.stripeBytes);
     const chunk = Math.floor((at % geometry.stripeBytes) / this.chunkBytes);
     return { disk: geometry.dataMember(stripe, chunk), position: geometry.memberByte(stripe) + inChunk };
@@ -123,7 +125,7 @@ export class ScrubFixture {
 
   /** Where the parity of a block's column lies. */
   parityOf(at: number): DiskPlace {
-    const geometry = new Raid5Geometry(this.members, this.chunkBytes, this.#geometry());
+    const geometry = new Raid5Geometry(this.members, this.chunkBytes, this.rig.parityRun, this.#geometry());
     const stripe = Math.floor(at / geometry.stripeBytes);
     return { disk: geometry.parityMember(stripe), position: geometry.memberByte(stripe) + (at % this.chunkBytes) };
   }

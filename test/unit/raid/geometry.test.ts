@@ -15,7 +15,7 @@ function rows(count: number): RowMap {
 }
 
 test("geometry: RAID-5 is md's left-symmetric layout", () => {
-  const g = new Raid5Geometry(5, CHUNK, rows(2));
+  const g = new Raid5Geometry(5, CHUNK, 1, rows(2));
   // Documentation/md of Linux: a row per stripe, members 0 to 4, data chunks 0 to 3, P the parity.
   const table: string[] = [];
   for (let stripe = 0; stripe < 5; stripe++) {
@@ -27,9 +27,22 @@ test("geometry: RAID-5 is md's left-symmetric layout", () => {
   deepEqual(table, ["0123P", "123P0", "23P01", "3P012", "P0123"]);
 });
 
-for (const members of [3, 4, 5, 8]) {
-  test(`geometry: every chunk of RAID-5 on ${members} has one place, and parity the rest`, () => {
-    const g = new Raid5Geometry(members, CHUNK, rows(3));
+test("geometry: parity stays on a member for a run of stripes, and moves to the one before with the next", () => {
+  const g = new Raid5Geometry(3, CHUNK, 4, rows(2));
+  const parity = Array.from({ length: 16 }, (_, stripe) => g.parityMember(stripe));
+  deepEqual(parity, [2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0, 2, 2, 2, 2]);
+  deepEqual([g.dataMember(3, 0), g.dataMember(3, 1), g.dataMember(4, 0), g.dataMember(4, 1)], [0, 1, 2, 0]);
+});
+
+for (const [members, parityRun] of [
+  [3, 1],
+  [4, 16],
+  [5, 1],
+  [5, 16],
+  [8, 4],
+] as const) {
+  test(`geometry: every chunk of RAID-5 on ${members}, parity run ${parityRun}, has one place, and parity the rest`, () => {
+    const g = new Raid5Geometry(members, CHUNK, parityRun, rows(3));
     const seen = new Set<string>();
     for (let stripe = 0; stripe < g.stripeCount; stripe++) {
       for (let i = 0; i < g.dataMembers; i++) seen.add(`${g.dataMember(stripe, i)}/${g.memberByte(stripe)}`);

@@ -20,7 +20,7 @@ function device(sizeBytes = SIZE): MemoryDevice {
 }
 
 function fullLabel(): DiskLabel {
-  const shape = planShape(30 * 1024 * MIB, 32, 64 * 1024, MIB);
+  const shape = planShape(30 * 1024 * MIB, 32, 64 * 1024, { rowBytes: MIB });
   const members = Array.from({ length: MEMBERS_MAX }, (_, i) => {
     const path = `/dev/disk/by-id/${"ü".repeat(90)}${i}`;
     const rest = { sizeBytes: 64 * 1024 * 1024 * MIB, path };
@@ -67,6 +67,14 @@ test("label: the largest group survives a round trip", () => {
   );
 });
 
+test("label: a group whose parity moves with every stripe has the zero that labels had before there were runs", () => {
+  const { group, ...disk } = fullLabel();
+  const slot = encodeLabel({ ...disk, group: { ...group!, shape: { ...group!.shape, parityRun: 1 } } });
+  equal(slot.readUInt32LE(LABEL.parityRun), 0);
+  equal(decodeLabel(slot)?.group?.shape.parityRun, 1);
+  equal(encodeLabel(fullLabel()).readUInt32LE(LABEL.parityRun), 16);
+});
+
 test(`label: no corrupted slot is taken for a label (seed ${SEED})`, () => {
   const slot = encodeLabel(fullLabel());
   for (let i = 0; i < 400; i++) {
@@ -81,7 +89,7 @@ test(`label: no corrupted slot is taken for a label (seed ${SEED})`, () => {
 test("label: bytes that mean nothing are refused even with a right checksum", async () => {
   const { sealChecksum } = await import("../../../src/raid/fields.js");
   for (const at of [
-    LABEL.pad,
+    LABEL.parityRun + 1,
     LABEL.reserved,
     LABEL.tail,
     LABEL.end - 1,

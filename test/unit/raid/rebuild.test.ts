@@ -352,7 +352,7 @@ test("errors: a disk with too many of them is failed, but never the last one tha
   await all.group.close();
 });
 
-/** A disk is pulled, a part of each stripe is written and flushed: it is in the journal only, some of it without its parity. */
+/** A disk is pulled, a part of stripes with parity on every member is written and flushed: it is in the journal only, some of it without its parity. */
 async function journalWithout(slot: number): Promise<Fixture & { away: MemoryDevice }> {
   const all = await fixture(5, 3);
   const away = all.rig.devices[slot]!;
@@ -361,9 +361,9 @@ async function journalWithout(slot: number): Promise<Fixture & { away: MemoryDev
   // Its absence shows with the first read; what comes then is journaled without it.
   await lu(all).read(Buffer.alloc(LENGTH), 0 as LuByte);
   for (const block of [0, 3]) {
-    for (let stripe = 0; stripe < 3; stripe++) {
-      const at = stripe * 2 * 65536 + block * BLOCK_BYTES;
-      await put(all, at, Buffer.alloc(BLOCK_BYTES, 0x51 + stripe + block));
+    for (let run = 0; run < 3; run++) {
+      const at = run * all.rig.parityRun * 2 * 65536 + block * BLOCK_BYTES;
+      await put(all, at, Buffer.alloc(BLOCK_BYTES, 0x51 + run + block));
     }
     await lu(all).flush();
     equal(stateOf(all.group, slot), "missing");
