@@ -12,6 +12,9 @@ const WASM_PAGE_BYTES = 64 * KIB;
 /** Offsets are u32: 65536 pages, less the reserved one. */
 export const ARENA_BYTES_MAX = 65535 * WASM_PAGE_BYTES;
 
+/** Parts of the arena whose views are kept. A prime, so that parts of any usual size spread over all of the table. */
+const PARTS_KEPT = 2039;
+
 export type KernelChoice = "wasm" | "scalar";
 
 export interface ArenaOptions {
@@ -39,6 +42,8 @@ export class Arena {
   readonly byteCount: number;
   readonly #bytes: ArrayBuffer;
   readonly #shares: ArenaShare[] = [];
+  /** By place: the last part asked for that falls there. */
+  readonly #parts: Array<Buffer | undefined> = new Array(PARTS_KEPT).fill(undefined);
   /** The next free byte. */
   #at = WASM_PAGE_BYTES;
   /** Overwritten by every xorBuffers: the hot path allocates nothing. */
@@ -81,6 +86,21 @@ export class Arena {
 
   contains(buffer: Uint8Array): boolean {
     return buffer.buffer === this.#bytes;
+  }
+
+  /**
+   * `byteCount` bytes of a buffer from `from` on, as `subarray` has them. Views of the arena are kept and handed out again: who cuts the same few
+   * buffers into chunks with every request leaves the garbage collector nothing to do. Views of other memory are not, they would keep it alive.
+   */
+  part(buffer: Buffer, from: number, byteCount: number): Buffer {
+    if (buffer.buffer !== this.#bytes) return buffer.subarray(from, from + byteCount);
+    const offset = buffer.byteOffset + from;
+    const place = Math.floor(offset / BLOCK_BYTES) % PARTS_KEPT;
+    const kept = this.#parts[place];
+    if (kept !== undefined && kept.byteOffset === offset && kept.length === byteCount) return kept;
+    const part = buffer.subarray(from, from + byteCount);
+    this.#parts[place] = part;
+    return part;
   }
 
   budget(): ArenaShare[] {

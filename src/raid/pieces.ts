@@ -1,24 +1,30 @@
 /**
  * Cut the buffers of one request at every multiple of `step` (a chunk), in order. A buffer that lies inside one step is passed on as
  * it is: the common case makes no view.
- * @param at  bytes; where the first buffer begins
+ * @param at    bytes; where the first buffer begins
+ * @param part  makes the other views
  */
 export function cutPieces(
   buffers: readonly Buffer[],
   at: number,
   step: number,
   visit: (piece: Buffer, at: number) => void,
+  part: (buffer: Buffer, from: number, byteCount: number) => Buffer = subarray,
 ): void {
   let position = at;
   for (const buffer of buffers) {
     let from = 0;
     while (from < buffer.length) {
       const byteCount = Math.min(step - (position % step), buffer.length - from);
-      visit(byteCount === buffer.length ? buffer : buffer.subarray(from, from + byteCount), position);
+      visit(byteCount === buffer.length ? buffer : part(buffer, from, byteCount), position);
       from += byteCount;
       position += byteCount;
     }
   }
+}
+
+function subarray(buffer: Buffer, from: number, byteCount: number): Buffer {
+  return buffer.subarray(from, from + byteCount);
 }
 
 export function totalBytes(buffers: readonly Buffer[]): number {

@@ -40,7 +40,8 @@ export class Raid5Reads {
   /** Of the array, by band. */
   readonly #slots: ReadonlyMap<number, NewerBlocks>;
   readonly #degraded: DegradedStripes;
-  readonly #gatherer = new ReadGatherer((targets, at) => this.#readNow(targets, at));
+  readonly #gatherer: ReadGatherer;
+  readonly #part = (buffer: Buffer, from: number, byteCount: number) => this.#core.arena.part(buffer, from, byteCount);
 
   /** @param lock, slots  the array's own */
   constructor(core: GroupCore, geometry: Raid5Geometry, lock: RangeLock, slots: ReadonlyMap<number, NewerBlocks>) {
@@ -51,6 +52,8 @@ export class Raid5Reads {
     this.#lock = lock;
     this.#slots = slots;
     this.#degraded = new DegradedStripes(core, geometry);
+    const runBytes = geometry.parityRun * geometry.stripeBytes;
+    this.#gatherer = new ReadGatherer(runBytes, (targets, at) => this.#readNow(targets, at));
   }
 
   memberAt(at: number): Member {
@@ -138,7 +141,8 @@ export class Raid5Reads {
   async #readChunks(targets: readonly Buffer[], at: number): Promise<void> {
     const batch = new IoBatch(this.#core.members);
     const hard: HardPiece[] = [];
-    cutPieces(targets, at, this.#bandBytes, (piece, pieceAt) => this.#planRead(batch, hard, piece, pieceAt));
+    const plan = (piece: Buffer, pieceAt: number) => this.#planRead(batch, hard, piece, pieceAt);
+    cutPieces(targets, at, this.#bandBytes, plan, this.#part);
     await batch.read();
     if (hard.length > 0) await allSettledOrThrow(hard.map(({ piece, at: pieceAt }) => this.#readHard(piece, pieceAt)));
   }

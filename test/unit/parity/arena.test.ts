@@ -20,6 +20,28 @@ test("arena: reservations are aligned, zeroed, apart, and listed", () => {
   ]);
 });
 
+test("arena: a part is the bytes that were asked for, and the same view the next time", () => {
+  const arena = new Arena({ byteCount: 20 * MIB });
+  const all = arena.take(18 * MIB, "all");
+  const part = arena.part(all, 4096, 65536);
+  assert.equal(part.byteOffset, all.byteOffset + 4096);
+  assert.equal(part.length, 65536);
+  assert.equal(arena.part(all.subarray(4096), 0, 65536), part);
+  assert.equal(arena.part(all, 4096, 4096).length, 4096);
+  // Far more places than are kept: whichever gives way, nobody gets another's bytes.
+  for (const turn of [0, 1])
+    for (let at = turn * 512; at + 4096 <= all.length; at += 4096)
+      assert.equal(arena.part(all, at, 4096).byteOffset, all.byteOffset + at);
+});
+
+test("arena: a part of other memory is a view that nobody keeps", () => {
+  const arena = new Arena({ byteCount: MIB });
+  const other = Buffer.alloc(8192, 7);
+  const part = arena.part(other, 4096, 4096);
+  assert.equal(part.byteOffset, other.byteOffset + 4096);
+  assert.notEqual(arena.part(other, 4096, 4096), part);
+});
+
 test("arena: what does not fit is refused with the whole budget", () => {
   const arena = new Arena({ byteCount: MIB });
   arena.take(MIB - 4096, "data cache");
