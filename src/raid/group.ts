@@ -36,11 +36,11 @@ import type { BackgroundTask } from "./task.js";
 import { TaskBoard } from "./task-board.js";
 import { Workspace } from "./workspace.js";
 
-/** Reservations in the arena, in bytes. The defaults come to about 80 MiB for five members and 64 KiB chunks. */
+/** Reservations in the arena, in bytes. The defaults come to about 86 MiB for five members and 64 KiB chunks. */
 export interface GroupBuffers {
   /**
-   * Partial stripes that are not yet in place. A scattered small write takes a band of every member: for five, 64 MiB hold 204 of these. With fewer
-   * than a client writes between two flushes, stripes leave one by one, each with a journal record of its own.
+   * Blocks of partial stripes that are not yet in place. The more there are, the more a stripe has gathered when it is put there: what is read and written
+   * for its parity serves them all.
    */
   readonly stripeCacheBytes: number;
   /** Parity of full stripes in flight, gathering, reconstruction. */
