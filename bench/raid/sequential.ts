@@ -56,7 +56,7 @@ function writing(fixture: Fixture, plain: PlainMembers, bench: Bench): Promise<O
 }
 
 /** Out of the page cache an LU is read in a twentieth of a second: too short to measure, and over before V8 has compiled what it runs. */
-const CACHED_PASSES = 4;
+const CACHED_PASSES = 8;
 
 function reading(fixture: Fixture, plain: PlainMembers, bench: Bench, cold: boolean): Promise<Outcome> {
   const passes = cold ? 1 : CACHED_PASSES;

@@ -110,8 +110,12 @@ export class FileDevice implements BlockDevice {
     }
   }
 
-  async #move(some: TransferSome, fd: number, buffers: readonly Buffer[], position: number): Promise<void> {
-    if (!this.#file.direct) return transferAll(some, fd, buffers, position);
+  #move(some: TransferSome, fd: number, buffers: readonly Buffer[], position: number): Promise<void> {
+    if (this.#file.direct) return this.#moveDirect(some, fd, buffers, position);
+    return transferAll(some, fd, buffers, position);
+  }
+
+  async #moveDirect(some: TransferSome, fd: number, buffers: readonly Buffer[], position: number): Promise<void> {
     if (looksAligned(buffers)) {
       try {
         return await transferAll(some, fd, buffers, position);

@@ -55,8 +55,8 @@ export class IoBatch {
   }
 
   /** @throws the first error, after all calls have ended */
-  async read(): Promise<void> {
-    await allSettledOrThrow(this.runs().map((run) => run.member.readv(run.buffers, run.position)));
+  read(): Promise<void> {
+    return allSettledOrThrow(this.runs().map((run) => run.member.readv(run.buffers, run.position)));
   }
 }
 

@@ -100,11 +100,15 @@ export class Raid5Reads {
     return count;
   }
 
-  async #readPieces(targets: readonly Buffer[], at: number): Promise<void> {
+  #readPieces(targets: readonly Buffer[], at: number): Promise<void> {
     const lost = this.#lostMember();
+    return lost < 0 ? this.#readChunks(targets, at) : this.#readWithout(lost, targets, at);
+  }
+
+  async #readWithout(lost: number, targets: readonly Buffer[], at: number): Promise<void> {
     const from = Math.ceil(at / this.#geometry.stripeBytes) * this.#geometry.stripeBytes;
     const to = Math.floor((at + totalBytes(targets)) / this.#geometry.stripeBytes) * this.#geometry.stripeBytes;
-    const extents = lost < 0 || from >= to ? null : Extents.of(this.#core.arena, targets, BLOCK_BYTES);
+    const extents = from >= to ? null : Extents.of(this.#core.arena, targets, BLOCK_BYTES);
     if (extents === null) {
       await this.#readChunks(targets, at);
       return;
