@@ -30,7 +30,8 @@ export const JOURNAL_HEADER = {
  *  56 u32 entryCount         60 u32 payloadBlocks                      64 u32 payloadChecksum (CRC-32C)
  *  68 reserved               72 u64 previousSeq (of the record before it in the chain; in version 1 zero: seq - 1)
  *  80 reserved              112 entries: 166 of 24 bytes (JOURNAL_ENTRY)
- * The record after one of seq s is the one with previousSeq s, directly behind it or at offset 0; of several the one with the highest seq. After a crash the
+ * The record after one of seq s is the one with previousSeq s, directly behind it or at offset 0; of several the one with the highest seq. After a
+ * crash the
  * chain goes on with a gap: what a torn last record left on a member that was away then has a lower seq.
  */
 export const JOURNAL_RECORD = {
@@ -61,7 +62,8 @@ export const ENTRIES_MAX = (JOURNAL_RECORD.end - JOURNAL_RECORD.entries) / JOURN
 assert(ENTRIES_MAX === 166, "entries fill the head of a record");
 
 /**
- * data: the payload belongs at `memberBlock` of one member, as soon as the parity of that column is in the journal, too. revoke: records up to `upToSeq` say nothing
+ * data: the payload belongs at `memberBlock` of one member, as soon as the parity of that column is in the journal, too. revoke: records up to
+ * `upToSeq` say nothing
  * of these blocks, on any member. moved: the payload belongs there, but only when the label says that the LU has `movedBytes` of at least `upToSeq`
  * (move-window.ts). parity: the payload belongs there, and is the parity of these columns with the data of all records up to `upToSeq`.
  * placed: the payload belongs there (version 1 called that data; not written any more).

@@ -18,7 +18,8 @@ export function bandByte(geometry: Raid5Geometry, band: number, bandBytes: numbe
 }
 
 /**
- * What happens to one slot of one RAID-5 LU. First its data goes into the journal, alone: nothing is read for that, and no lock is needed. Later the band is put
+ * What happens to one slot of one RAID-5 LU. First its data goes into the journal, alone: nothing is read for that, and no lock is needed. Later the
+ * band is put
  * in place, with the stripe's lock held: parity is computed, and is in the journal before the first block in place is written
  * (docs/decisions/0016-parity-deferred.md).
  */
@@ -121,7 +122,8 @@ export class PartialStripes {
   }
 
   /**
-   * With a data block of a column that neither its member nor the others can tell, there is no parity for what is new in that column. So it is given up: lost for its readers, as the labels
+   * With a data block of a column that neither its member nor the others can tell, there is no parity for what is new in that column. So it is given
+   * up: lost for its readers, as the labels
    * say first, and zeros for the parity, which go the way of all new data.
    */
   async #lose(slot: StripeSlot, { chunk, column, member }: Unproven): Promise<void> {

@@ -8,6 +8,7 @@ import { Extents } from "./extents.js";
 import type { Raid5Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
 import type { Member } from "./member.js";
+import { onlineCount } from "./online-count.js";
 import { cutPieces, slicePieces, totalBytes } from "./pieces.js";
 import type { RangeLock } from "./range-lock.js";
 import { ReadGatherer } from "./read-gatherer.js";
@@ -78,7 +79,7 @@ export class Raid5Reads {
 
   async #readNow(targets: readonly Buffer[], at: number): Promise<void> {
     this.#core.assertAlive();
-    const online = this.#onlineCount();
+    const online = onlineCount(this.#core.members);
     try {
       if (targets.length === 1 && this.#isPlain(targets[0]!, at)) {
         await this.memberAt(at).readv(targets, this.memberByte(at));
@@ -89,15 +90,9 @@ export class Raid5Reads {
       if (!isStorageError(error)) throw error;
       this.#core.assertAlive();
       // A disk has gone: the same once more without it. Otherwise it is a bad sector, to be found block by block.
-      if (this.#onlineCount() < online) await this.#readNow(targets, at);
+      if (onlineCount(this.#core.members) < online) await this.#readNow(targets, at);
       else await this.#readCarefully(targets, at);
     }
-  }
-
-  #onlineCount(): number {
-    let count = 0;
-    for (const member of this.#core.members) if (member.online) count++;
-    return count;
   }
 
   #readPieces(targets: readonly Buffer[], at: number): Promise<void> {

@@ -189,7 +189,8 @@ export class Verdicts {
 }
 
 /**
- * Write everything that the records hold to its place, in order, and flush it; but for what was revoked, and for data that has no parity in the journal yet. Doing
+ * Write everything that the records hold to its place, in order, and flush it; but for what was revoked, and for data that has no parity in the
+ * journal yet. Doing
  * it twice does no harm.
  * @returns blocks written
  */

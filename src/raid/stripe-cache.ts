@@ -44,11 +44,13 @@ interface Waiter {
 }
 
 /**
- * What is newer than in place of all RAID-5 LUs of a group: blocks of a pool, in slots of one band each. When blocks, slots or the journal run short, when nothing
+ * What is newer than in place of all RAID-5 LUs of a group: blocks of a pool, in slots of one band each. When blocks, slots or the journal run short,
+ * when nothing
  * was written for a while, and at close, the oldest are put in place.
  *
  * Whatever comes here has a promise of room in the journal's ring, for itself and for the parity that it will need (`StripeSlot.owed`): what is
- * in use of the ring and what is promised never come to more than the ring holds. So the journal is never found full by somebody who has to make room.
+ * in use of the ring and what is promised never come to more than the ring holds. So the journal is never found full by somebody who has to make
+ * room.
  */
 export class StripeCache {
   readonly pool: BlockPool;

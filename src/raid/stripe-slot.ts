@@ -133,7 +133,8 @@ export class SlotBlocks {
 }
 
 /**
- * What is newer in memory than in place of one band of a stripe (the same columns of all its chunks). While the band is being put in place, `frozen` holds
+ * What is newer in memory than in place of one band of a stripe (the same columns of all its chunks). While the band is being put in place, `frozen`
+ * holds
  * what is on its way, and new writes come to `fresh`.
  */
 export class StripeSlot {
