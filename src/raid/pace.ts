@@ -9,8 +9,8 @@ const SHARE_FIRST = 0.2;
 /** A client counts as busy for so long after its last request. */
 const BUSY_MS = 100;
 const REST_MS_MAX = 500;
-/** Weight of a new latency in the mean. */
-const NEWEST = 1 / 16;
+/** Weight of a new latency in the mean: one that met a flush takes a hundred times as long as its neighbours. */
+const NEWEST = 1 / 128;
 
 /**
  * Lets background work go at full speed while no client is there, and takes it back until clients are served nearly as fast as without it.
