@@ -77,7 +77,9 @@ const waitSeconds = (what: string) => {
 const care = z.strictObject(
   {
     "spare-delay-seconds": waitSeconds("how long a missing disk may be late").default(30),
-    "disk-scan-seconds": waitSeconds("how often a missing disk is looked for (0: never)").default(10),
+    "disk-scan-seconds": waitSeconds(
+      "how often disks are asked whether they are there, and missing ones are looked for (0: never)",
+    ).default(10),
   },
   wantsKeys,
 );

@@ -116,6 +116,11 @@ export class Cabinet {
     });
   }
 
+  /** A disk has been pulled out, or put back. */
+  diskMoved(number: number): Promise<void> {
+    return this.#returner.diskMoved(number);
+  }
+
   disks(): DiskRow[] {
     const { shelf, groups } = this.#parts;
     return diskRows({ shelf, groups, refusalOf: (disk) => this.#returner.refusalOf(disk) });

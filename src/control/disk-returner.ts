@@ -13,13 +13,14 @@ export interface ReturnerOptions {
 }
 
 /**
- * Brings members back that were away: while a group lacks one, the places of disks are looked at again from time to time, and a disk that is
+ * Notices members that were pulled out while nobody used them, and brings back those that were away: while a group lacks one, the places of disks are looked at again from time to time, and a disk that is
  * a member of an open group, under whatever path, is handed to it. What a group refuses stays on the shelf with the reason.
  */
 export class DiskReturner {
   /** By the disk as it was opened: pulled out and put in again, it is asked about anew. */
   #refusals = new WeakMap<LabelledDisk, string>();
   readonly #seen = new WeakSet<LabelledDisk>();
+  readonly #asked = new WeakSet<Group>();
   #cancel: CancelTimer | null = null;
 
   constructor(
@@ -52,9 +53,27 @@ export class DiskReturner {
 
   async #tick(): Promise<void> {
     const { changes } = this.parts;
+    this.#probeAll();
     if (this.#somethingLacks())
       await changes.runUnlessEnded(() => this.#look()).catch((error) => this.#complain(error));
     if (!changes.ended) this.arm();
+  }
+
+  /** Nobody waits for it, and a group whose last answer is still out is not asked again: a disk may take its time. */
+  #probeAll(): void {
+    for (const group of this.parts.groups.all()) {
+      if (this.#asked.has(group)) continue;
+      this.#asked.add(group);
+      void group.probe().finally(() => this.#asked.delete(group));
+    }
+  }
+
+  /** A disk has been pulled out, or put back: what the next round would find is found now. */
+  async diskMoved(number: number): Promise<void> {
+    const { groups, changes } = this.parts;
+    const owner = groups.all().find((group) => group.describe().disks.some((disk) => disk.number === number));
+    await owner?.probe(number);
+    if (this.#somethingLacks()) await changes.runUnlessEnded(() => this.#look());
   }
 
   /** Places could not be looked through (a folder that may not be read): what is served goes on. */

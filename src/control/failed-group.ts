@@ -57,6 +57,8 @@ export class FailedGroup implements Group {
     throw this.#refusal();
   }
 
+  async probe(): Promise<void> {}
+
   async scrub(): Promise<void> {
     throw this.#refusal();
   }

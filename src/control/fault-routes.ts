@@ -9,7 +9,7 @@ import { SystemRandom } from "./system-random.js";
 import type { DiskRow } from "./types.js";
 
 export interface FaultRouteOptions {
-  readonly cabinet: { disks(): readonly DiskRow[] };
+  readonly cabinet: { disks(): readonly DiskRow[]; diskMoved(number: number): Promise<void> };
   readonly events: EventLog;
   /** Absent unless the configuration says `fault-injection: true`. */
   readonly faults?: FaultBench | undefined;
@@ -51,14 +51,18 @@ export function faultRoutes(app: FastifyInstance, options: FaultRouteOptions): v
     const request = parsed(injectSchema, body);
     const place = placeOf(options, request.disk);
     const injected = await faults.inject(place, faultOf(request), request.seed ?? someSeed());
+    if (request.kind === "gone") await options.cabinet.diskMoved(request.disk);
     report(options, `fault ${request.kind} injected`, place, { ...request, seed: injected.seed });
     return injected;
   });
-  app.delete("/v1/faults", ({ query }) => {
+  app.delete("/v1/faults", async ({ query }) => {
     const { disk, kind } = parsed(clearQuery, query);
     const faults = bench();
     const cleared = faults.clear(disk === undefined ? undefined : placeToClear(options, faults, disk), kind);
-    for (const row of cleared) report(options, `fault ${row.kind} cleared`, row, {});
+    for (const row of cleared) {
+      report(options, `fault ${row.kind} cleared`, row, {});
+      if (row.kind === "gone") await options.cabinet.diskMoved(row.disk);
+    }
     return cleared;
   });
   app.post("/v1/crash", async ({ body }, reply) => {

@@ -176,6 +176,10 @@ class LuGroup implements Group {
     await this.#raid.growDisk(disk);
   }
 
+  probe(number?: number): Promise<void> {
+    return this.#raid.membership.probe(number);
+  }
+
   async scrub(options: ScrubOptions): Promise<void> {
     await this.#raid.scrubs.start(options);
   }

@@ -287,6 +287,11 @@ export interface Group {
   /** One more member, at the end. New rows are spread over all; LUs of RAID-5 are spread anew in the background. As replaceDisk. */
   growDisk(disk: LabelledDisk): Promise<void>;
 
+  /**
+   * Ask the members in use (or one of them) whether they are there: one that was pulled out while nobody used it is noticed, and let go before this
+   * resolves. Its errors count as those of any read. Slow disks are waited for.
+   */
+  probe(number?: number): Promise<void>;
   /** Begin, or go on with, a scrub. EBUSY while one runs; EIO. */
   scrub(options: ScrubOptions): Promise<void>;
   /** How often it is to begin by itself; control/ starts it. */

@@ -5,6 +5,7 @@ import type { Growth } from "./grow.js";
 import type { LabelMember } from "./label.js";
 import { readLabel } from "./label-io.js";
 import type { LabelKeeper } from "./label-keeper.js";
+import { rowsStart } from "./layout.js";
 import type { Member } from "./member.js";
 import { type LuRows, RebuildWork } from "./rebuild.js";
 import type { Roster } from "./roster.js";
@@ -38,6 +39,12 @@ export class Membership {
     this.#group.core.assertAlive();
     this.#group.roster.takeOut(number);
     await this.#group.labels.save();
+  }
+
+  /** As Group.probe. */
+  probe(number?: number): Promise<void> {
+    const { roster, core } = this.#group;
+    return roster.probe(rowsStart(core.shape), number);
   }
 
   /** @throws StorageError as Group.replaceDisk */

@@ -43,6 +43,17 @@ test("rig fault: sets, lists and clears; what rots is rotten in the file; misuse
   }
 });
 
+test("rig fault: a disk that is pulled out of an idle rig is named at once, and taken back as soon as it is there again", async (t) => {
+  const rig = await Rig.up({ disks: 3, diskSize: "192M" });
+  t.after(() => rig.remove());
+  await rig.ok(["rig", "fault", "--disk", "3", "--kind", "gone"]);
+  assert.match(await rig.ok(["status"]), /DEGRADED.*#003 +[^\n]*MISSING/s);
+  await rig.ok(["rig", "fault", "--disk", "3", "--clear"]);
+  await rig.ok(["group", "rebuild", "--wait"]);
+  assert.match(await rig.ok(["status"]), /is CLEAN/);
+  await rig.ok(["group", "scrub", "--wait"]);
+});
+
 test("rig crash: ends the daemon, also one without faults, and the rig comes up again", async (t) => {
   const rig = await Rig.up({ disks: 3, diskSize: "192M", more: ["--no-faults"] });
   t.after(() => rig.remove());

@@ -38,6 +38,34 @@ test("return: nothing is looked for while all groups are complete, nor with a sc
   assert.deepEqual(orders(world, "return"), ["return 2"], "a reload looks");
 });
 
+test("return: a member that was pulled out while nobody used it is noticed by the next round", async (t) => {
+  const world = new FakeWorld(3);
+  const { row } = await furnished(t, world);
+  world.present.delete("/disks/d2");
+  assert.equal(row(2).state, "online");
+  await world.clock.advance(10_000);
+  assert.equal(row(2).state, "missing");
+});
+
+test("return: a group whose last answer is still out is not asked again, and nobody waits for it", async (t) => {
+  const world = new FakeWorld(3);
+  const { group } = await furnished(t, world);
+  let asked = 0;
+  let answer = () => {};
+  group().probe = () => {
+    asked++;
+    return new Promise((resolve) => {
+      answer = resolve;
+    });
+  };
+  await group().lose(3, "missing");
+  await world.clock.advance(30_000);
+  assert.deepEqual([asked, orders(world, "return")], [1, ["return 3"]]);
+  answer();
+  await world.clock.advance(10_000);
+  assert.equal(asked, 2);
+});
+
 test("return: a path that is absent is not even opened", async (t) => {
   const world = new FakeWorld(3);
   const { group } = await furnished(t, world);

@@ -155,6 +155,14 @@ export class FakeGroup implements Group {
     this.#begin("grow", number);
   }
 
+  /** Who has been pulled out is noticed. */
+  async probe(number?: number): Promise<void> {
+    for (const member of this.record.members) {
+      const asked = member.state === "online" && (number ?? member.number) === member.number;
+      if (asked && !this.world.present.has(member.path)) await this.lose(member.number, "missing");
+    }
+  }
+
   async scrub({ heal, inspectors }: ScrubOptions): Promise<void> {
     this.#play(`scrub ${heal}`);
     this.inspectors = inspectors;

@@ -40,7 +40,7 @@ async function serve(t: TestContext, injecting: boolean) {
   const socket = path.join(folder, "s.sock");
   await api.listen(socket, 0o600);
   t.after(() => api.close());
-  return { client: new ApiClient(socket), cabinet, events, ended };
+  return { client: new ApiClient(socket), cabinet, events, ended, world };
 }
 
 test("faults: set, listed, cleared, each with an event", async (t) => {
@@ -68,6 +68,18 @@ test("faults: set, listed, cleared, each with an event", async (t) => {
   const seen = events.last(50).filter(({ kind }) => kind === "fault-injection");
   assert.equal(seen.length, 6);
   assert.equal(seen[0]?.what, "fault eio injected: disk #002");
+});
+
+test("faults: a disk that is pulled out is missed at once, and back as soon as the fault is cleared", async (t) => {
+  const { client, cabinet, world } = await serve(t, true);
+  await cabinet.groupAdmin.create({ name: "g", disks: [1, 2, 3] });
+  const state = () => cabinet.disks().find(({ number }) => number === 2)?.state;
+  world.present.delete("/disks/d2");
+  await client.post("/v1/faults", { disk: 2, kind: "gone" });
+  assert.equal(state(), "missing");
+  world.present.add("/disks/d2");
+  await client.delete("/v1/faults", { disk: 2 });
+  assert.equal(state(), "rebuilding");
 });
 
 test("faults: of a disk that has left the list it is cleared by its number too", async (t) => {

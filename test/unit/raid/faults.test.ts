@@ -209,3 +209,18 @@ test("faults: a RAID-1 block that was healed stays healed when the power fails a
   await same({ ...all, group, lu: group.openLu(1) });
   await group.close();
 });
+
+test("faults: a member that was pulled out while nobody used it is noticed when it is asked, and its path is free", async () => {
+  const { rig, group } = await fixture(5, 3);
+  const states = () => group.describe().disks.map(({ state }) => state);
+  rig.devices[1]!.fail("ENXIO");
+  await group.probe(3);
+  deepEqual(states(), ["online", "online", "online"]);
+  await group.probe();
+  deepEqual(states(), ["online", "missing", "online"]);
+  deepEqual(
+    rig.events.filter(({ kind }) => kind === "member-released").map(({ disk }) => disk),
+    [2],
+  );
+  await group.close();
+});
