@@ -159,8 +159,7 @@ function beside(kind: "scrub" | "rebuild", tasks: Tasks, bench: Bench): Promise<
     // Asked by the clock: what a group says of itself takes longer than a request.
     let running = true;
     const watch = setInterval(() => (running = tasks.running(kind)), WATCH_MS);
-    const rate = await client(tasks.fixture, random, () => running);
-    clearInterval(watch);
+    const rate = await client(tasks.fixture, random, () => running).finally(() => clearInterval(watch));
     await (kind === "scrub" ? tasks.stopScrub() : tasks.ended(kind));
     return rate;
   };

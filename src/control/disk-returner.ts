@@ -13,8 +13,9 @@ export interface ReturnerOptions {
 }
 
 /**
- * Notices members that were pulled out while nobody used them, and brings back those that were away: while a group lacks one, the places of disks are looked at again from time to time, and a disk that is
- * a member of an open group, under whatever path, is handed to it. What a group refuses stays on the shelf with the reason.
+ * Notices members that were pulled out while nobody used them, and brings back those that were away: while a group lacks one, the places
+ * of disks are looked at again from time to time, and a disk that is a member of an open group, under whatever path, is handed to it. What a
+ * group refuses stays on the shelf with the reason.
  */
 export class DiskReturner {
   /** By the disk as it was opened: pulled out and put in again, it is asked about anew. */
@@ -52,11 +53,9 @@ export class DiskReturner {
   }
 
   async #tick(): Promise<void> {
-    const { changes } = this.parts;
     this.#probeAll();
-    if (this.#somethingLacks())
-      await changes.runUnlessEnded(() => this.#look()).catch((error) => this.#complain(error));
-    if (!changes.ended) this.arm();
+    await this.#lookIfLacking();
+    if (!this.parts.changes.ended) this.arm();
   }
 
   /** Nobody waits for it, and a group whose last answer is still out is not asked again: a disk may take its time. */
@@ -70,10 +69,13 @@ export class DiskReturner {
 
   /** A disk has been pulled out, or put back: what the next round would find is found now. */
   async diskMoved(number: number): Promise<void> {
-    const { groups, changes } = this.parts;
-    const owner = groups.all().find((group) => group.describe().disks.some((disk) => disk.number === number));
-    await owner?.probe(number);
-    if (this.#somethingLacks()) await changes.runUnlessEnded(() => this.#look());
+    await this.parts.groups.member(number)?.group.probe(number);
+    await this.#lookIfLacking();
+  }
+
+  async #lookIfLacking(): Promise<void> {
+    if (!this.#somethingLacks()) return;
+    await this.parts.changes.runUnlessEnded(() => this.#look()).catch((error) => this.#complain(error));
   }
 
   /** Places could not be looked through (a folder that may not be read): what is served goes on. */

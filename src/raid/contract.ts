@@ -288,8 +288,8 @@ export interface Group {
   growDisk(disk: LabelledDisk): Promise<void>;
 
   /**
-   * Ask the members in use (or one of them) whether they are there: one that was pulled out while nobody used it is noticed, and let go before this
-   * resolves. Its errors count as those of any read. Slow disks are waited for.
+   * Ask the members in use (or one of them) whether they are there: one that was pulled out while nobody used it is noticed, and let go
+   * before this resolves. Nothing else is judged by it. Slow disks are waited for. Never rejects.
    */
   probe(number?: number): Promise<void>;
   /** Begin, or go on with, a scrub. EBUSY while one runs; EIO. */

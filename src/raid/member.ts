@@ -1,6 +1,7 @@
 import type { BlockDevice } from "../device/device.js";
 import type { Clock } from "../lib/clock.js";
 import { isStorageError, StorageError } from "../lib/errors.js";
+import { BLOCK_BYTES } from "../lib/units.js";
 import type { DiskErrors } from "./contract.js";
 import { ErrorBudget } from "./error-budget.js";
 import type { LabelMember, MemberState } from "./label.js";
@@ -104,6 +105,11 @@ export class Member {
     if (this.latency.add(tookMs)) this.#hooks.late(this);
     // Another operation may have found meanwhile that this member lost writes: then what was read proves nothing (I-2).
     if (!this.online) this.#refuseRead();
+  }
+
+  /** Read a block to see whether the disk is there, and how fast. One that is gone fails by it; whether the block can be read matters to others. */
+  async probe(position: number): Promise<void> {
+    await this.read(Buffer.allocUnsafe(BLOCK_BYTES), position).catch(() => {});
   }
 
   #refuseRead(): never {

@@ -1,7 +1,6 @@
 import type { BlockDevice } from "../device/device.js";
 import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import { formatSize } from "../lib/size.js";
-import { BLOCK_BYTES } from "../lib/units.js";
 import { LOSSES_MAX } from "./assemble.js";
 import type { DiskDescription, LabelledDisk } from "./contract.js";
 import type { GroupRecord, LabelMember } from "./label.js";
@@ -74,11 +73,10 @@ export class Roster {
     this.#releasing.add(releasing);
   }
 
-  /** Read a block of each member in use, or of the one with this number. Who turns out to be gone is released when it resolves. */
-  async probe(at: number, number?: number): Promise<void> {
+  /** Members in use, or the one with this number. Who turns out to be gone is released when it resolves. */
+  async probe(position: number, number?: number): Promise<void> {
     const asked = this.members.filter(({ online, label }) => online && (number ?? label.number) === label.number);
-    // What a failed read means is the member's business.
-    await Promise.allSettled(asked.map((member) => member.read(Buffer.allocUnsafe(BLOCK_BYTES), at)));
+    await Promise.all(asked.map((member) => member.probe(position)));
     await Promise.all(this.#releasing);
   }
 

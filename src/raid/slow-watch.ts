@@ -1,5 +1,4 @@
 import type { CancelTimer, Clock } from "../lib/clock.js";
-import { BLOCK_BYTES } from "../lib/units.js";
 import { countBlocks } from "./block-mask.js";
 import type { Member } from "./member.js";
 
@@ -57,8 +56,7 @@ export class SlowWatch {
 
   async #probe(member: Member): Promise<void> {
     this.#timer = null;
-    // Its errors are the member's business, as those of any read.
-    await member.read(Buffer.allocUnsafe(BLOCK_BYTES), this.#options.probeAt).catch(() => {});
+    await member.probe(this.#options.probeAt);
     if (!member.slow || !member.online) return;
     if (member.latency.meanMs > WELL_SHARE * this.#limitFor(member)) {
       this.#armProbe(member);

@@ -10,7 +10,7 @@ export class RecordError extends Error {
 
 /** Who takes complete records. */
 export interface RecordSink {
-  /** No more records for now: `feed` stops behind the last record and says where. */
+  /** No more records until something is done: `feed` stops behind the last record and says where. */
   readonly stalled: boolean;
   /**
    * One record: bytes `start` to `end` of `buffer`. When `lease` is not null the bytes lie in a pooled buffer, and the sink gives `lease` back

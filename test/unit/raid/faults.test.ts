@@ -213,7 +213,10 @@ test("faults: a RAID-1 block that was healed stays healed when the power fails a
 test("faults: a member that was pulled out while nobody used it is noticed when it is asked, and its path is free", async () => {
   const { rig, group } = await fixture(5, 3);
   const states = () => group.describe().disks.map(({ state }) => state);
-  rig.devices[1]!.fail("ENXIO");
+  const gone = rig.devices[1]!;
+  const close = gone.close.bind(gone);
+  gone.close = () => new Promise((resolve) => setImmediate(() => resolve(close())));
+  gone.fail("ENXIO");
   await group.probe(3);
   deepEqual(states(), ["online", "online", "online"]);
   await group.probe();
