@@ -152,7 +152,7 @@ export class FaultyDevice implements BlockDevice {
     byteCount: number,
     action: (byteCount: number) => Promise<void>,
   ): Promise<void> {
-    if (this.#inFlight.closed) throw closedError(this.name, position);
+    if (this.#inFlight.closed) throw this.#detached ? this.#gone(position) : closedError(this.name, position);
     checkRange(this, position, byteCount);
     this.#inFlight.enter();
     try {

@@ -47,7 +47,7 @@ test("rig fault: a disk that is pulled out of an idle rig is named at once, and 
   const rig = await Rig.up({ disks: 3, diskSize: "192M" });
   t.after(() => rig.remove());
   await rig.ok(["rig", "fault", "--disk", "3", "--kind", "gone"]);
-  assert.match(await rig.ok(["status"]), /DEGRADED.*#003 +[^\n]*MISSING/s);
+  assert.match(await rig.ok(["status"]), /DEGRADED.*#003 +[^\n]*MISSING.*disk #003: [^\n]+disk3\.img is gone\n/s);
   await rig.ok(["rig", "fault", "--disk", "3", "--clear"]);
   await rig.ok(["group", "rebuild", "--wait"]);
   assert.match(await rig.ok(["status"]), /is CLEAN/);
