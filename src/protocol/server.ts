@@ -39,6 +39,15 @@ export interface NfsStatistics {
   readonly refusedConnections: number;
 }
 
+/** One for all servers of a node: a request may be repeated at another address. */
+export function newReplyCache(clock: Clock, limits: ProtocolLimits = DEFAULT_LIMITS): ReplyCache {
+  return new MemoryReplyCache(clock, {
+    entriesMax: limits.replyCacheEntriesMax,
+    bytesMax: limits.replyCacheBytesMax,
+    ageMsMax: limits.replyCacheMsMax,
+  });
+}
+
 /** NFSv3, MOUNT v3 and the port mapper on one TCP port. */
 export class NfsServer {
   readonly #rpc: RpcServer;
@@ -57,12 +66,7 @@ export class NfsServer {
       new PortmapProgram({ services: () => this.services(), port: () => this.#port }),
       ...(options.programs ?? []),
     ];
-    const bounds = {
-      entriesMax: limits.replyCacheEntriesMax,
-      bytesMax: limits.replyCacheBytesMax,
-      ageMsMax: limits.replyCacheMsMax,
-    };
-    const replyCache = options.replyCache ?? new MemoryReplyCache(clock, bounds);
+    const replyCache = options.replyCache ?? newReplyCache(clock, limits);
     this.#rpc = new RpcServer({ programs, limits, clock, log, replyCache, onUnexpected });
   }
 
