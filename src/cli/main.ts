@@ -9,6 +9,7 @@ import { exportCommand } from "./commands/export.js";
 import { fsCommand } from "./commands/fs.js";
 import { groupCommand } from "./commands/group.js";
 import { luCommand } from "./commands/lu.js";
+import { nodeCommand } from "./commands/node.js";
 import { rigCommand } from "./commands/rig.js";
 import { serveCommand } from "./commands/serve.js";
 import { statusCommand } from "./commands/status.js";
@@ -38,6 +39,7 @@ function program(): Command {
     luCommand(),
     fsCommand(),
     exportCommand(),
+    nodeCommand(),
     eventsCommand(),
     rigCommand(),
   ];

@@ -70,11 +70,16 @@ export class NfsServer {
     this.#rpc = new RpcServer({ programs, limits, clock, log, replyCache, onUnexpected });
   }
 
-  /** @throws the socket's error (EADDRINUSE, EACCES) */
+  /** On one more address. @throws the socket's error (EADDRINUSE, EACCES) */
   async listen(place: { host: string; port: number }): Promise<{ host: string; port: number }> {
     const bound = await this.#rpc.listen(place);
     this.#port = bound.port;
     return bound;
+  }
+
+  /** As close, on one address. */
+  unlisten(place: { host: string; port: number }, options: { drainMs: number }): Promise<void> {
+    return this.#rpc.unlisten(place, options);
   }
 
   /** Stop accepting, let requests in flight finish for at most `drainMs`, close. */
