@@ -48,6 +48,8 @@ interface Tracked {
 export interface GroupStanding {
   readonly uuid: string;
   readonly name: string;
+  /** Of the members that were found. */
+  readonly paths: readonly string[];
   readonly home: string;
   readonly role: GroupRole;
   readonly epoch: number;
@@ -147,7 +149,7 @@ export class PairAgent {
 
   groups(): GroupStanding[] {
     return [...this.#groups.values()].map(({ seen, home, role, epoch, complaint }) => ({
-      ...{ uuid: seen.uuid, name: seen.name, home, role, epoch, complaint },
+      ...{ uuid: seen.uuid, name: seen.name, paths: seen.paths, home, role, epoch, complaint },
     }));
   }
 
