@@ -10,7 +10,7 @@ import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
 import { FaultBench } from "./control/fault-bench.js";
 import { ServiceNotifier } from "./control/notify.js";
-import { addressHook, diskSharing, makeFollower, makePairAgent } from "./control/pair.js";
+import { addressHook, diskSharing, makeFollower, makePairAgent, makeReadiness } from "./control/pair.js";
 import { register, unregister } from "./control/rpcbind.js";
 import { ServiceAddresses } from "./control/service-addresses.js";
 import { StateDirectory } from "./control/state-directory.js";
@@ -123,6 +123,9 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     undo.add("following the partner", () => follower?.end());
     await agent.start();
     follower?.start();
+    const readiness = makeReadiness(agent, config.pair, clock, events);
+    undo.add("readiness", () => readiness.end());
+    readiness.start();
   }
   const service = () => serviceOf(config, services);
   if (config.nfs.rpcbind) {

@@ -14,6 +14,7 @@ import type { EventLog } from "./event-log.js";
 import { FollowerKeeper } from "./follower-keeper.js";
 import type { GroupHands } from "./group-hands.js";
 import { ProcessFence } from "./process-fence.js";
+import { Readiness } from "./readiness.js";
 import type { ServiceAddresses } from "./service-addresses.js";
 import { version } from "./version.js";
 
@@ -68,6 +69,10 @@ export function makeFollower(
       return new Map(followed.map(({ uuid, paths }) => [uuid, paths]));
     },
   });
+}
+
+export function makeReadiness(pair: PairAgent, config: PairConfig, clock: Clock, events: EventLog): Readiness {
+  return new Readiness({ pair, config, clock, events, unheard: () => pair.unheard() });
 }
 
 /** What a node of a pair may take from the disks that both see. The agent comes later than the shelf that asks. */
