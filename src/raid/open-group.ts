@@ -97,8 +97,8 @@ function checkNewGroup(disks: readonly LabelledDisk[], options: NewGroupOptions)
 }
 
 /**
- * Bring a group up from the disks that carry its label, in any order. After an unclean stop the journal is replayed and marked regions are
- * made consistent before this resolves.
+ * Bring a group up from the disks that carry its label, in any order. After an unclean stop the journal is replayed before this resolves; marked
+ * regions are made consistent behind it, or before they are first read (unsettled.ts).
  * @param epochFor  the epoch to own it under, given the newest on the disks
  * @throws StorageError as planAssembly; ESTALE when the disks carry a newer epoch than this node's
  */
@@ -150,8 +150,8 @@ async function recover(group: RaidGroup): Promise<void> {
   await group.writable();
   // A process that was killed leaves writes in a cache below. They were read above as if they were on the disks: now they are.
   await Promise.all(group.members.map((member) => member.flushOlder()));
+  group.unsettled.begin(group.bitmap.marked());
   await replay(group, options, scan);
-  await resync(group);
 }
 
 async function replay(group: RaidGroup, options: ReplayOptions, scan: JournalScan): Promise<void> {
@@ -201,24 +201,4 @@ function arrayAt(group: RaidGroup, memberByte: number): { array: Raid5Array; inL
     return rows === undefined ? null : { array: rows.array, inLu: part.from };
   }
   return null;
-}
-
-/** Make copies and parity agree in every marked region, before anybody reads. */
-async function resync(group: RaidGroup): Promise<void> {
-  const marked = group.bitmap.marked();
-  const { regionBytes } = group.shape;
-  const start = group.rowsStart;
-  let blocks = 0;
-  for (const region of marked) {
-    const from = start + region * regionBytes;
-    for (const lu of group.lus.lus) {
-      for (const part of group.rowMap(lu.number).overlaps(from, from + regionBytes)) {
-        blocks += await group.array(lu.number).resync(part.from, part.to);
-      }
-    }
-  }
-  await Promise.all(group.members.map((member) => member.flush(false)));
-  group.assertAlive();
-  if (!group.degraded) await group.bitmap.clear(marked, true);
-  if (marked.length > 0) group.emit("resynced", { regions: marked.length, blocks });
 }
