@@ -74,9 +74,13 @@ export class Pace {
     if (!this.#busy) return;
     this.#adapt();
     const restMs = Math.min(REST_MS_MAX, (Math.max(workedMs, 1) * (1 - this.#share)) / this.#share);
-    if (restMs < 1) return;
+    if (restMs >= 1) await this.wait(restMs);
+  }
+
+  /** Do nothing for so long, or until everybody is told to hurry. */
+  async wait(forMs: number): Promise<void> {
     await new Promise<void>((resolve) => {
-      const timer: CancelTimer = this.clock.after(restMs, () => end());
+      const timer: CancelTimer = this.clock.after(forMs, () => end());
       const end = (): void => {
         timer();
         this.#resting.delete(end);

@@ -13,6 +13,8 @@ export interface ResyncOptions {
 
 /** Of each member, in one step: some milliseconds. Two chunks at least. */
 const STEP_BYTES = 1024 * 1024;
+/** What brings the service up comes first. */
+const HEAD_START_MS = 1000;
 /** How often bits of what is settled are cleared: what a crash makes it look at again. */
 const SAVE_MS = 10_000;
 
@@ -25,6 +27,7 @@ export class ResyncWork implements TaskWork {
   readonly totalBytes: number;
   readonly found = 0;
   readonly healed = 0;
+  readonly headStartMs = HEAD_START_MS;
   doneBytes = 0;
   readonly #options: ResyncOptions;
   /** Those that were unsettled at the start, in order; all of them are marked. */
