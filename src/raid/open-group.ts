@@ -158,16 +158,17 @@ async function replay(group: RaidGroup, options: ReplayOptions, scan: JournalSca
   const verdicts = new Verdicts(scan.records);
   let blocks = await applyRecords(options, scan, verdicts);
   group.assertAlive();
-  if (anyPending(scan, verdicts)) blocks += await putPendingInPlace(group, options, scan, verdicts);
+  if (anyPending(scan, verdicts)) blocks += await takeUpPending(group, options, scan, verdicts);
   else await group.journal.restart(scan.nextSeq, scan.nextOffset, scan.header);
   if (scan.records.length > 0) group.emit("replayed", { records: scan.records.length, blocks });
 }
 
 /**
- * Data whose parity is not in the journal goes the way that it would have gone without the crash: into slots, and from there to its place, while the
- * records stay until that is done.
+ * Data whose parity is not in the journal goes the way that it would have gone without the crash: into slots, and from there to its place, when it is
+ * its turn. The records stay until that is done, also those that are in place already: what is written over them as a whole must revoke them.
+ * @returns blocks
  */
-async function putPendingInPlace(
+async function takeUpPending(
   group: RaidGroup,
   options: ReplayOptions,
   scan: JournalScan,
@@ -180,14 +181,29 @@ async function putPendingInPlace(
   // The journal has its own use for the buffer of the scan from here on.
   const own = { ...options, buffer: Buffer.allocUnsafe(options.buffer.length) };
   let blocks = 0;
-  await forEachPending(own, scan, verdicts, async ({ seq, member, memberBlock, data }) => {
+  await forEachPending(own, scan, verdicts, ({ seq, member, memberBlock, data }) => {
     const place = arrayAt(group, memberBlock * BLOCK_BYTES);
-    if (place === null) return;
-    await cache.restore(seq, () => place.array.restore(member, place.inLu, data, seq));
+    if (place === null) return null;
     blocks++;
+    return cache.restore(seq, () => place.array.restore(member, place.inLu, data, seq));
   });
-  await cache.restored();
+  cache.restored();
+  if (group.lus.lus.some((lu) => lu.moving !== undefined)) {
+    // Rows that nobody owns at the moment may have records, too, and nobody who would revoke them.
+    await cache.drain();
+    await cache.checkpoint();
+  } else noteRecords(group, scan);
   return blocks;
+}
+
+/** Every array knows what the journal has of its bands. */
+function noteRecords(group: RaidGroup, { records }: JournalScan): void {
+  for (const { seq, entries } of records) {
+    for (const { memberBlock, blockCount } of entries) {
+      const place = arrayAt(group, memberBlock * BLOCK_BYTES);
+      place?.array.noteRecord(place.inLu, place.inLu + blockCount * BLOCK_BYTES, seq);
+    }
+  }
 }
 
 /** Whose rows a byte of the members is in; null: nobody's who would read it. */

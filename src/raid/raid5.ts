@@ -359,6 +359,13 @@ export class Raid5Array implements RaidArray, SlotOwner {
     return true;
   }
 
+  /** After a crash: a record that is still in the journal has bytes [from, to) of the member space, which are in one band or a whole chunk. */
+  noteRecord(from: number, to: number, seq: number): void {
+    for (let band = Math.floor(from / this.#bandBytes); band * this.#bandBytes < to; band++) {
+      this.#lastSeq.set(band, Math.max(seq, this.#lastSeq.get(band) ?? 0));
+    }
+  }
+
   /** Put the stripes [first, last] in place, as they are now. */
   settle(first: number, last: number): Promise<void> {
     return this.#core.cache.settle(this, first, last);
