@@ -1,0 +1,132 @@
+import { deepEqual, equal, rejects } from "node:assert/strict";
+import { test } from "node:test";
+import { MemoryDevice } from "../../../../src/device/memory-device.js";
+import { createSharedGroup, SharedGroup } from "../../../../src/ha/shared/group.js";
+import { isStorageError, StorageError } from "../../../../src/lib/errors.js";
+import { SILENT } from "../../../../src/lib/log.js";
+import { SeededRandom } from "../../../../src/lib/prng.js";
+import { MIB } from "../../../../src/lib/units.js";
+import { planAssembly } from "../../../../src/raid/assemble.js";
+import { initDisk, labelledDisk, readLabel } from "../../../../src/raid/label-io.js";
+import { RaidRig } from "../../../model/raid-rig.js";
+import { SharedRig } from "../../../support/shared-rig.js";
+
+const random = new SeededRandom(3);
+
+async function freeDisk(number: number, sizeBytes = 32 * MIB) {
+  return initDisk(new MemoryDevice({ name: `d${number}`, sizeBytes, random }), { number, random });
+}
+
+const wanted = { role: "primary", random, mayChange: () => {} } as const;
+
+test("shared group: its label says so, with name, nodes and members, and survives being read", async () => {
+  const disks = [await freeDisk(1), await freeDisk(2, 40 * MIB)];
+  await createSharedGroup(disks, { ...wanted, nodes: ["chn1", "chn5"] });
+  const label = await readLabel(disks[1]!.device);
+  deepEqual(
+    [label?.group?.name, label?.group?.shared, label?.group?.nodes, label?.slot],
+    ["shared", true, ["chn1", "chn5"], 1],
+  );
+  equal(labelledDisk(disks[1]!.device, label!).shared, true);
+  const { group } = await SharedGroup.open([{ ...disks[1]!, groupUuid: label!.group!.uuid }], { log: SILENT });
+  deepEqual(
+    group.describe().members.map(({ number, state }) => [number, state]),
+    [
+      [1, "missing"],
+      [2, "online"],
+    ],
+  );
+});
+
+test("shared group: ordinary assembly refuses it, and it refuses an ordinary group", async () => {
+  const made = new SharedRig();
+  await made.create();
+  await rejects(planAssembly([await made.disk(0), await made.disk(1)], false), /is a shared group of several nodes/);
+  const raid = new RaidRig({ members: 2, seed: 1, chunkBytes: 16 * 1024, diskBytes: 36 * MIB });
+  await (await raid.create()).close();
+  raid.reopen();
+  const disks = await Promise.all(
+    raid.devices.map(async (device) => labelledDisk(device!, (await readLabel(device!))!)),
+  );
+  await rejects(SharedGroup.open(disks, { log: SILENT }), /is a RAID group, not a shared group/);
+});
+
+test("shared group: what it cannot be made of", async () => {
+  const one = await freeDisk(1);
+  await rejects(createSharedGroup([], wanted), (error) => isStorageError(error, "EINVAL"));
+  await rejects(createSharedGroup([one, one], wanted), (error) => isStorageError(error, "EEXIST"));
+  const five = await Promise.all([1, 2, 3, 4, 5].map((number) => freeDisk(number)));
+  await rejects(createSharedGroup(five, wanted), (error) => isStorageError(error, "EINVAL"));
+  await createSharedGroup([one], wanted);
+  await rejects(createSharedGroup([one], wanted), /is in group "shared" already/);
+});
+
+test("shared group: without the right to change labels nothing is written", async () => {
+  const disk = await freeDisk(1);
+  const { writes } = (disk.device as MemoryDevice).counters;
+  const mayChange = () => {
+    throw new StorageError("EACCES", "another node holds the lease");
+  };
+  await rejects(createSharedGroup([disk], { ...wanted, mayChange }), /another node holds the lease/);
+  equal((disk.device as MemoryDevice).counters.writes, writes);
+  await createSharedGroup([disk], wanted);
+  const { group } = await SharedGroup.open([disk], { log: SILENT });
+  await rejects(group.setNodes(["chn1"], mayChange), /another node holds the lease/);
+  await group.setNodes(["chn1"], () => {});
+  deepEqual((await readLabel(disk.device))?.group?.nodes, ["chn1"]);
+});
+
+test("shared group: a node without a path is refused, and a partition has one writer in a process", async () => {
+  const made = new SharedRig();
+  await made.create();
+  const group = await made.open();
+  await group.setNodes(["chn1", "chn5"], () => {});
+  await rejects(made.writer(group, { node: "chn2" }), (error) => isStorageError(error, "EACCES"));
+  await rejects(made.writer(group, { writer: "chn2" }), /node chn2 has no path/);
+  const lu = await made.writer(group);
+  await rejects(made.writer(group), (error) => isStorageError(error, "EBUSY"));
+  await made.writer(group, { node: "chn5" });
+  await lu.close();
+  await made.writer(group);
+  await group.close();
+});
+
+test("shared group: a member that is pulled out is noticed while nobody writes, and taken back under another path", async () => {
+  const made = new SharedRig({ members: 2 });
+  await made.create();
+  const group = await made.open();
+  const lu = await made.writer(group);
+  await lu.settled();
+  made.devices[0]!.fail("ENXIO");
+  await group.tend();
+  await lu.flush();
+  deepEqual(lu.copies, ["out", "current"]);
+  equal(group.describe().members[0]!.state, "missing");
+  await rejects(group.returnMember(await made.disk(1)), (error) => isStorageError(error, "EBUSY"));
+  made.devices[0]!.heal();
+  await group.returnMember(await made.disk(0));
+  await lu.settled();
+  deepEqual(lu.copies, ["current", "current"]);
+  deepEqual(
+    made.events.map(({ kind }) => kind),
+    ["member-lost", "member-returned"],
+  );
+  await group.close();
+});
+
+test("shared group: a new one on old disks shows nothing of the old partitions", async () => {
+  const disk = await freeDisk(1);
+  await createSharedGroup([disk], wanted);
+  const first = await SharedGroup.open([disk], { log: SILENT });
+  const lu = await first.group.openForWriting("chn3", { writer: "chn3", epoch: 9 });
+  await lu.writeThrough([Buffer.alloc(8192, 1)], 0 as never);
+  await lu.close();
+  const fresh = await initDisk(disk.device, { number: 1, force: true, random });
+  await createSharedGroup([fresh], wanted);
+  const { group } = await SharedGroup.open([fresh], { log: SILENT });
+  const [, , third] = await group.partitions();
+  deepEqual([third!.epoch, third!.writer], [0, ""]);
+  const target = Buffer.alloc(8192);
+  await (await group.openForReading("chn3")).read(target, 0 as never);
+  deepEqual(target, Buffer.alloc(8192));
+});
