@@ -87,9 +87,12 @@ export class SharedRig {
 /** Closing it leaves the disk open for the others. */
 function handleOn(device: MemoryDevice): MemoryDevice {
   let closed = false;
+  const close = async (): Promise<void> => {
+    closed = true;
+  };
   return new Proxy(device, {
     get(target, key) {
-      if (key === "close") return async () => void (closed = true);
+      if (key === "close") return close;
       const value = Reflect.get(target, key, target) as unknown;
       if (typeof value !== "function") return value;
       return (...args: unknown[]) => {

@@ -7,7 +7,7 @@ import { probePageStore } from "../../pagestore/format.js";
 import { openPageStore } from "../../pagestore/open.js";
 import { RECORD_CACHE_BYTES } from "./node-records.js";
 import type { PartitionLu } from "./partition.js";
-import { decodeRow, PAGE_STORE_KIND, type RecordAge, readAge, readRows } from "./record-tables.js";
+import { decodeRow, hasTables, PAGE_STORE_KIND, type RecordAge, readAge, readRows } from "./record-tables.js";
 import type { NodeRecord, RecordKind } from "./records.js";
 
 /** A torn view is read again, each time after a little longer: the owner commits now and then, not all the time. */
@@ -67,7 +67,7 @@ async function readStore(lu: PartitionLu, { scratchDir, clock, log }: ReadOption
     const cacheBytes = RECORD_CACHE_BYTES;
     const store = await openPageStore({ lu, scratchDir: folder, clock, log, cacheBytes, readOnly: true });
     try {
-      return viewOf(lu.node, store.db);
+      return hasTables(store.db) ? viewOf(lu.node, store.db) : null;
     } finally {
       await store.close();
     }

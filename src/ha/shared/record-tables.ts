@@ -34,14 +34,14 @@ export function createTables(db: Database.Database): void {
   db.exec(SCHEMA);
 }
 
-/** @throws StorageError EIO for a version that is not ours, or a store without our tables */
+/** A store that was formatted, and whose first commit never came to be durable, has none. */
+export function hasTables(db: Database.Database): boolean {
+  return db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'meta'").get() !== undefined;
+}
+
+/** @throws StorageError EIO for a version that is not ours */
 export function readAge(db: Database.Database): RecordAge {
-  let rows: readonly { key: string; value: number }[];
-  try {
-    rows = db.prepare("SELECT key, value FROM meta").all() as { key: string; value: number }[];
-  } catch (error) {
-    throw new StorageError("EIO", "the partition holds no records", {}, error);
-  }
+  const rows = db.prepare("SELECT key, value FROM meta").all() as { key: string; value: number }[];
   const meta = new Map(rows.map(({ key, value }) => [key, value]));
   const version = meta.get("version");
   if (version !== VERSION) throw new StorageError("EIO", `records of version ${version} are not understood`);

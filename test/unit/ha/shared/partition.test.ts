@@ -94,25 +94,32 @@ test("partition: a copy that missed writes is not read until it has them all", a
   equal(await read(await alone.openForReading("chn1")), 5);
 });
 
-test("partition: a copy that is being brought up to date is no current one, even when it is alone", async () => {
-  const made = await rig();
-  let group = await made.open([0]);
-  await (await made.writer(group)).writeThrough([block(5)], AT);
-  await group.close();
-  group = await made.open();
-  let reads = 0;
-  made.before = (operation, disk) => {
-    if (operation === "write" && disk === 1 && ++reads === 1) throw new StorageError("EIO", "stop in the middle");
-  };
-  const lu = await made.writer(group);
-  await lu.settled();
-  deepEqual(lu.copies, ["current", "out"]);
-  made.before = null;
-  made.crash("all");
-  const alone = await made.open([1]);
-  await rejects(alone.openForReading("chn1"), (error) => isStorageError(error, "EIO"));
-  await rejects(made.writer(alone), (error) => isStorageError(error, "EIO"));
-});
+for (const how of ["found at the start", "brought back later"]) {
+  test(`partition: a copy that is being brought up to date is no current one, even when it is alone (${how})`, async () => {
+    const made = await rig();
+    let group = await made.open([0]);
+    let lu = await made.writer(group);
+    await lu.writeThrough([block(5)], AT);
+    let writes = 0;
+    made.before = (operation, disk) => {
+      if (operation === "write" && disk === 1 && ++writes === 1) throw new StorageError("EIO", "stop in the middle");
+    };
+    if (how === "brought back later") await group.returnMember(await made.disk(1));
+    else {
+      await group.close();
+      group = await made.open();
+      lu = await made.writer(group);
+    }
+    await lu.settled();
+    deepEqual(lu.copies, ["current", "out"]);
+    equal(writes, 1);
+    made.before = null;
+    made.crash("all");
+    const alone = await made.open([1]);
+    await rejects(alone.openForReading("chn1"), (error) => isStorageError(error, "EIO"));
+    await rejects(made.writer(alone), (error) => isStorageError(error, "EIO"));
+  });
+}
 
 test("partition: a reader falls back to the other copy, and so does the writer", async () => {
   const made = await rig();
