@@ -10,6 +10,8 @@ import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
 import { FaultBench } from "./control/fault-bench.js";
 import { ServiceNotifier } from "./control/notify.js";
+import { processFacts } from "./control/process-facts.js";
+import { RecordKeeper } from "./control/record-keeper.js";
 import { register, unregister } from "./control/rpcbind.js";
 import { StateDirectory } from "./control/state-directory.js";
 import { statusReport } from "./control/status-report.js";
@@ -82,16 +84,30 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const { faultInjection, volatileCache } = config;
   const faults = faultInjection ? new FaultBench({ clock, random, log, volatileCache }) : undefined;
   if (faults !== undefined) log.warn({}, "fault injection is on: the management socket can make disks fail and lie");
+  const keeper: RecordKeeper = new RecordKeeper({
+    ...{ node: config.node, clock, events, facts: processFacts(clock) },
+    open: (onRefused) => cabinet.shared.openRecords({ node: config.node, writer: config.node, onRefused }),
+    state: {
+      exports: () => cabinet.fileSystems.exports.rows(),
+      fileSystems: () => cabinet.fileSystems.rows(),
+      groups: () => cabinet.groups(),
+      mounts: () => nfs.mounts(),
+      connections: () => nfs.connections(),
+      lockOwners: () => [],
+      service: () => service,
+    },
+  });
   const cabinet = new Cabinet({
     layers: faults?.over(layers) ?? layers,
     events,
-    exports: new ExportBoard(exportTable),
+    exports: keeper.watching(new ExportBoard(exportTable)),
     ...{ node: config.node, clock, care: config.care },
     diskPatterns: config.disks,
     knownDisksFile: state.knownDisks,
   });
   undo.add("disks, groups and file systems", () => cabinet.close());
   await cabinet.open();
+  undo.add("records", () => keeper.stop());
 
   const nfs = new NfsServer({ exports: exportTable, clock, log, onUnexpected: endProcess });
   undo.add("NFS", () => nfs.close({ drainMs: LIMITS.drainMs }));
@@ -112,6 +128,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   });
   undo.add("management API", () => api.close());
   await api.listen(config.management.socket, config.management.mode);
+  await keeper.start();
   events.add({ severity: "info", kind: "started", what: `node ${config.node} serves NFS on port ${nfsPort}` });
   return running({ config, log, cabinet, undo, nfsPort });
 }

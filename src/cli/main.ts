@@ -9,8 +9,10 @@ import { exportCommand } from "./commands/export.js";
 import { fsCommand } from "./commands/fs.js";
 import { groupCommand } from "./commands/group.js";
 import { luCommand } from "./commands/lu.js";
+import { nodeCommand } from "./commands/node.js";
 import { rigCommand } from "./commands/rig.js";
 import { serveCommand } from "./commands/serve.js";
+import { sharedCommand } from "./commands/shared.js";
 import { statusCommand } from "./commands/status.js";
 import { UsageError } from "./errors.js";
 
@@ -38,6 +40,8 @@ function program(): Command {
     luCommand(),
     fsCommand(),
     exportCommand(),
+    sharedCommand(),
+    nodeCommand(),
     eventsCommand(),
     rigCommand(),
   ];

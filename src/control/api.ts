@@ -33,6 +33,7 @@ import {
   scrubSchema,
   spareSchema,
 } from "./requests.js";
+import { sharedRoutes } from "./shared-routes.js";
 import type { ErrorBody, StatusReport } from "./types.js";
 
 export interface ApiOptions extends Pick<FaultRouteOptions, "faults" | "endProcess"> {
@@ -83,6 +84,7 @@ export class ManagementApi {
     this.#luRoutes();
     this.#fileSystemRoutes();
     this.#exportRoutes();
+    sharedRoutes(this.#app, options.cabinet.shared, valid);
     faultRoutes(this.#app, options);
   }
 

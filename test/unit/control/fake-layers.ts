@@ -64,7 +64,10 @@ export function fakeLayers(world: FakeWorld): StorageLayers {
   return {
     exists: (path) => world.present.has(path),
     openDevice: async (path) => openFake(world, path, true),
+    openShared: async (path) => openFake(world, path, false),
     openReadOnly: async (path) => openFake(world, path, false),
+    // Bytes count there: played by shared-world.ts.
+    shared: { create: unplayed, open: unplayed, openRecords: unplayed, readRecords: unplayed },
     identify: async ({ name }) => world.foreign.get(name) ?? null,
     readLabel: async (device) => labelOf(world, device),
     initDisk: async (device, { number, spare, force }) => {
@@ -83,6 +86,10 @@ export function fakeLayers(world: FakeWorld): StorageLayers {
     },
     mountFileSystem: async (lus, onEvent) => mountFake(world, lus, onEvent),
   };
+}
+
+function unplayed(): Promise<never> {
+  return Promise.reject(new StorageError("ENOTSUP", "shared groups are not played here"));
 }
 
 function openFake(world: FakeWorld, path: string, exclusive: boolean): BlockDevice {

@@ -1,0 +1,138 @@
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
+import { test } from "node:test";
+import { isStorageError, StorageError } from "../../../src/lib/errors.js";
+import { settle } from "../../support/hand-clock.js";
+import { SharedWorld } from "./shared-world.js";
+
+// Reading another node's records may wait for a moment, and the clock's timers do not keep the process alive.
+const awake = setInterval(() => {}, 1000);
+test.after(() => clearInterval(awake));
+
+test("shared admin: free disks become the shared group and its backup, are shown as used, and found again", async (t) => {
+  const world = new SharedWorld(t, 5);
+  const { cabinet } = await world.cabinet(t);
+  await world.labelAll(cabinet);
+  const made = await cabinet.shared.create({ disks: [1, 2], backup: false });
+  deepEqual(
+    [made.name, made.role, made.members.map(({ number, state }) => [number, state])],
+    [
+      "shared",
+      "primary",
+      [
+        [1, "online"],
+        [2, "online"],
+      ],
+    ],
+  );
+  await cabinet.shared.create({ disks: [3], backup: true });
+  deepEqual(
+    cabinet.disks().map(({ number, state, group }) => [number, state, group]),
+    [
+      [1, "online", "shared"],
+      [2, "online", "shared"],
+      [3, "online", "shared-backup"],
+      [4, "unused", null],
+      [5, "unused", null],
+    ],
+  );
+  deepEqual([world.locks.get("/disks/d1"), world.locks.get("/disks/d4")], [["shared"], ["exclusive"]]);
+  await rejects(cabinet.shared.create({ disks: [4], backup: false }), (error) => isStorageError(error, "EEXIST"));
+  await rejects(cabinet.groupAdmin.create({ name: "g", disks: [1, 4] }), /disk #001 is in a shared group/);
+  await cabinet.close();
+  const again = (await world.cabinet(t)).cabinet;
+  deepEqual(
+    (await again.shared.rows()).map(({ name }) => name),
+    ["shared", "shared-backup"],
+  );
+  deepEqual(again.groups(), []);
+  deepEqual(again.warnings(), []);
+});
+
+test("shared admin: two nodes have it open at the same time; ordinary disks stay for one", async (t) => {
+  const world = new SharedWorld(t, 3);
+  const first = await world.cabinet(t);
+  await world.labelAll(first.cabinet);
+  await first.cabinet.shared.create({ disks: [1, 2], backup: false });
+  // The third would be refused, as it has to be: it is nobody's but the first node's.
+  await first.cabinet.diskAdmin.remove(3, false);
+  world.fake.present.delete("/disks/d3");
+  const second = await world.cabinet(t);
+  equal((await second.cabinet.shared.rows()).length, 1);
+  deepEqual(world.locks.get("/disks/d1"), ["shared", "shared"]);
+  const mine = await first.cabinet.shared.openRecords({ node: "chn1", writer: "chn1" });
+  const theirs = await second.cabinet.shared.openRecords({ node: "chn2", writer: "chn2" });
+  mine!.upsert("client", "a", { what: "mount", host: "10.0.0.1", path: "/data" });
+  theirs!.upsert("client", "b", { what: "mount", host: "10.0.0.2", path: "/data" });
+  await Promise.all([mine!.durable(), theirs!.durable()]);
+  deepEqual(
+    (await second.cabinet.shared.records("chn1")).client.map(({ key }) => key),
+    ["a"],
+  );
+  deepEqual(
+    (await first.cabinet.shared.records("chn2")).client.map(({ key }) => key),
+    ["b"],
+  );
+  await rejects(first.cabinet.shared.records("chn3"), (error) => isStorageError(error, "ENOENT"));
+  await mine!.close();
+  await theirs!.close();
+});
+
+test("shared admin: without the lease no label is written", async (t) => {
+  const world = new SharedWorld(t, 2);
+  const { cabinet } = await world.cabinet(t, () => {
+    throw new StorageError("EACCES", "another node holds the lease");
+  });
+  await world.labelAll(cabinet);
+  await rejects(cabinet.shared.create({ disks: [1, 2], backup: false }), /another node holds the lease/);
+  deepEqual(
+    cabinet.disks().map(({ state }) => state),
+    ["unused", "unused"],
+  );
+  await rejects(cabinet.shared.create({ disks: [1, 1], backup: false }), (error) => isStorageError(error, "EINVAL"));
+  await rejects(cabinet.shared.create({ disks: [9], backup: false }), (error) => isStorageError(error, "ENOENT"));
+});
+
+test("shared admin: a disk that is pulled out is told, looked for, and brought up to date when it is back", async (t) => {
+  const world = new SharedWorld(t, 2);
+  const { cabinet, events } = await world.cabinet(t);
+  await world.labelAll(cabinet);
+  await cabinet.shared.create({ disks: [1, 2], backup: false });
+  const records = await cabinet.shared.openRecords({ node: "chn1", writer: "chn1" });
+  world.fake.present.delete("/disks/d2");
+  world.devices.get("/disks/d2")!.fail("ENXIO");
+  await world.fake.clock.advance(10_000);
+  await settle();
+  match(cabinet.warnings().join(), /group shared: disk #002 is missing/);
+  equal(cabinet.disks()[1]!.state, "missing");
+  records!.upsert("client", "a", { what: "mount", host: "10.0.0.1", path: "/data" });
+  await records!.durable();
+  const partition = async () => (await cabinet.shared.rows())[0]!.partitions[0]!;
+  deepEqual([(await partition()).current, (await partition()).behind], [[1], [2]]);
+  world.devices.get("/disks/d2")!.heal();
+  world.fake.present.add("/disks/d2");
+  await world.fake.clock.advance(10_000);
+  for (let i = 0; i < 200 && (await partition()).behind.length > 0; i++) await settle();
+  deepEqual((await partition()).current, [1, 2]);
+  deepEqual(cabinet.warnings(), []);
+  const said = events.last(100).map(({ kind }) => kind);
+  ok(said.includes("shared-member-lost") && said.includes("shared-member-returned"));
+  await records!.close();
+});
+
+test("shared admin: a disk that fails again and again is not taken back again and again", async (t) => {
+  const world = new SharedWorld(t, 2);
+  const { cabinet, events } = await world.cabinet(t);
+  await world.labelAll(cabinet);
+  await cabinet.shared.create({ disks: [1, 2], backup: false });
+  const records = await cabinet.shared.openRecords({ node: "chn1", writer: "chn1" });
+  const device = world.devices.get("/disks/d2")!;
+  device.failRange({ position: 2 * 2 ** 20, byteCount: 20 * 2 ** 20, on: "write" });
+  for (let minute = 0; minute < 10; minute++) {
+    records!.upsert("client", "a", { what: "mount", host: `10.0.0.${minute}`, path: "/data" });
+    await records!.durable();
+    await world.fake.clock.advance(60_000);
+  }
+  const returns = events.last(1000).filter(({ kind }) => kind === "shared-member-returned").length;
+  ok(returns >= 2 && returns <= 7, `${returns} times in ten minutes`);
+  await records!.close();
+});
