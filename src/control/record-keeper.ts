@@ -66,6 +66,8 @@ export class RecordKeeper {
   #lookedMs = Number.NEGATIVE_INFINITY;
   /** Another node writes this partition now. */
   #overtaken = false;
+  /** There is a group more than when the records were opened. */
+  #reopen = false;
   #started = false;
   #stopped = false;
   /** After a failure the records are opened anew, later each time. */
@@ -79,7 +81,10 @@ export class RecordKeeper {
   /** Resolves when the first records are durable, or it is clear that they cannot be for now. */
   async start(): Promise<void> {
     this.#started = true;
-    this.#unfollow = this.#options.events.follow(() => this.soon());
+    this.#unfollow = this.#options.events.follow(({ kind }) => {
+      if (kind === "shared-group-open") this.#reopen = true;
+      this.soon();
+    });
     await this.#serialized(() => this.#sync("running"));
     this.#tick();
   }
@@ -137,6 +142,8 @@ export class RecordKeeper {
 
   async #sync(state: "running" | "stopped"): Promise<void> {
     if (this.#overtaken) return;
+    if (this.#reopen) await this.#letGo();
+    this.#reopen = false;
     if (this.#records === null && this.#options.clock.monotonicMs() < this.#retry.notBeforeMs) return;
     this.#records ??= await this.#options.open((what) => this.#warn("records-refused", what));
     if (this.#records === null) return;

@@ -38,7 +38,7 @@ function printRecords(out: Output, report: NodeRecordsReport): void {
 /** The key says what and whom; the rest is told as `name=value`. */
 function cells({ key, value, updated }: RecordRow): string[] {
   const rest = Object.entries(value)
-    .filter(([name, content]) => name !== "what" && !key.split(" ").includes(String(content)))
+    .filter(([name, content]) => name !== "what" && !(typeof content === "string" && key.includes(content)))
     .map(([name, content]) => `${name}=${String(content)}`);
   return [key, rest.join(" "), updated];
 }
