@@ -184,11 +184,11 @@ export class SharedGroup {
     const members = record.members.map((label, slot): SharedMember => {
       const device = found.find(({ disk }) => disk.uuid === label.uuid)?.disk.device ?? null;
       if (device === null) return { slot, label, device, state: "missing", reason: "not found" };
-      return { slot, label, device, state: "online", reason: null };
+      if (device.sizeBytes >= label.sizeBytes) return { slot, label, device, state: "online", reason: null };
+      return { slot, label, device: null, state: "failed", reason: `the device shrank to ${device.sizeBytes} bytes` };
     });
-    const used = new Set(members.map(({ label }) => label.uuid));
     const group = new SharedGroup(record, members, options);
-    return { group, unused: disks.filter(({ uuid }) => !used.has(uuid)) };
+    return { group, unused: disks.filter(({ device }) => !members.some((member) => member.device === device)) };
   }
 
   get uuid(): string {

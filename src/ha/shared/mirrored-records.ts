@@ -198,12 +198,16 @@ export class MirroredNodeRecords implements RecordWriter {
     return NodeRecords.open({ ...options, lu, fresh });
   }
 
-  /** What it holds is of no use any more: it begins anew. */
+  /** What it holds is brought up to date where it can still be opened, and begun anew where it cannot. */
   async #revive(side: Side): Promise<void> {
     let lu: PartitionLu | undefined;
     try {
       lu = await side.place.open();
-      side.records = await this.#openRecords(lu, true);
+      const there = lu;
+      side.records = await this.#openRecords(there, false).catch((error: unknown) => {
+        if (!isStorageError(error, "EIO")) throw error;
+        return this.#openRecords(there, true);
+      });
     } catch (error) {
       if (!isStorageError(error)) throw error;
       side.reason = messageOf(error);
@@ -245,12 +249,17 @@ export class MirroredNodeRecords implements RecordWriter {
     this.#options.onEvent?.({ kind: "mirrored", place: side.place.name });
   }
 
-  /** What either side has. */
+  /** What either side has; first what only this one has, which makes room. */
   #keysOf(side: Side): [RecordKind, string][] {
-    return RECORD_KINDS.flatMap((kind) => {
-      const rows = [...this.#good().rows(kind), ...(side.records?.rows(kind) ?? [])];
-      return [...new Set(rows.map(({ key }) => key))].map((key): [RecordKind, string] => [kind, key]);
+    const good = this.#good();
+    const own = RECORD_KINDS.flatMap((kind) => {
+      const rows = side.records?.rows(kind) ?? [];
+      return rows.flatMap(({ key }): [RecordKind, string][] =>
+        good.row(kind, key) === undefined ? [[kind, key]] : [],
+      );
     });
+    const wanted = RECORD_KINDS.flatMap((kind) => good.rows(kind).map(({ key }): [RecordKind, string] => [kind, key]));
+    return [...own, ...wanted];
   }
 
   #carryOver(side: Side, kind: RecordKind, key: string): void {

@@ -178,7 +178,6 @@ export class PartitionLu implements LogicalUnit {
 
   /** Durable on every current copy when it resolves. */
   async writeThrough(sources: readonly Buffer[], at: LuByte): Promise<void> {
-    await this.#refuseOvertaken();
     await this.#put(sources, at, (device, position) => device.writeThrough(sources, position));
   }
 
@@ -293,6 +292,7 @@ export class PartitionLu implements LogicalUnit {
   ): Promise<void> {
     const byteCount = this.#check(sources, at);
     this.#checkWritable();
+    await this.#refuseOvertaken();
     await this.#gate.pass(at, at + byteCount, () => this.#onAll((device) => action(device, this.#place(at))));
     this.#flushes.wrote();
   }

@@ -77,6 +77,32 @@ test("shared admin: two nodes have it open at the same time; ordinary disks stay
   await theirs!.close();
 });
 
+test("shared admin: a second shared group of the same name is left alone, and not taken for an ordinary one", async (t) => {
+  const world = new SharedWorld(t, 2);
+  const first = await world.cabinet(t);
+  await world.labelAll(first.cabinet);
+  await first.cabinet.shared.create({ disks: [1], backup: false });
+  await first.cabinet.close();
+  const device = await world.layers().openDevice("/disks/d2");
+  const disk = await world.layers().readLabel(device);
+  await world.layers().shared.create([disk!], { role: "primary", mayChange: () => {} });
+  await device.close();
+  const { cabinet, events } = await world.cabinet(t);
+  deepEqual(
+    (await cabinet.shared.rows()).map(({ members }) => members.map(({ number }) => number)),
+    [[1]],
+  );
+  deepEqual(cabinet.groups(), []);
+  equal(cabinet.disks()[1]!.state, "stale");
+  match(
+    events
+      .last(100)
+      .map(({ what }) => what)
+      .join("\n"),
+    /there is another group shared here/,
+  );
+});
+
 test("shared admin: without the lease no label is written", async (t) => {
   const world = new SharedWorld(t, 2);
   const { cabinet } = await world.cabinet(t, () => {

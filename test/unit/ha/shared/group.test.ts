@@ -76,6 +76,24 @@ test("shared group: without the right to change labels nothing is written", asyn
   deepEqual((await readLabel(disk.device))?.group?.nodes, ["chn1"]);
 });
 
+test("shared group: a disk that has shrunk is no member, and stays the caller's", async () => {
+  const disks = [await freeDisk(1), await freeDisk(2, 40 * MIB)];
+  await createSharedGroup(disks, wanted);
+  const small = new Proxy(disks[1]!.device, {
+    get: (target, key) => {
+      if (key === "sizeBytes") return 33 * MIB;
+      const value = Reflect.get(target, key, target) as unknown;
+      return typeof value === "function" ? (value as () => unknown).bind(target) : value;
+    },
+  });
+  const { group, unused } = await SharedGroup.open([disks[0]!, { ...disks[1]!, device: small }], { log: SILENT });
+  equal(group.describe().members[1]!.reason, `the device shrank to ${33 * MIB} bytes`);
+  deepEqual(
+    unused.map(({ number }) => number),
+    [2],
+  );
+});
+
 test("shared group: a node without a path is refused, and a partition has one writer in a process", async () => {
   const made = new SharedRig();
   await made.create();
