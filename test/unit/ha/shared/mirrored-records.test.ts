@@ -1,4 +1,4 @@
-import { deepEqual, equal, match, rejects } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import type { SharedGroup } from "../../../../src/ha/shared/group.js";
 import {
@@ -254,4 +254,43 @@ test("mirrored records: without a backup the shared group alone will do", async 
   await records.durable();
   await records.close();
   deepEqual(await made.hosts(0), ["a"]);
+});
+
+test("mirrored records: what was acknowledged is on both after a crash at any write", async () => {
+  let operations = 0;
+  let cut = false;
+  const life = async (made: Pair, acknowledged: Set<string>, before: (operation: string) => void) => {
+    for (const rig of made.rigs) rig.before = before;
+    const records = await made.open();
+    for (let i = 0; i < 8; i++) {
+      seen(records, `h${i}`);
+      await records.durable();
+      // Nobody is there any more to hear it.
+      if (cut) return;
+      acknowledged.add(`h${i}`);
+    }
+  };
+  await life(await pair(), new Set(), (operation) => {
+    if (operation !== "read") operations++;
+  });
+  equal(operations > 60, true);
+  for (let cutAt = 1; cutAt <= operations; cutAt += 5) {
+    const made = await pair();
+    const acknowledged = new Set<string>();
+    let count = 0;
+    cut = false;
+    const power = (operation: string) => {
+      if (operation !== "read" && ++count >= cutAt) cut = true;
+      if (cut) throw new StorageError("ENXIO", "the power is off");
+    };
+    await life(made, acknowledged, power).catch(() => {});
+    for (const rig of made.rigs) {
+      rig.before = null;
+      rig.crash("random");
+    }
+    for (const side of [0, 1]) {
+      const hosts = await made.hosts(side);
+      for (const host of acknowledged) ok(hosts.includes(host), `cut at ${cutAt}: ${host} is not on side ${side}`);
+    }
+  }
 });
