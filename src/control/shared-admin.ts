@@ -148,7 +148,7 @@ export class SharedAdmin {
       ...{ node, epoch, onRefused },
       places: groups.map((group) => ({
         name: group.name,
-        open: () => group.openForWriting(node, { writer, epoch, guard }),
+        open: (force) => group.openForWriting(node, { writer, epoch, guard, force }),
       })),
       onEvent: (event) => this.#mirrorEvent(node, event),
     });

@@ -15,8 +15,12 @@ import {
 export interface MirrorPlace {
   /** For people: `shared`, `shared-backup`. */
   readonly name: string;
-  /** Open the node's partition for writing. @throws StorageError when it is not there */
-  readonly open: () => Promise<PartitionLu>;
+  /**
+   * Open the node's partition for writing.
+   * @param force  of copies that were used apart take the newest: what it holds will be replaced
+   * @throws StorageError when it is not there
+   */
+  readonly open: (force: boolean) => Promise<PartitionLu>;
 }
 
 /** lost: no commit goes there any more. mirrored: it has everything again. */
@@ -40,6 +44,8 @@ interface Side {
   reason: string;
   /** Rows given to it while it was filled. */
   carried: number;
+  /** What it had before it was lost is being let go of. */
+  closing: Promise<void>;
 }
 
 /** Rows of one commit while a side is filled. */
@@ -183,7 +189,7 @@ export class MirroredNodeRecords implements RecordWriter {
   async #openSide(side: Side): Promise<void> {
     let lu: PartitionLu | undefined;
     try {
-      lu = await side.place.open();
+      lu = await side.place.open(false);
       side.records = await this.#openRecords(lu, false);
       side.reason = "";
     } catch (error) {
@@ -202,7 +208,7 @@ export class MirroredNodeRecords implements RecordWriter {
   async #revive(side: Side): Promise<void> {
     let lu: PartitionLu | undefined;
     try {
-      lu = await side.place.open();
+      lu = await side.place.open(true);
       const there = lu;
       side.records = await this.#openRecords(there, false).catch((error: unknown) => {
         if (!isStorageError(error, "EIO")) throw error;
@@ -288,7 +294,8 @@ export class MirroredNodeRecords implements RecordWriter {
     if (side.state === "lost") return;
     const { records } = side;
     Object.assign(side, { state: "lost", records: null, reason });
-    records?.close().catch(() => {});
+    // Its scratch copy has the name that the next one on this partition will have.
+    side.closing = records?.close().catch(() => {}) ?? side.closing;
     this.#options.onEvent?.({ kind: "lost", place: side.place.name, reason });
   }
 }

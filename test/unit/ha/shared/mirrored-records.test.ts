@@ -39,7 +39,7 @@ class Pair {
       ...{ node: "chn1", scratchDir: this.scratchDir, clock, random: new SeededRandom(3), log: SILENT },
       places: this.groups.map((group) => ({
         name: group.name,
-        open: () => group.openForWriting("chn1", { writer: "chn1", epoch }),
+        open: (force) => group.openForWriting("chn1", { writer: "chn1", epoch, force }),
       })),
       onEvent: (event) => this.events.push(event),
       ...{ epoch, ...more },
@@ -175,6 +175,28 @@ for (const cutAt of [12, 18, 24, 30, 36]) {
     await records.close();
   });
 }
+
+test("mirrored records: a side whose copies were used apart is lost at first, and filled from the other", async () => {
+  const made = await pair();
+  for (const slot of [0, 1]) {
+    const group = await made.rigs[0].open([slot]);
+    await (await made.rigs[0].writer(group)).close();
+    await group.close();
+  }
+  const records = await made.open();
+  match(made.events[0]!.reason!, /each without the other/);
+  seen(records, "a");
+  await records.durable();
+  await records.tend();
+  await records.settled();
+  await records.durable();
+  deepEqual(
+    records.places().map(({ state }) => state),
+    ["mirrored", "mirrored"],
+  );
+  deepEqual(await made.hosts(0), ["a"]);
+  await records.close();
+});
 
 test("mirrored records: with a higher epoch the side that went on wins, whatever the counters say", async () => {
   const made = await pair();

@@ -76,6 +76,21 @@ test("records: what has not changed is not written", async () => {
   deepEqual(records.age, age);
 });
 
+test("records: a commit is one write on each copy, and no flush", async () => {
+  const made = await rig();
+  const lu = await made.writer(await made.open());
+  const records = await open(lu);
+  await lu.settled();
+  const counters = () => made.devices.map(({ counters: { writes, flushes } }) => [writes, flushes]);
+  const before = counters();
+  for (let i = 0; i < 5; i++) records.upsert("client", `k${i}`, mount(i));
+  await records.durable();
+  deepEqual(
+    counters(),
+    before.map(([writes, flushes]) => [writes! + 1, flushes]),
+  );
+});
+
 test("records: acknowledged ones are there after a crash at any write, on each copy alone", async () => {
   const whole = await rig();
   let operations = 0;
