@@ -74,6 +74,7 @@ export class MirroredNodeRecords implements RecordWriter {
       records: null,
       reason: "not open",
       carried: 0,
+      closing: Promise.resolve(),
     }));
   }
 
@@ -207,6 +208,7 @@ export class MirroredNodeRecords implements RecordWriter {
   /** What it holds is brought up to date where it can still be opened, and begun anew where it cannot. */
   async #revive(side: Side): Promise<void> {
     let lu: PartitionLu | undefined;
+    await side.closing;
     try {
       lu = await side.place.open(true);
       const there = lu;
