@@ -54,21 +54,21 @@ class Run {
   async #live(): Promise<void> {
     const group = await this.rig.open();
     this.lu = await this.rig.writer(group);
-    await this.#some(4);
+    await this.some(4);
     this.rig.devices[1]!.fail("ENXIO");
     this.behind = true;
-    await this.#some(4);
+    await this.some(4);
     this.rig.devices[1]!.heal();
     await group.returnMember(await this.rig.disk(1));
-    await this.#some(5);
+    await this.some(5);
     await this.lu.settled();
     if (this.lu.copies[1] === "current") this.behind = false;
-    await this.#some(2);
+    await this.some(2);
     await group.close();
     for (let block = 0; block < BLOCKS; block++) this.sure[block] = this.latest[block]!;
   }
 
-  async #some(count: number): Promise<void> {
+  async some(count: number): Promise<void> {
     for (let i = 0; i < count; i++) {
       const dice = this.rig.random.below(4);
       if (dice === 0) await this.#flush();
@@ -102,11 +102,11 @@ class Run {
     await this.#checkAlone();
     const group = await this.rig.open();
     const lu = await this.rig.writer(group, { epoch: 2 });
-    const first = await this.#read(lu);
-    this.#compare(first);
+    const first = await this.read(lu);
+    this.compare(first);
     await lu.settled();
     deepEqual(lu.copies, ["current", "current"]);
-    deepEqual(await this.#read(lu), first, "every read says the same");
+    deepEqual(await this.read(lu), first, "every read says the same");
     deepEqual(await this.rig.raw(0, 0, lu.sizeBytes), await this.rig.raw(1, 0, lu.sizeBytes), "copies are equal");
     await group.close();
   }
@@ -119,11 +119,11 @@ class Run {
         if (!isStorageError(error, "EIO")) throw error;
         return null;
       });
-      if (lu !== null) this.#compare(await this.#read(lu));
+      if (lu !== null) this.compare(await this.read(lu));
     }
   }
 
-  async #read(lu: PartitionLu): Promise<Buffer[]> {
+  async read(lu: PartitionLu): Promise<Buffer[]> {
     const blocks: Buffer[] = [];
     for (let block = 0; block < BLOCKS; block++) {
       const target = Buffer.alloc(4096);
@@ -133,13 +133,56 @@ class Run {
     return blocks;
   }
 
-  #compare(blocks: readonly Buffer[]): void {
+  compare(blocks: readonly Buffer[]): void {
     blocks.forEach((found, block) => {
       const version = this.sure[block]!;
       if (version === ANYTHING) return;
       equal(found.equals(Buffer.alloc(4096, version)), true, `block ${block} is version ${version}, not ${found[0]}`);
     });
   }
+}
+
+/** The same life, in which one of the disks stops at the chosen operation instead of the power; the other goes on, and it comes back at the end. */
+class LostDisk extends Run {
+  constructor(
+    seed: number,
+    failAt: number,
+    readonly victim: number,
+  ) {
+    super(seed, failAt);
+  }
+
+  async live(): Promise<void> {
+    await this.rig.create();
+    const group = await this.rig.open();
+    this.rig.before = (operation, disk) => {
+      if (operation !== "read" && ++this.operations >= this.cutAt) this.cut = true;
+      if (this.cut && disk === this.victim) throw new StorageError("EIO", "the disk has failed");
+    };
+    this.lu = await this.rig.writer(group);
+    await this.some(6);
+    await this.lu.settled();
+    await this.some(6);
+    this.rig.before = null;
+    this.compare(await this.read(this.lu));
+    for (const [slot, { state }] of group.describe().members.entries()) {
+      if (state !== "online") await group.returnMember(await this.rig.disk(slot));
+    }
+    await this.some(3);
+    await this.lu.settled();
+    deepEqual(this.lu.copies, ["current", "current"]);
+    this.compare(await this.read(this.lu));
+    await group.close();
+    deepEqual(await this.rig.raw(0, 0, this.lu.sizeBytes), await this.rig.raw(1, 0, this.lu.sizeBytes));
+  }
+}
+
+for (const victim of [0, 1]) {
+  test(`shared crash: disk ${victim + 1} fails at every write, nothing is lost and it comes back`, async () => {
+    const whole = new LostDisk(7, Number.POSITIVE_INFINITY, victim);
+    await whole.live();
+    for (let failAt = 1; failAt <= whole.operations; failAt++) await new LostDisk(7, failAt, victim).live();
+  });
 }
 
 const seeds = process.env.SEED === undefined ? [1, 2, 3] : [Number(process.env.SEED)];

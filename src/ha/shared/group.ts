@@ -213,6 +213,11 @@ export class SharedGroup {
     return { uuid, name, nodes, partitionBytes: this.partitionBytes, members };
   }
 
+  /** The disks as they are open here, by slot; null: not there. For what lies outside of the partitions: the reserved area with heartbeat and lease. */
+  devices(): readonly (BlockDevice | null)[] {
+    return this.#members.map(({ device }) => device);
+  }
+
   /** All eight, as their headers say at this moment. Reads only. */
   partitions(): Promise<PartitionDescription[]> {
     return Promise.all(NODE_NAMES.map((node, index) => this.#describePartition(node, index)));

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import path from "node:path";
 import type { Clock } from "../../lib/clock.js";
 import { isStorageError, StorageError } from "../../lib/errors.js";
@@ -14,7 +14,11 @@ import type { NodeRecord, RecordKind } from "./records.js";
 const ATTEMPTS_MAX = 12;
 const PAUSE_MS = 15;
 
+/** In this process; the next one begins with the same names, so that what is left over does not pile up. */
+let foldersMade = 0;
+
 export interface ReadOptions {
+  /** Of this process alone. */
   readonly scratchDir: string;
   readonly clock: Clock;
   readonly log: Logger;
@@ -62,7 +66,10 @@ async function readStore(lu: PartitionLu, { scratchDir, clock, log }: ReadOption
   if (there === null) return null;
   if (there.kind !== PAGE_STORE_KIND) throw new StorageError("EIO", `the partition of ${lu.node} holds no records`);
   // Its name comes from the store's uuid: two who read at the same time must not share it.
-  const folder = await mkdtemp(path.join(scratchDir, "records-"));
+  const folder = path.join(scratchDir, `records-${++foldersMade}`);
+  // What a process that was killed has left there.
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { mode: 0o700 });
   try {
     const cacheBytes = RECORD_CACHE_BYTES;
     const store = await openPageStore({ lu, scratchDir: folder, clock, log, cacheBytes, readOnly: true });

@@ -120,6 +120,10 @@ test("shared group: a member that is pulled out is noticed while nobody writes, 
   await lu.flush();
   deepEqual(lu.copies, ["out", "current"]);
   equal(group.describe().members[0]!.state, "missing");
+  deepEqual(
+    group.devices().map((device) => device?.name),
+    [undefined, "disk2"],
+  );
   await rejects(group.returnMember(await made.disk(1)), (error) => isStorageError(error, "EBUSY"));
   made.devices[0]!.heal();
   await group.returnMember(await made.disk(0));
