@@ -33,7 +33,7 @@ export interface RecordsRequest {
   readonly node: string;
   /** Who writes it: the node itself, or the one that has taken it over. */
   readonly writer: string;
-  /** By default the highest that the partition's headers show: for a node that is alone. */
+  /** By default the highest that the partition's headers show: for a node that is alone. Refused then while another node has the partition. */
   readonly epoch?: number | undefined;
   /** Asked before each write; throws ESTALE when the lease is lost. */
   readonly guard?: (() => void) | undefined;
@@ -136,14 +136,13 @@ export class SharedAdmin {
   /**
    * The records of a node, to write, on the shared group and its backup.
    * @returns null while there is no shared group
-   * @throws as MirroredNodeRecords.open
+   * @throws as MirroredNodeRecords.open; StorageError EACCES
    */
   async openRecords(request: RecordsRequest): Promise<MirroredNodeRecords | null> {
     const groups = this.#all();
     if (groups.length === 0) return null;
     const { node, writer, guard, onRefused } = request;
-    const shown = await Promise.all(groups.map((group) => group.epochOf(node)));
-    const epoch = request.epoch ?? Math.max(...shown);
+    const epoch = request.epoch ?? (await this.#epochShown(groups, request));
     return this.parts.layers.shared.openRecords({
       ...{ node, epoch, onRefused },
       places: groups.map((group) => ({
@@ -151,6 +150,17 @@ export class SharedAdmin {
         open: (force) => group.openForWriting(node, { writer, epoch, guard, force }),
       })),
       onEvent: (event) => this.#mirrorEvent(node, event),
+    });
+  }
+
+  /** @throws StorageError EACCES when another node has the partition: who has no epoch of its own must not take it back from there */
+  async #epochShown(groups: readonly SharedGroup[], { node, writer }: RecordsRequest): Promise<number> {
+    const shown = await Promise.all(groups.map((group) => group.partition(node)));
+    const other = shown.find((one) => one.writer !== "" && one.writer !== writer && !one.closed);
+    if (other === undefined) return Math.max(...shown.map(({ epoch }) => epoch));
+    throw new StorageError("EACCES", `the partition of ${node} is held by ${other.writer}`, {
+      node,
+      writer: other.writer,
     });
   }
 

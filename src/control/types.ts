@@ -179,6 +179,8 @@ export interface PartitionRow {
   readonly node: string;
   /** Who wrote its header last; empty: nobody yet. */
   readonly writer: string;
+  /** That one has closed it since. */
+  readonly closed: boolean;
   readonly generation: number;
   readonly epoch: number;
   /** Disk numbers of the copies that have everything, and of the others. */

@@ -77,10 +77,19 @@ function printGroup(out: Output, { name, nodes, members, partitions }: SharedGro
   );
 }
 
-function partitionCells({ node, writer, generation, epoch, current, behind, sizeBytes }: PartitionRow): string[] {
+function partitionCells({
+  node,
+  writer,
+  closed,
+  generation,
+  epoch,
+  current,
+  behind,
+  sizeBytes,
+}: PartitionRow): string[] {
   const disks = (numbers: readonly number[]) => (numbers.length === 0 ? "–" : numbers.map(diskNumber).join(" "));
   return [
-    ...[node, writer === "" ? "–" : writer, String(generation), String(epoch)],
+    ...[node, writer === "" ? "–" : `${writer}${closed ? " (closed)" : ""}`, String(generation), String(epoch)],
     ...[disks(current), disks(behind), volume(sizeBytes)],
   ];
 }

@@ -68,6 +68,8 @@ export interface PartitionDescription {
   readonly node: string;
   /** Who wrote its header last; empty: nobody yet. */
   readonly writer: string;
+  /** That one has closed it since. */
+  readonly closed: boolean;
   readonly generation: number;
   readonly epoch: number;
   /** Disk numbers of the copies that may be read, and of the others. */
@@ -135,7 +137,7 @@ async function clearPartitions(
     const head = Buffer.alloc(PARTITION.lu + HEADER_PAIR_BYTES);
     const header = { groupUuid, partition, copy, sequence: 2, generation: 1, epoch: 0, currentCopies };
     // Nobody has made the copies equal yet.
-    encodePartitionHeader({ ...header, clean: false, writer: "" }).copy(head, PARTITION.header0);
+    encodePartitionHeader({ ...header, closed: false, equal: false, writer: "" }).copy(head, PARTITION.header0);
     await device.write(head, partitionStart(partition, partitionBytes));
   }
 }
@@ -223,9 +225,9 @@ export class SharedGroup {
     return Promise.all(NODE_NAMES.map((node, index) => this.#describePartition(node, index)));
   }
 
-  /** The highest epoch that a header of the node's partition shows; 0 when nobody has written yet. */
-  async epochOf(node: string): Promise<number> {
-    return (await this.#describePartition(node, partitionIndex(node))).epoch;
+  /** As `partitions`, of one node. */
+  partition(node: string): Promise<PartitionDescription> {
+    return this.#describePartition(node, partitionIndex(node));
   }
 
   /**
@@ -366,7 +368,14 @@ export class SharedGroup {
     const numberOf = (slot: number) => must(this.#members[slot], "a copy has a member").label.number;
     const behind = this.#members.map(({ slot }) => slot).filter((slot) => !current.includes(slot));
     return {
-      ...{ node, writer: newest?.writer ?? "", generation, epoch, sizeBytes: this.partitionBytes - PARTITION.lu },
+      ...{
+        node,
+        writer: newest?.writer ?? "",
+        closed: newest?.closed ?? false,
+        generation,
+        epoch,
+        sizeBytes: this.partitionBytes - PARTITION.lu,
+      },
       ...{ current: current.map(numberOf), behind: behind.map(numberOf) },
     };
   }

@@ -16,7 +16,8 @@ import { HEADER_PAIR_BYTES, PARTITION_HEADER } from "./layout.js";
 
 const MAGIC = "STRPPART";
 const VERSION = 1;
-const CLEAN = 1;
+const EQUAL = 1;
+const CLOSED = 2;
 const WRITER_BYTES = PARTITION_HEADER.reserved - PARTITION_HEADER.writer;
 
 /** What one copy of a partition says of itself and of the others, as its writer saw them. */
@@ -31,8 +32,10 @@ export interface PartitionHeader {
   readonly epoch: number;
   /** Bit i: the copy on the member in slot i has everything that was acknowledged. */
   readonly currentCopies: number;
-  /** Closed cleanly: the current copies are equal. */
-  readonly clean: boolean;
+  /** Its writer has closed it since. */
+  readonly closed: boolean;
+  /** And left the current copies equal. */
+  readonly equal: boolean;
   /** The node that wrote it: the partition's own, or the one that has taken it over. Empty: nobody yet. */
   readonly writer: string;
 }
@@ -53,7 +56,7 @@ export function encodePartitionHeader(header: PartitionHeader): Buffer {
   putU64(block, PARTITION_HEADER.generation, header.generation);
   putU64(block, PARTITION_HEADER.epoch, header.epoch);
   block.writeUInt32LE(header.currentCopies, PARTITION_HEADER.currentCopies);
-  block.writeUInt32LE(header.clean ? CLEAN : 0, PARTITION_HEADER.flags);
+  block.writeUInt32LE((header.equal ? EQUAL : 0) | (header.closed ? CLOSED : 0), PARTITION_HEADER.flags);
   putText(block, PARTITION_HEADER.writer, WRITER_BYTES, header.writer);
   sealChecksum(block, PARTITION_HEADER.checksum);
   assert(decodePartitionHeader(block) !== null, "a header that we write is one that we would read");
@@ -68,7 +71,7 @@ export function decodePartitionHeader(block: Buffer): PartitionHeader | null {
   if (!isZero(block, PARTITION_HEADER.reserved, PARTITION_HEADER.end)) return null;
   const flags = block.readUInt32LE(PARTITION_HEADER.flags);
   const writer = getText(block, PARTITION_HEADER.writer, WRITER_BYTES);
-  if (flags > CLEAN || writer === null) return null;
+  if ((flags !== 0 && flags !== CLOSED && flags !== (CLOSED | EQUAL)) || writer === null) return null;
   const header: PartitionHeader = {
     groupUuid: getUuid(block, PARTITION_HEADER.groupUuid),
     partition: block.readUInt32LE(PARTITION_HEADER.node) - 1,
@@ -77,7 +80,8 @@ export function decodePartitionHeader(block: Buffer): PartitionHeader | null {
     generation: getU64(block, PARTITION_HEADER.generation),
     epoch: getU64(block, PARTITION_HEADER.epoch),
     currentCopies: block.readUInt32LE(PARTITION_HEADER.currentCopies),
-    clean: flags === CLEAN,
+    closed: (flags & CLOSED) !== 0,
+    equal: (flags & EQUAL) !== 0,
     writer,
   };
   return isSane(header) ? header : null;

@@ -19,7 +19,7 @@ export const PARTITION = { header0: 0, header1: 4096, padding: 8192, lu: 65536 }
  *   0 [8] magic "STRPPART"   8 u32 version       12 u32 checksum (CRC-32C of the block, this field zero)
  *  16 [16] groupUuid        32 u32 node (1: chn1)                 36 u32 copy (slot of the member)
  *  40 u64 sequence          48 u64 generation    56 u64 epoch     64 u32 currentCopies (bit per slot)
- *  68 u32 flags (1: closed cleanly, the current copies are equal) 72 [64] writer     136 reserved
+ *  68 u32 flags (2: closed by its writer; 1: and the current copies are equal) 72 [64] writer        136 reserved
  * `sequence` rises with every header written and picks the block; `generation` rises when the set of current copies changes, and when the
  * partition is opened for writing. A copy is current when its own header carries the newest generation and names it.
  */

@@ -146,7 +146,7 @@ export class PartitionLu implements LogicalUnit {
     this.#sequence = standing.sequence;
     const { generation, epoch } = must(standing.newest, "a current copy has a header");
     this.#stamp = { generation, epoch };
-    this.#level = standing.newest?.clean === true || standing.current.length === 1;
+    this.#level = standing.newest?.equal === true || standing.current.length === 1;
     this.#states.forEach((_, slot) => {
       this.#states[slot] = standing.current.includes(slot) ? "current" : "out";
     });
@@ -242,7 +242,7 @@ export class PartitionLu implements LogicalUnit {
     writer.guard?.();
     await this.#refuseOvertaken();
     await this.#onAll((device) => device.flush());
-    await this.#headers.run(() => this.#publish({ clean: this.#level, generation: this.#stamp.generation }));
+    await this.#headers.run(() => this.#publish({ closed: true, generation: this.#stamp.generation }));
   }
 
   #slots(...states: readonly CopyState[]): number[] {
@@ -333,7 +333,7 @@ export class PartitionLu implements LogicalUnit {
    * Write the header of what is current now on all current copies, durably; then on `joiners`, which become current by it. A copy that does not take
    * it is out, and the next header says so.
    */
-  async #publish(how: { clean?: boolean; generation?: number; joiners?: readonly number[] } = {}): Promise<void> {
+  async #publish(how: { closed?: boolean; generation?: number; joiners?: readonly number[] } = {}): Promise<void> {
     const { epoch } = must(this.#writer, "only a writer writes headers");
     let joiners = [...(how.joiners ?? [])];
     for (let generation = how.generation ?? this.#stamp.generation + 1; ; generation++) {
@@ -342,7 +342,7 @@ export class PartitionLu implements LogicalUnit {
       const mask = bitsOf([...current, ...joiners]);
       this.#sequence++;
       this.#stamp = { generation, epoch };
-      const failed = await this.#writeHeaders(current, mask, how.clean);
+      const failed = await this.#writeHeaders(current, mask, how.closed);
       for (const slot of failed) this.#states[slot] = "out";
       if (failed.length > 0) continue;
       if (await this.#join(joiners, mask)) return;
@@ -360,8 +360,8 @@ export class PartitionLu implements LogicalUnit {
   }
 
   /** @returns slots on which it could not be written */
-  async #writeHeaders(slots: readonly number[], mask: number, clean = false): Promise<number[]> {
-    const headers = slots.map((slot) => this.#header(slot, mask, clean));
+  async #writeHeaders(slots: readonly number[], mask: number, closed = false): Promise<number[]> {
+    const headers = slots.map((slot) => this.#header(slot, mask, closed));
     const write = (header: PartitionHeader) =>
       this.#onOne(header.copy, (device) => writeHeader(device, this.#start, header));
     const results = await Promise.allSettled(headers.map(write));
@@ -374,10 +374,11 @@ export class PartitionLu implements LogicalUnit {
     });
   }
 
-  #header(copy: number, currentCopies: number, clean: boolean): PartitionHeader {
+  #header(copy: number, currentCopies: number, closed: boolean): PartitionHeader {
     const { groupUuid, index: partition } = this.#parts;
     const { writer } = must(this.#writer, "only a writer writes headers");
-    return { groupUuid, partition, copy, sequence: this.#sequence, ...this.#stamp, currentCopies, clean, writer };
+    const state = { closed, equal: closed && this.#level };
+    return { groupUuid, partition, copy, sequence: this.#sequence, ...this.#stamp, currentCopies, ...state, writer };
   }
 
   /** A copy that is out, and there, stops naming itself, so that it can never be taken for current while it is copied. */

@@ -77,6 +77,20 @@ test("shared admin: two nodes have it open at the same time; ordinary disks stay
   await theirs!.close();
 });
 
+test("shared admin: without an epoch of its own a node does not take its partition back from the one that has it", async (t) => {
+  const world = new SharedWorld(t, 2);
+  const { cabinet } = await world.cabinet(t);
+  await world.labelAll(cabinet);
+  await cabinet.shared.create({ disks: [1, 2], backup: false });
+  const taken = await cabinet.shared.openRecords({ node: "chn1", writer: "chn5", epoch: 3 });
+  const mine = () => cabinet.shared.openRecords({ node: "chn1", writer: "chn1" });
+  await rejects(mine(), /the partition of chn1 is held by chn5/);
+  await taken!.close();
+  const again = await mine();
+  equal((await cabinet.shared.rows())[0]!.partitions[0]!.epoch, 3);
+  await again!.close();
+});
+
 test("shared admin: a second shared group of the same name is left alone, and not taken for an ordinary one", async (t) => {
   const world = new SharedWorld(t, 2);
   const first = await world.cabinet(t);

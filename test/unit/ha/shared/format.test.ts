@@ -27,7 +27,17 @@ const groupUuid = newUuid(random);
 
 function header(fields: Partial<PartitionHeader> = {}): PartitionHeader {
   return {
-    ...{ groupUuid, partition: 0, copy: 0, sequence: 7, generation: 3, epoch: 2, currentCopies: 3, clean: false },
+    ...{
+      groupUuid,
+      partition: 0,
+      copy: 0,
+      sequence: 7,
+      generation: 3,
+      epoch: 2,
+      currentCopies: 3,
+      closed: false,
+      equal: false,
+    },
     ...{ writer: "chn1", ...fields },
   };
 }
@@ -68,7 +78,15 @@ test("shared layout: nodes are chn1 to chn8", () => {
 });
 
 test(`partition header: survives a round trip, and no damaged one is taken for one (seed ${SEED})`, () => {
-  const full = header({ partition: 7, copy: 3, sequence: 2 ** 40, generation: 2 ** 41, epoch: 2 ** 42, clean: true });
+  const full = header({
+    partition: 7,
+    copy: 3,
+    sequence: 2 ** 40,
+    generation: 2 ** 41,
+    epoch: 2 ** 42,
+    closed: true,
+    equal: true,
+  });
   const block = encodePartitionHeader(full);
   deepEqual(decodePartitionHeader(block), full);
   for (let i = 0; i < 300; i++) {
