@@ -63,6 +63,7 @@ export const createSharedSchema = z.strictObject({
   backup: z.boolean().default(false),
   nodes: z.array(nodeSchema).max(8).optional(),
 });
+export const replaceSharedSchema = z.strictObject({ disk: diskNumberSchema, with: diskNumberSchema });
 export const nodeParams = z.strictObject({ node: nodeSchema });
 
 export const groupParams = z.strictObject({ group: z.string().max(64) });

@@ -111,6 +111,29 @@ export class SharedAdmin {
     });
   }
 
+  /** An unused disk takes the place of a member that is not online, and is brought up to date in the background. */
+  replace(number: number, other: number): Promise<SharedGroupRow> {
+    return this.parts.changes.run(async () => {
+      const found = [...this.#groups].find(([, group]) =>
+        group.describe().members.some((one) => one.number === number),
+      );
+      if (found === undefined) throw new StorageError("ENOENT", `disk #${pad(number)} is in no shared group`);
+      const [role, group] = found;
+      const disk = unusedDisk(this.parts, other);
+      await group.replaceMember(number, disk, this.#mayChange);
+      await this.parts.shelf.reopen(disk);
+      await this.adopt();
+      const what = `group ${group.name}: disk #${pad(other)} takes the place of disk #${pad(number)}`;
+      this.parts.events.add({
+        severity: "info",
+        kind: "shared-member-replaced",
+        what,
+        detail: { group: group.name, disk: other },
+      });
+      return this.#row(role, group);
+    });
+  }
+
   rows(): Promise<SharedGroupRow[]> {
     return Promise.all([...this.#groups].map(([role, group]) => this.#row(role, group)));
   }

@@ -1,12 +1,19 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { PartitionRow, SharedGroupRow } from "../../control/types.js";
-import { type CommonOptions, contextOf, diskNumbersArgument, withDaemonOptions } from "../context.js";
+import {
+  type CommonOptions,
+  contextOf,
+  diskNumberArgument,
+  diskNumbersArgument,
+  withDaemonOptions,
+} from "../context.js";
 import { diskNumber, type Output, volume } from "../output.js";
 
 export function sharedCommand(): Command {
   return new Command("shared")
     .description("the group on which the nodes keep what the partner needs to go on, and its backup")
     .addCommand(create())
+    .addCommand(replace())
     .addCommand(show());
 }
 
@@ -33,6 +40,22 @@ function create(): Command {
     .action(async ({ disks, backup, nodes, ...options }: CreateOptions) => {
       const { api, out } = contextOf(options);
       const group = await api.post<SharedGroupRow>("/v1/shared", { disks, backup: backup === true, nodes });
+      out.result(group, () => printGroup(out, group));
+    });
+}
+
+function replace(): Command {
+  return withDaemonOptions(new Command("replace"))
+    .description(
+      "put an unused disk in the place of a member that is not online; it is brought up to date in the background",
+    )
+    .argument("<disk>", "the member's number", diskNumberArgument)
+    .addOption(
+      new Option("--with <disk>", "the number of the other disk").argParser(diskNumberArgument).makeOptionMandatory(),
+    )
+    .action(async (disk: number, { with: other, ...options }: CommonOptions & { readonly with: number }) => {
+      const { api, out } = contextOf(options);
+      const group = await api.post<SharedGroupRow>("/v1/shared/replace", { disk, with: other });
       out.result(group, () => printGroup(out, group));
     });
 }

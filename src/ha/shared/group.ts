@@ -5,7 +5,7 @@ import type { Logger } from "../../lib/log.js";
 import type { Random } from "../../lib/prng.js";
 import type { LabelledDisk } from "../../raid/contract.js";
 import { newUuid } from "../../raid/fields.js";
-import { type GroupRecord, NO_SCRUB, NO_SHAPE } from "../../raid/label.js";
+import { type GroupRecord, type LabelMember, NO_SCRUB, NO_SHAPE } from "../../raid/label.js";
 import { type Label, readLabel, writeLabel } from "../../raid/label-io.js";
 import { SHARED_MEMBERS_MAX } from "../../raid/limits.js";
 import { encodePartitionHeader, readHeaderPair } from "./header.js";
@@ -131,11 +131,14 @@ async function clearPartitions(
   { uuid: groupUuid, members }: GroupRecord,
   copy: number,
   partitionBytes: number,
+  { withoutItself = false } = {},
 ): Promise<void> {
-  const currentCopies = (1 << members.length) - 1;
+  const all = (1 << members.length) - 1;
+  const currentCopies = withoutItself ? all - (1 << copy) : all;
+  const generation = withoutItself ? 0 : 1;
   for (let partition = 0; partition < NODE_NAMES.length; partition++) {
     const head = Buffer.alloc(PARTITION.lu + HEADER_PAIR_BYTES);
-    const header = { groupUuid, partition, copy, sequence: 2, generation: 1, epoch: 0, currentCopies };
+    const header = { groupUuid, partition, copy, sequence: 2, generation, epoch: 0, currentCopies };
     // Nobody has made the copies equal yet.
     encodePartitionHeader({ ...header, closed: false, equal: false, writer: "" }).copy(head, PARTITION.header0);
     await device.write(head, partitionStart(partition, partitionBytes));
@@ -154,7 +157,7 @@ interface FoundMember {
  * and nothing else: no journal, no bitmap, no stripe cache, and labels that stay as they are (docs/decisions/0017-shared-lu.md).
  */
 export class SharedGroup {
-  readonly #record: GroupRecord;
+  #record: GroupRecord;
   readonly #members: readonly SharedMember[];
   readonly #options: SharedGroupOptions;
   readonly #open = new Set<PartitionLu>();
@@ -280,29 +283,51 @@ export class SharedGroup {
    */
   async tend(): Promise<void> {
     await Promise.all(this.#members.map((member) => this.#probe(member)));
+    await this.#followLabels();
     for (const lu of this.#open) lu.tend();
   }
 
   /**
-   * Which nodes may write, on every label; the only change of labels there is. Every member has to be there.
+   * Which nodes may write, on every label. The other node learns it when it tends the group.
    * @param mayChange  as at creation
    * @throws StorageError EIO; what `mayChange` throws
    */
   async setNodes(nodes: readonly string[], mayChange: () => void): Promise<void> {
     for (const node of nodes) partitionIndex(node);
-    const devices = this.#members.map(({ device }) => device);
-    if (devices.includes(null))
+    if (this.devices().includes(null)) {
       throw new StorageError("EIO", `group "${this.name}" lacks a member: bring it back first`);
-    const labels = await Promise.all(devices.map((device) => readLabel(must(device, "every member is there"))));
-    const group = { ...this.#record, nodes: [...nodes], generation: this.#record.generation + 1 };
-    for (const [slot, device] of devices.entries()) {
-      mayChange();
-      const label = labels[slot];
-      if (label == null) throw new StorageError("EIO", `a member of group "${this.name}" has lost its label`);
-      const { uuid, number, sizeBytes, sequence } = label;
-      await writeLabel(must(device, "it is there"), { uuid, number, sizeBytes, slot, sequence: sequence + 1, group });
     }
-    Object.assign(this.#record, { nodes: group.nodes, generation: group.generation });
+    await this.#writeLabels({ ...this.#record, nodes: [...nodes], generation: this.#record.generation + 1 }, mayChange);
+  }
+
+  /**
+   * A disk in no group takes the place of a member that is not online. Nothing of any partition is on it yet, and its copies say so: they are brought up to
+   * date when the disk is handed over (`returnMember`), opened anew under a shared lock.
+   * @param disk  open for nobody but us; it stays the caller's
+   * @throws StorageError ENOENT, EBUSY (the member is online), ENOSPC (too small), EEXIST, EIO (no other member is there); what `mayChange` throws
+   */
+  async replaceMember(number: number, disk: LabelledDisk, mayChange: () => void): Promise<void> {
+    mayChange();
+    const member = this.#members.find(({ label }) => label.number === number);
+    if (member === undefined) throw new StorageError("ENOENT", `disk #${number} is not in group "${this.name}"`);
+    if (member.device !== null) throw new StorageError("EBUSY", `disk #${number} is online in group "${this.name}"`);
+    if (!this.reachable) throw new StorageError("EIO", `group "${this.name}" has no other member to copy from`);
+    const { sequence } = await unusedLabel(disk);
+    const sizeBytes = disk.device.sizeBytes;
+    const least = Math.min(...this.#members.map(({ label }) => label.sizeBytes));
+    if (sizeBytes < least) throw new StorageError("ENOSPC", `${disk.device.name} is smaller than the members`);
+    const { slot } = member;
+    const fresh: LabelMember = {
+      ...{ uuid: disk.uuid, number: disk.number, state: "online", sizeBytes: least, unbuiltBytes: 0 },
+      path: disk.device.name,
+    };
+    const members = this.#record.members.map((label, i) => (i === slot ? fresh : label));
+    const record = { ...this.#record, members, generation: this.#record.generation + 1 };
+    await clearPartitions(disk.device, record, slot, this.partitionBytes, { withoutItself: true });
+    await disk.device.flush();
+    mayChange();
+    await writeLabel(disk.device, { ...disk, sizeBytes, sequence: sequence + 1, slot, group: record });
+    await this.#writeLabels(record, mayChange);
   }
 
   /** Partitions, then devices; each tried, the first error thrown at the end. */
@@ -312,6 +337,38 @@ export class SharedGroup {
     for (const member of this.#members) member.device = null;
     const released = await Promise.allSettled(devices.map((device) => device.close()));
     for (const result of [...closed, ...released]) if (result.status === "rejected") throw result.reason;
+  }
+
+  /** On every member that is there; those that are not know it by the generation when they return. */
+  async #writeLabels(record: GroupRecord, mayChange: () => void): Promise<void> {
+    for (const { slot, device, label } of this.#members) {
+      if (device === null || record.members[slot]?.uuid !== label.uuid) continue;
+      mayChange();
+      const known = await readLabel(device);
+      if (known === null) throw new StorageError("EIO", `${device.name} has lost its label`, { device: device.name });
+      const { uuid, number, sizeBytes, sequence } = known;
+      await writeLabel(device, { uuid, number, sizeBytes, slot, sequence: sequence + 1, group: record });
+    }
+    this.#follow(record);
+  }
+
+  /** The other node may have changed the labels. */
+  async #followLabels(): Promise<void> {
+    for (const device of this.devices()) {
+      const label = device === null ? null : await readLabel(device).catch(() => null);
+      if (label?.group?.uuid === this.uuid && label.group.generation > this.#record.generation)
+        this.#follow(label.group);
+    }
+  }
+
+  #follow(record: GroupRecord): void {
+    this.#record = record;
+    for (const member of this.#members) {
+      const label = must(record.members[member.slot], "members are replaced, never removed");
+      if (label.uuid === member.label.uuid) continue;
+      this.#lose(member, new StorageError("ENXIO", "another disk has its place"));
+      Object.assign(member, { label, state: "missing", reason: "not found" });
+    }
   }
 
   #partition(index: number): PartitionLu {

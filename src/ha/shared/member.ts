@@ -7,7 +7,8 @@ export type SharedMemberState = "online" | "missing" | "failed";
 /** A disk of a shared group. Its state is what this node sees; nothing of it is on the labels. */
 export interface SharedMember {
   readonly slot: number;
-  readonly label: LabelMember;
+  /** Another one when the disk was replaced. */
+  label: LabelMember;
   /** null unless online. */
   device: BlockDevice | null;
   state: SharedMemberState;

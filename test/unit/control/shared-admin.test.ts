@@ -176,3 +176,30 @@ test("shared admin: a disk that fails again and again is not taken back again an
   ok(returns >= 2 && returns <= 7, `${returns} times in ten minutes`);
   await records!.close();
 });
+
+test("shared admin: a lost disk is replaced by another one", async (t) => {
+  const world = new SharedWorld(t, 3);
+  const { cabinet } = await world.cabinet(t);
+  await world.labelAll(cabinet);
+  await cabinet.shared.create({ disks: [1, 2], backup: false });
+  const records = await cabinet.shared.openRecords({ node: "chn1", writer: "chn1" });
+  await rejects(cabinet.shared.replace(2, 3), (error) => isStorageError(error, "EBUSY"));
+  await rejects(cabinet.shared.replace(3, 3), (error) => isStorageError(error, "ENOENT"));
+  world.fake.present.delete("/disks/d2");
+  world.devices.get("/disks/d2")!.fail("ENXIO");
+  await world.fake.clock.advance(10_000);
+  await settle();
+  await cabinet.shared.replace(2, 3);
+  for (let i = 0; i < 200; i++) await settle();
+  const [row] = await cabinet.shared.rows();
+  deepEqual(
+    row!.members.map(({ number, state }) => [number, state]),
+    [
+      [1, "online"],
+      [3, "online"],
+    ],
+  );
+  deepEqual(row!.partitions[0]!.current, [1, 3]);
+  deepEqual(world.locks.get("/disks/d3"), ["shared"]);
+  await records!.close();
+});

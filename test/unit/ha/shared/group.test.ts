@@ -5,7 +5,7 @@ import { createSharedGroup, SharedGroup } from "../../../../src/ha/shared/group.
 import { isStorageError, StorageError } from "../../../../src/lib/errors.js";
 import { SILENT } from "../../../../src/lib/log.js";
 import { SeededRandom } from "../../../../src/lib/prng.js";
-import { MIB } from "../../../../src/lib/units.js";
+import { type LuByte, MIB } from "../../../../src/lib/units.js";
 import { planAssembly } from "../../../../src/raid/assemble.js";
 import { initDisk, labelledDisk, readLabel } from "../../../../src/raid/label-io.js";
 import { RaidRig } from "../../../model/raid-rig.js";
@@ -134,6 +134,76 @@ test("shared group: a member that is pulled out is noticed while nobody writes, 
     ["member-lost", "member-returned"],
   );
   await group.close();
+});
+
+test("shared group: another disk takes the place of a lost one, and both nodes go on with it", async () => {
+  const made = new SharedRig({ members: 2, diskBytes: 40 * MIB });
+  await made.create();
+  const [first, second] = [await made.open(), await made.open()];
+  const mine = await made.writer(first);
+  const theirs = await made.writer(second, { node: "chn2" });
+  await mine.writeThrough([Buffer.alloc(4096, 1)], 0 as LuByte);
+  await theirs.writeThrough([Buffer.alloc(4096, 2)], 0 as LuByte);
+  const fresh = await freeDisk(7, 48 * MIB);
+  const replace = (mayChange = () => {}) => first.replaceMember(2, fresh, mayChange);
+  await rejects(replace(), (error) => isStorageError(error, "EBUSY"));
+  made.devices[1]!.fail("ENXIO");
+  await Promise.all([first.tend(), second.tend()]);
+  const refuse = () => {
+    throw new StorageError("EACCES", "another node holds the lease");
+  };
+  await rejects(replace(refuse), /another node holds the lease/);
+  await rejects(
+    first.replaceMember(2, await freeDisk(8), () => {}),
+    (e) => isStorageError(e, "ENOSPC"),
+  );
+  await replace();
+  const { partitionBytes } = first;
+  const label = await readLabel(fresh.device);
+  await first.returnMember(labelledDisk(fresh.device, label!));
+  // The other node learns of it by the labels.
+  await second.tend();
+  equal(second.describe().members[1]!.number, 7);
+  await second.returnMember(labelledDisk(fresh.device, label!));
+  await Promise.all([mine.settled(), theirs.settled()]);
+  deepEqual(
+    [mine.copies, theirs.copies],
+    [
+      ["current", "current"],
+      ["current", "current"],
+    ],
+  );
+  await rejects(first.returnMember(await made.disk(0)), (error) => isStorageError(error, "EBUSY"));
+  await mine.close();
+  await theirs.close();
+  // The new disk alone has everything, at the same place.
+  const alone = (await SharedGroup.open([labelledDisk(fresh.device, label!)], { log: SILENT })).group;
+  equal(alone.partitionBytes, partitionBytes);
+  for (const [node, fill] of [
+    ["chn1", 1],
+    ["chn2", 2],
+  ] as const) {
+    const target = Buffer.alloc(4096);
+    await (await alone.openForReading(node)).read(target, 0 as LuByte);
+    equal(target.equals(Buffer.alloc(4096, fill)), true);
+  }
+  // The old one is known for what it is.
+  made.devices[1]!.heal();
+  const back = await made.disk(1);
+  const later = await SharedGroup.open([await made.disk(0), labelledDisk(fresh.device, label!), back], { log: SILENT });
+  deepEqual(later.unused, [back]);
+});
+
+test("shared group: before it is brought up to date a new disk is read by nobody", async () => {
+  const made = new SharedRig({ members: 2 });
+  await made.create();
+  const group = await made.open([0]);
+  const fresh = await freeDisk(7);
+  await group.replaceMember(2, fresh, () => {});
+  const label = await readLabel(fresh.device);
+  const alone = (await SharedGroup.open([labelledDisk(fresh.device, label!)], { log: SILENT })).group;
+  await rejects(alone.openForReading("chn1"), (error) => isStorageError(error, "EIO"));
+  await rejects(made.writer(alone), (error) => isStorageError(error, "EIO"));
 });
 
 test("shared group: a new one on old disks shows nothing of the old partitions", async () => {
