@@ -4,11 +4,12 @@ import type { GroupEvent } from "../raid/contract.js";
 import { ChangeLock } from "./change-lock.js";
 import { DiskAdmin } from "./disk-admin.js";
 import { DiskReturner } from "./disk-returner.js";
-import { DiskShelf } from "./disk-shelf.js";
+import { type DiskSharing, DiskShelf } from "./disk-shelf.js";
 import type { EventLog } from "./event-log.js";
 import { FileSystemKeeper } from "./file-system-keeper.js";
 import { GroupAdmin, troubleOf } from "./group-admin.js";
 import { groupEvent } from "./group-events.js";
+import { GroupHands } from "./group-hands.js";
 import { GroupRoster } from "./group-roster.js";
 import type { ExportSink, StorageLayers } from "./layers.js";
 import { LuAdmin } from "./lu-admin.js";
@@ -31,6 +32,12 @@ export interface CabinetOptions {
   readonly care: CareSettings;
   /** Throws unless this node may change what two nodes share: labels of shared groups. By default it is alone, and may. */
   readonly mayChangeShared?: (() => void) | undefined;
+  /** Two nodes look at the same disks. */
+  readonly sharing?: DiskSharing | undefined;
+  /** Nodes that new groups are for, the one that serves them in normal work first. */
+  readonly nodes?: readonly string[] | undefined;
+  /** A group was made here. */
+  readonly onGroupCreated?: ((uuid: string) => Promise<void>) | undefined;
 }
 
 /** After these a spare may be wanted, or free again. */
@@ -58,6 +65,7 @@ export class Cabinet {
   readonly luAdmin: LuAdmin;
   readonly taskAdmin: TaskAdmin;
   readonly shared: SharedAdmin;
+  readonly groupHands: GroupHands;
   #care: CareSettings;
 
   constructor(options: CabinetOptions) {
@@ -67,7 +75,7 @@ export class Cabinet {
     const changes = new ChangeLock();
     const group = (name: string | undefined) => groups.named(name);
     this.fileSystems = new FileSystemKeeper({ layers, events, exports, changing: changes, group });
-    const shelf = new DiskShelf({ layers, events, patterns, knownDisksFile });
+    const shelf = new DiskShelf({ layers, events, patterns, knownDisksFile, sharing: options.sharing });
     this.#parts = { layers, clock, events, shelf, groups, changes, fileSystems: this.fileSystems };
     const care = () => this.#care;
     this.#returner = new DiskReturner(this.#parts, { care, revive: () => this.#regroup() });
@@ -78,10 +86,18 @@ export class Cabinet {
       () => this.disks(),
       (insisted) => this.#diskChanged(insisted),
     );
-    this.groupAdmin = new GroupAdmin(this.#parts, (uuid, event) => this.#groupEvent(uuid, event));
+    const { nodes, onGroupCreated } = options;
+    this.groupAdmin = new GroupAdmin(this.#parts, (uuid, event) => this.#groupEvent(uuid, event), {
+      nodes,
+      onGroupCreated,
+    });
+    this.groupHands = new GroupHands(this.#parts, this.groupAdmin);
     this.luAdmin = new LuAdmin(this.#parts);
     this.taskAdmin = new TaskAdmin(this.#parts);
-    this.shared = new SharedAdmin(this.#parts, { mayChange: options.mayChangeShared });
+    this.shared = new SharedAdmin(this.#parts, {
+      mayChange: options.mayChangeShared,
+      lookOut: options.sharing !== undefined,
+    });
   }
 
   /** As `open`, with other places to look and other waits from now on. */

@@ -27,6 +27,7 @@ export function serveFileSystem(mounted: MountedFileSystem): ServedFileSystem {
     listFiles: (after, limit) => filesPage(mounted, after, limit),
     inspectors: () => mounted.inspectors(),
     grow: () => mounted.grow(),
+    settle: () => mounted.settle(),
     statistics: () => ({ ...mounted.statistics() }),
     close: () => mounted.close(),
   };

@@ -19,6 +19,13 @@ import { pad } from "./disk-shelf.js";
 import type { CabinetParts } from "./parts.js";
 import type { DiskRow, NodeRecordsReport, RecordRow, SharedGroupRow } from "./types.js";
 
+export interface SharedAdminOptions {
+  /** Throws unless this node may change labels that both nodes read. By default it may. */
+  readonly mayChange?: (() => void) | undefined;
+  /** There is a partner, who may make a shared group: look for one. */
+  readonly lookOut?: boolean | undefined;
+}
+
 export interface CreateShared {
   /** Numbers of disks that are in no group. */
   readonly disks: readonly number[];
@@ -65,7 +72,7 @@ export class SharedAdmin {
 
   constructor(
     private readonly parts: CabinetParts,
-    options: { readonly mayChange?: (() => void) | undefined } = {},
+    private readonly options: SharedAdminOptions = {},
   ) {
     this.#mayChange = options.mayChange ?? (() => {});
   }
@@ -218,7 +225,8 @@ export class SharedAdmin {
   async tend(): Promise<void> {
     try {
       for (const group of this.#all()) await group.tend();
-      if (this.#members().every(({ state }) => state === "online")) return;
+      const whole = this.#members().every(({ state }) => state === "online");
+      if (whole && !(await this.#partnerMadeOne())) return;
       await this.parts.changes.runUnlessEnded(async () => {
         await this.parts.shelf.scan({ lenient: true });
         await this.adopt();
@@ -228,6 +236,13 @@ export class SharedAdmin {
       const what = `the search for disks of the shared groups failed: ${messageOf(error)}`;
       this.parts.events.add({ severity: "warning", kind: "disk-scan-failed", what });
     }
+  }
+
+  async #partnerMadeOne(): Promise<boolean> {
+    if (this.options.lookOut !== true || this.#groups.size === Object.keys(SHARED_GROUP_NAMES).length) return false;
+    const open = new Set(this.#all().map(({ uuid }) => uuid));
+    const found = await this.parts.shelf.survey();
+    return found.some(({ group }) => group?.shared === true && !open.has(group.uuid));
   }
 
   stop(): void {
@@ -252,9 +267,9 @@ export class SharedAdmin {
     return this.#all().flatMap((group) => group.describe().members);
   }
 
-  /** Only while there is something to look after. */
+  /** Only while there is something to look after, or to be found. */
   #arm(): void {
-    if (this.#cancel !== null || this.#groups.size === 0) return;
+    if (this.#cancel !== null || (this.#groups.size === 0 && this.options.lookOut !== true)) return;
     this.#cancel = this.parts.clock.after(LIMITS.sharedTendMs, () => {
       this.#cancel = null;
       void this.tend().finally(() => {

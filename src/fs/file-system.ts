@@ -5,7 +5,7 @@ import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
 import type { LogicalUnit } from "../lu/lu.js";
 import { formatPageStore } from "../pagestore/format.js";
-import { openPageStore } from "../pagestore/open.js";
+import { type OpenOptions, openPageStore } from "../pagestore/open.js";
 import type { LogPageStore } from "../pagestore/store.js";
 import type { Arena } from "../parity/arena.js";
 import { FileContents, type WithoutChecks } from "./contents/file-contents.js";
@@ -19,6 +19,7 @@ import { MetaKey, MetaTable } from "./meta.js";
 import { withFileNames } from "./named-events.js";
 import { type FileSystemEvent, type MountedFileSystem, Namespace } from "./namespace.js";
 import { FileSystemParticipant } from "./participant.js";
+import { ReplyLog } from "./reply-log.js";
 import { SCHEMA_VERSION } from "./schema.js";
 
 export type { CheckFault, CheckOptions, CheckReport } from "./check.js";
@@ -67,6 +68,8 @@ export interface MountFileSystemOptions {
   /** SQLite's page cache. Default: the page store's. */
   readonly sqliteCacheBytes?: number;
   readonly inodesCachedMax?: number;
+  /** Of the metadata, kept while another node served it. */
+  readonly warm?: OpenOptions["warm"] | undefined;
   readonly onEvent?: (event: FileSystemEvent) => void;
   /** Parts that are switched off. */
   readonly without?: WithoutChecks;
@@ -117,6 +120,7 @@ async function openStore(options: MountFileSystemOptions, recovery: SidecarRecov
     arena,
     ...(options.epoch && { epoch: options.epoch }),
     ...(options.sqliteCacheBytes !== undefined && { cacheBytes: options.sqliteCacheBytes }),
+    warm: options.warm,
     onReplay: (seq, sidecar) => recovery.replay(seq, sidecar),
   });
 }
@@ -137,12 +141,14 @@ async function serve(
   const dirents = new DirentTable(db);
   const names = new FileNames(db, { inodes, dirents });
   const onEvent = withFileNames(names, options.onEvent ?? (() => {}));
+  const replies = new ReplyLog({ db, clock, freePages: () => store.freePages() });
   const contents = new FileContents({
     ...{ dataLu, arena, store, inodes, clock, log, random, onEvent },
     ...(options.cacheBytes !== undefined && { cacheBytes: options.cacheBytes }),
     ...(options.without && { without: options.without }),
+    onReplySaved: (kept) => replies.add(kept),
   });
-  store.join(new FileSystemParticipant(contents, inodes));
+  store.join(new FileSystemParticipant(contents, inodes, replies));
   await contents.start(recovery);
   const writeVerifier = await takeVerifier(meta, store, random);
   const countsBelow = () => ({ ...contents.statistics(), ...prefixed("pageStore", store.statistics()) });
@@ -152,7 +158,8 @@ async function serve(
       [options.metadataLu.description.number, store.inspector()],
     ]);
   return new Namespace({
-    ...{ store, contents, meta, inodes, dirents, clock, random, log, onEvent, writeVerifier, countsBelow, inspectors },
+    ...{ store, contents, meta, inodes, dirents, replies, clock, random, log, onEvent, writeVerifier },
+    ...{ countsBelow, inspectors },
     volume: dataLu.description.name,
   });
 }

@@ -21,8 +21,10 @@ import * as look from "./ops/look.js";
 import { readdir } from "./ops/readdir.js";
 import { rename } from "./ops/rename.js";
 import { setattr } from "./ops/setattr.js";
+import type { ReplyLog } from "./reply-log.js";
 import { ROOT_INO } from "./schema.js";
 import type {
+  AgedReply,
   Attributes,
   Change,
   Created,
@@ -32,7 +34,11 @@ import type {
   FileId,
   FileKind,
   FileSystem,
+  KeptReply,
+  Linked,
+  OnApplied,
   ReadResult,
+  Renamed,
   SetAttributes,
   SpaceUsage,
   Stability,
@@ -45,6 +51,8 @@ export interface ContentsLayer extends Contents, CommitParticipant {
   check(options: { readonly data: boolean; readonly files: Iterable<number> }): AsyncIterable<ContentsFault>;
   /** What the data LU has grown by is used from now on, durably with the next commit. Nothing when it has not grown. */
   grow(): void;
+  /** Write back everything that is dirty, and commit it. */
+  settleAll(): Promise<void>;
   /** Write back everything that is dirty; the page store commits it as it closes. */
   close(): Promise<void>;
 }
@@ -85,6 +93,8 @@ export interface MountedFileSystem extends FileSystem {
    */
   grow(): Promise<void>;
   statistics(): FileSystemStatistics;
+  /** Write out what waits in memory, and bring the page area up to date, while it serves: closing is quick afterwards. @throws StorageError EIO */
+  settle(): Promise<void>;
   /** Write back, commit and let go of the LUs' use. Every operation is EIO afterwards. */
   close(): Promise<void>;
 }
@@ -95,6 +105,7 @@ export interface NamespaceParts {
   readonly meta: MetaTable;
   readonly inodes: InodeTable;
   readonly dirents: DirentTable;
+  readonly replies: ReplyLog;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -178,8 +189,14 @@ export class Namespace implements MountedFileSystem {
     return look.getattr(this.#core, id);
   }
 
-  setattr(cred: Credentials, id: FileId, set: SetAttributes, guardCtime?: Time): Promise<Change> {
-    return setattr(this.#core, cred, id, set, guardCtime);
+  setattr(
+    cred: Credentials,
+    id: FileId,
+    set: SetAttributes,
+    guardCtime?: Time,
+    onApplied?: OnApplied<Change>,
+  ): Promise<Change> {
+    return setattr(this.#core, cred, id, set, guardCtime, onApplied);
   }
 
   access(cred: Credentials, id: FileId, wanted: number): { granted: number; attributes: Attributes } {
@@ -204,24 +221,44 @@ export class Namespace implements MountedFileSystem {
     offset: number,
     source: Buffer,
     stability: Stability,
+    onApplied?: OnApplied<WriteResult>,
   ): WriteResult | Promise<WriteResult> {
-    return data.write(this.#core, cred, id, offset, source, stability);
+    return data.write(this.#core, cred, id, offset, source, stability, onApplied);
   }
 
   commit(_cred: Credentials, id: FileId, offset: number, count: number): Promise<Change> {
     return data.commit(this.#core, id, offset, count);
   }
 
-  create(cred: Credentials, directory: FileId, name: Buffer, how: CreateHow): Promise<Created> {
-    return creating.create(this.#core, cred, directory, name, how);
+  create(
+    cred: Credentials,
+    directory: FileId,
+    name: Buffer,
+    how: CreateHow,
+    onApplied?: OnApplied<Created>,
+  ): Promise<Created> {
+    return creating.create(this.#core, cred, directory, name, how, onApplied);
   }
 
-  mkdir(cred: Credentials, directory: FileId, name: Buffer, set: SetAttributes): Promise<Created> {
-    return creating.mkdir(this.#core, cred, directory, name, set);
+  mkdir(
+    cred: Credentials,
+    directory: FileId,
+    name: Buffer,
+    set: SetAttributes,
+    onApplied?: OnApplied<Created>,
+  ): Promise<Created> {
+    return creating.mkdir(this.#core, cred, directory, name, set, onApplied);
   }
 
-  symlink(cred: Credentials, directory: FileId, name: Buffer, target: Buffer, set: SetAttributes): Promise<Created> {
-    return creating.symlink(this.#core, cred, directory, name, target, set);
+  symlink(
+    cred: Credentials,
+    directory: FileId,
+    name: Buffer,
+    target: Buffer,
+    set: SetAttributes,
+    onApplied?: OnApplied<Created>,
+  ): Promise<Created> {
+    return creating.symlink(this.#core, cred, directory, name, target, set, onApplied);
   }
 
   mknod(
@@ -231,25 +268,21 @@ export class Namespace implements MountedFileSystem {
     kind: FileKind,
     rdev: { major: number; minor: number },
     set: SetAttributes,
+    onApplied?: OnApplied<Created>,
   ): Promise<Created> {
-    return creating.mknod(this.#core, cred, directory, name, kind, rdev, set);
+    return creating.mknod(this.#core, cred, directory, name, kind, rdev, set, onApplied);
   }
 
-  link(
-    cred: Credentials,
-    id: FileId,
-    directory: FileId,
-    name: Buffer,
-  ): Promise<{ file: Attributes; directory: Change }> {
-    return linking.link(this.#core, cred, id, directory, name);
+  link(cred: Credentials, id: FileId, directory: FileId, name: Buffer, onApplied?: OnApplied<Linked>): Promise<Linked> {
+    return linking.link(this.#core, cred, id, directory, name, onApplied);
   }
 
-  remove(cred: Credentials, directory: FileId, name: Buffer): Promise<Change> {
-    return linking.remove(this.#core, cred, directory, name);
+  remove(cred: Credentials, directory: FileId, name: Buffer, onApplied?: OnApplied<Change>): Promise<Change> {
+    return linking.remove(this.#core, cred, directory, name, onApplied);
   }
 
-  rmdir(cred: Credentials, directory: FileId, name: Buffer): Promise<Change> {
-    return linking.rmdir(this.#core, cred, directory, name);
+  rmdir(cred: Credentials, directory: FileId, name: Buffer, onApplied?: OnApplied<Change>): Promise<Change> {
+    return linking.rmdir(this.#core, cred, directory, name, onApplied);
   }
 
   rename(
@@ -258,8 +291,9 @@ export class Namespace implements MountedFileSystem {
     fromName: Buffer,
     to: FileId,
     toName: Buffer,
-  ): Promise<{ from: Change; to: Change }> {
-    return rename(this.#core, cred, from, fromName, to, toName);
+    onApplied?: OnApplied<Renamed>,
+  ): Promise<Renamed> {
+    return rename(this.#core, cred, from, fromName, to, toName, onApplied);
   }
 
   readdir(cred: Credentials, directory: FileId, cookie: number, limit: number, withAttributes: boolean): DirectoryPage {
@@ -278,6 +312,14 @@ export class Namespace implements MountedFileSystem {
       totalFiles: this.#core.inodes.inodeCount + freeFiles,
       freeFiles,
     };
+  }
+
+  keepReply(kept: KeptReply): void {
+    if (this.#core.failed === null) this.#core.replies.add(kept);
+  }
+
+  takeKeptReplies(): readonly AgedReply[] {
+    return this.#core.replies.takeLoaded();
   }
 
   getSetting(key: string): string | undefined {
@@ -310,6 +352,12 @@ export class Namespace implements MountedFileSystem {
     this.#core.requireAlive();
     this.#core.apply(() => this.#contents.grow());
     await this.#core.durable();
+  }
+
+  async settle(): Promise<void> {
+    this.#core.requireAlive();
+    await this.#contents.settleAll();
+    await this.#core.store.checkpoint();
   }
 
   statistics(): FileSystemStatistics {

@@ -39,6 +39,15 @@ export interface NfsStatistics {
   readonly refusedConnections: number;
 }
 
+/** One for all servers of a node: a request may be repeated at another address. */
+export function newReplyCache(clock: Clock, limits: ProtocolLimits = DEFAULT_LIMITS): ReplyCache {
+  return new MemoryReplyCache(clock, {
+    entriesMax: limits.replyCacheEntriesMax,
+    bytesMax: limits.replyCacheBytesMax,
+    ageMsMax: limits.replyCacheMsMax,
+  });
+}
+
 /** NFSv3, MOUNT v3 and the port mapper on one TCP port. */
 export class NfsServer {
   readonly #rpc: RpcServer;
@@ -57,20 +66,20 @@ export class NfsServer {
       new PortmapProgram({ services: () => this.services(), port: () => this.#port }),
       ...(options.programs ?? []),
     ];
-    const bounds = {
-      entriesMax: limits.replyCacheEntriesMax,
-      bytesMax: limits.replyCacheBytesMax,
-      ageMsMax: limits.replyCacheMsMax,
-    };
-    const replyCache = options.replyCache ?? new MemoryReplyCache(clock, bounds);
+    const replyCache = options.replyCache ?? newReplyCache(clock, limits);
     this.#rpc = new RpcServer({ programs, limits, clock, log, replyCache, onUnexpected });
   }
 
-  /** @throws the socket's error (EADDRINUSE, EACCES) */
+  /** On one more address. @throws the socket's error (EADDRINUSE, EACCES) */
   async listen(place: { host: string; port: number }): Promise<{ host: string; port: number }> {
     const bound = await this.#rpc.listen(place);
     this.#port = bound.port;
     return bound;
+  }
+
+  /** As close, on one address. */
+  unlisten(place: { host: string; port: number }, options: { drainMs: number }): Promise<void> {
+    return this.#rpc.unlisten(place, options);
   }
 
   /** Stop accepting, let requests in flight finish for at most `drainMs`, close. */

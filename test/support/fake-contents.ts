@@ -1,6 +1,7 @@
 import type { ApplyObserver, ContentsFault, SpaceCount } from "../../src/fs/contents-contract.js";
 import type { Inode, InodeMarks } from "../../src/fs/inode.js";
 import type { ContentsLayer } from "../../src/fs/namespace.js";
+import type { KeptReply } from "../../src/fs/vfs.js";
 import { StorageError } from "../../src/lib/errors.js";
 import { BLOCK_BYTES } from "../../src/lib/units.js";
 import type { PageStore } from "../../src/pagestore/contract.js";
@@ -16,6 +17,7 @@ export class FakeContents implements ContentsLayer {
   constructor(
     readonly store: PageStore,
     readonly inodes: InodeMarks,
+    readonly onReplySaved: (kept: KeptReply) => void = () => {},
   ) {}
 
   read(inode: Inode, offset: number, target: Buffer): number | Promise<number> {
@@ -45,6 +47,10 @@ export class FakeContents implements ContentsLayer {
     await this.store.durable();
   }
 
+  keepReply(_inode: Inode, kept: KeptReply): void {
+    this.onReplySaved(kept);
+  }
+
   headAddress(ino: number): number {
     return this.files.has(ino) ? ino * BLOCK_BYTES : -1;
   }
@@ -55,6 +61,7 @@ export class FakeContents implements ContentsLayer {
 
   async *check(): AsyncIterable<ContentsFault> {}
   grow(): void {}
+  async settleAll(): Promise<void> {}
   async close(): Promise<void> {}
   async prepare(): Promise<void> {}
   seal(): readonly Buffer[] {

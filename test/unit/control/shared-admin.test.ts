@@ -203,3 +203,26 @@ test("shared admin: a lost disk is replaced by another one", async (t) => {
   deepEqual(world.locks.get("/disks/d3"), ["shared"]);
   await records!.close();
 });
+
+test("shared admin: what the partner makes is found within seconds, and is nobody's to take over", async (t) => {
+  const world = new SharedWorld(t, 3);
+  const first = await world.cabinet(t);
+  await world.labelAll(first.cabinet);
+  // The partner holds everything now: nothing of it is ours, and that is no mistake.
+  const sharing = { isOurs: () => false, isPartner: (pid: number) => pid === 1 };
+  const { cabinet } = await world.cabinet(t, undefined, sharing);
+  deepEqual(await cabinet.shared.rows(), []);
+  const find = async (count: number) => {
+    for (let i = 0; i < 3 && (await cabinet.shared.rows()).length < count; i++) {
+      await world.fake.clock.advance(10_000);
+      await settle();
+    }
+    equal((await cabinet.shared.rows()).length, count);
+  };
+  await first.cabinet.shared.create({ disks: [1, 2], backup: false });
+  await find(1);
+  await first.cabinet.shared.create({ disks: [3], backup: true });
+  await find(2);
+  deepEqual((await cabinet.groupHands.survey()).groups, []);
+  equal((await cabinet.groupHands.survey()).disks.length, 3);
+});

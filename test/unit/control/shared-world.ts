@@ -3,6 +3,7 @@ import os from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { Cabinet } from "../../../src/control/cabinet.js";
+import type { DiskSharing } from "../../../src/control/disk-shelf.js";
 import { EventLog } from "../../../src/control/event-log.js";
 import type { StorageLayers } from "../../../src/control/layers.js";
 import type { BlockDevice } from "../../../src/device/device.js";
@@ -45,6 +46,15 @@ export class SharedWorld {
       openDevice: async (place) => this.#open(place, "exclusive"),
       openShared: async (place) => this.#open(place, "shared"),
       openReadOnly: async (place) => this.#open(place, null),
+      surveyDisk: async (place) => {
+        const label = await readLabel(this.#open(place, null)).catch(() => null);
+        if (label === null) return null;
+        const { number, sizeBytes, group } = label;
+        if (group === undefined) return { path: place, number, sizeBytes, group: null };
+        const { uuid, name, nodes, members, ownerEpoch, shared = false } = group;
+        const surveyed = { uuid, name, nodes, memberCount: members.length, ownerEpoch, shared };
+        return { path: place, number, sizeBytes, group: surveyed };
+      },
       readLabel: async (device) => {
         const label = await readLabel(device);
         return label === null ? null : labelledDisk(device, label);
@@ -60,12 +70,16 @@ export class SharedWorld {
   }
 
   /** One node's view of the disks. */
-  async cabinet(t: TestContext, mayChangeShared?: () => void): Promise<{ cabinet: Cabinet; events: EventLog }> {
+  async cabinet(
+    t: TestContext,
+    mayChangeShared?: () => void,
+    sharing?: DiskSharing,
+  ): Promise<{ cabinet: Cabinet; events: EventLog }> {
     const events = new EventLog(this.fake.clock, SILENT);
     const cabinet = new Cabinet({
       ...{ node: "chn1", layers: this.layers(), clock: this.fake.clock, events, exports: this.fake.exports },
       ...{ diskPatterns: [...this.fake.present], knownDisksFile: path.join(this.folder, "known.json") },
-      ...{ care: { spareDelaySeconds: 30, diskScanSeconds: 10 }, mayChangeShared },
+      ...{ care: { spareDelaySeconds: 30, diskScanSeconds: 10 }, mayChangeShared, sharing },
     });
     t.after(() => cabinet.close());
     await cabinet.open();
@@ -82,7 +96,7 @@ export class SharedWorld {
     if (device === undefined || !this.fake.present.has(place)) throw new StorageError("ENXIO", `${place} is not there`);
     const held = this.locks.get(place) ?? [];
     if (lock === "exclusive" && held.length > 0)
-      throw new StorageError("EBUSY", `disk ${place} is in use by process 1`);
+      throw new StorageError("EBUSY", `disk ${place} is in use by process 1`, { pid: 1 });
     if (lock === "shared" && held.includes("exclusive")) throw new StorageError("EBUSY", `disk ${place} is in use`);
     if (lock !== null) this.locks.set(place, [...held, lock]);
     let open = true;
