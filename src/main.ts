@@ -107,7 +107,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
       mounts: () => nfs.mounts(),
       connections: () => nfs.connections(),
       lockOwners: () => [],
-      service: () => service(),
+      service: () => ({ ...service(), ...(services.brought.size === 0 ? { nfsPort: null } : {}) }),
     },
   });
   const cabinet = new Cabinet({

@@ -30,6 +30,7 @@ export interface NodeState {
   connections(): readonly { readonly address: string; readonly requests: number }[];
   /** Who holds locks, and on how many files. */
   lockOwners(): readonly { readonly host: string; readonly files: number }[];
+  /** Port null: this node serves nothing now. */
   service(): { readonly host: string; readonly nfsPort: number | null };
 }
 
@@ -229,7 +230,8 @@ export class RecordKeeper {
     const { state } = this.#options;
     const found: Wanted["service"] = new Map();
     const { host, nfsPort } = state.service();
-    found.set("service nfs", { what: "service", name: "nfs", state: running });
+    const serving = nfsPort === null ? "stopped" : running;
+    found.set("service nfs", { what: "service", name: "nfs", state: serving });
     found.set("service management", { what: "service", name: "management", state: running });
     if (nfsPort !== null) found.set("address nfs", { what: "address", name: "nfs", host, port: nfsPort });
     for (const { name, group, state: is } of state.fileSystems()) {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -125,6 +125,43 @@ test("shared: a disk that is pulled out is told, and is current again when it is
   assert.match(await rig.ok(["status"]), /group shared: disk #004 is missing/);
   await rig.ok(["rig", "fault", "--clear", "--disk", "4"]);
   await until(state, ({ members, partitions }) => members[1]?.state === "online" && partitions[0]?.behind.length === 0);
+});
+
+test("shared: each node of a pair writes its own partition, also while one stands in for the other", async (t) => {
+  const pair = await Rig.up({ disks: 2, diskSize: "128M", raid: 1, more: ["--nodes", "2"] });
+  t.after(() => pair.remove());
+  const files = ["extra1", "extra2"].map((name) => path.join(pair.dir, "disks", `${name}.img`));
+  for (const file of files) {
+    writeFileSync(file, "");
+    truncateSync(file, 48 * 2 ** 20);
+  }
+  const first = pair.description.nodes.find(({ role }) => role === "active")!;
+  const second = pair.description.nodes.find(({ name }) => name !== first.name)!;
+  await pair.ok(["disk", "add", ...files]);
+  await pair.ok(["shared", "create", "--disks", "3,4"]);
+  // Both have to be told where the disks are.
+  const config = path.join(pair.dir, `${second.name}.yaml`);
+  const text = readFileSync(config, "utf8");
+  writeFileSync(config, text.replace(/^disks:\n/m, `disks:\n${files.map((file) => `  - ${file}\n`).join("")}`));
+  process.kill(second.pid, "SIGHUP");
+  const there = async (...args: string[]) => {
+    const { status, stdout } = await cli(...args, "--json", "--socket", second.socket);
+    return status === 0 ? (JSON.parse(stdout) as NodeRecordsReport) : null;
+  };
+  const serves = (report: NodeRecordsReport | null) =>
+    report?.service.some(({ key }) => key === "file-system data") === true;
+  const before = await until(
+    () => there("node", "show", second.name),
+    (report) => report !== null,
+  );
+  assert.equal(before?.daemon.find(({ key }) => key === "process")?.value.pid, second.pid);
+  assert.ok(!serves(before));
+  assert.ok(serves(await there("node", "show", first.name)));
+  process.kill(first.pid, "SIGKILL");
+  await until(() => there("node", "show", second.name), serves);
+  // What the one that is gone wrote last is still there to be read.
+  const left = await there("node", "show", first.name);
+  assert.equal(left?.daemon.find(({ key }) => key === "process")?.value.pid, first.pid);
 });
 
 async function end(child: ChildProcess): Promise<void> {
