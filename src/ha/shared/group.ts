@@ -154,7 +154,7 @@ interface FoundMember {
 
 /**
  * A group of 1 to 4 disks that several nodes have open at the same time, each member under a shared flock. It holds a partition for every node
- * and nothing else: no journal, no bitmap, no stripe cache, and labels that stay as they are (docs/decisions/0017-shared-lu.md).
+ * and nothing else: no journal, no bitmap, no stripe cache, and labels that stay as they are (docs/decisions/0020-shared-lu.md).
  */
 export class SharedGroup {
   #record: GroupRecord;
