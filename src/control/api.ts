@@ -34,6 +34,7 @@ import {
   scrubSchema,
   spareSchema,
 } from "./requests.js";
+import { sharedRoutes } from "./shared-routes.js";
 import type { ErrorBody, StatusReport } from "./types.js";
 
 export interface ApiOptions extends PairRouteOptions, Pick<FaultRouteOptions, "faults" | "endProcess"> {
@@ -84,6 +85,7 @@ export class ManagementApi {
     this.#luRoutes();
     this.#fileSystemRoutes();
     this.#exportRoutes();
+    sharedRoutes(this.#app, options.cabinet.shared, valid);
     faultRoutes(this.#app, options);
     pairRoutes(this.#app, options);
   }
