@@ -26,7 +26,8 @@ const MAY_IMPORT = {
   protocol: ["fs/vfs.ts", "lib"],
   ha: ["pagestore", "lu", "raid", "device", "lib", "limits.ts"],
   control: ["ha", "protocol", "fs", "pagestore", "lu", "raid", "parity", "device", "config", "lib", "limits.ts"],
-  cli: ["main.ts", "control", "config", "lib", "limits.ts"],
+  cluster: ["control", "ha", "raid", "device", "config", "lib", "limits.ts"],
+  cli: ["main.ts", "cluster", "control", "config", "lib", "limits.ts"],
   "main.ts": [
     "control",
     "ha",

@@ -3,6 +3,7 @@ import { Command, CommanderError } from "commander";
 import { ConfigError } from "../config/load.js";
 import { version } from "../control/version.js";
 import { messageOf } from "../lib/errors.js";
+import { clusterCommand } from "./commands/cluster.js";
 import { diskCommand } from "./commands/disk.js";
 import { eventsCommand } from "./commands/events.js";
 import { exportCommand } from "./commands/export.js";
@@ -42,6 +43,7 @@ function program(): Command {
     exportCommand(),
     sharedCommand(),
     nodeCommand(),
+    clusterCommand(),
     eventsCommand(),
     rigCommand(),
   ];

@@ -38,20 +38,53 @@ export function loadConfig(file: string): Config {
 
 /** As `loadConfig`, from text; `file` names it in messages. */
 export function parseConfig(text: string, file: string): Config {
-  const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false });
-  const syntax = document.errors.map(({ pos, message }) => ({ offset: pos[0], what: `syntax: ${oneLine(message)}` }));
-  if (syntax.length > 0) throw asError(file, lineCounter, syntax);
-  const result = configSchema.safeParse(document.toJS() ?? {});
-  if (!result.success) {
-    const mistakes = result.error.issues.flatMap((issue) => mistakesOf(document, issue));
-    throw asError(file, lineCounter, mistakes);
-  }
-  const config = toConfig(result.data, path.resolve(file));
+  const { data, document, lineCounter } = parseWritten(text, file, configSchema, knownKeys);
+  const config = toConfig(data, path.resolve(file));
   checkPaths(config, document, file, lineCounter);
   checkFaults(config, document, file, lineCounter);
   checkPair(config, document, file, lineCounter);
   return config;
+}
+
+type KnownKeys = (path: readonly PropertyKey[]) => readonly string[];
+
+/** What a file says, and where it says it. */
+interface ParsedFile<T> {
+  readonly data: T;
+  readonly document: Document;
+  readonly lineCounter: LineCounter;
+}
+
+/**
+ * A YAML file of ours against its schema.
+ * @param known  keys that may stand at a path, for a suggestion beside an unknown one
+ * @throws ConfigError with one line for every mistake, in the order of the file
+ */
+export function parseWritten<S extends z.ZodType>(
+  text: string,
+  file: string,
+  schema: S,
+  known: KnownKeys,
+): ParsedFile<z.infer<S>> {
+  const lineCounter = new LineCounter();
+  const document = parseDocument(text, { lineCounter, prettyErrors: false });
+  const syntax = document.errors.map(({ pos, message }) => ({ offset: pos[0], what: `syntax: ${oneLine(message)}` }));
+  if (syntax.length > 0) throw asError(file, lineCounter, syntax);
+  const result = schema.safeParse(document.toJS() ?? {});
+  if (result.success) return { data: result.data, document, lineCounter };
+  const mistakes = result.error.issues.flatMap((issue) => mistakesOf(document, issue, known));
+  throw asError(file, lineCounter, mistakes);
+}
+
+/** A mistake that no schema finds, as one of those lines. */
+export function mistakeAt(
+  { document, lineCounter }: Omit<ParsedFile<unknown>, "data">,
+  file: string,
+  keys: readonly PropertyKey[],
+  what: string,
+): string {
+  const { line, col } = lineCounter.linePos(offsetOf(document, keys));
+  return `${file}:${Math.max(1, line)}:${Math.max(1, col)}: ${keyName(keys)}: ${what}`;
 }
 
 function asError(file: string, lineCounter: LineCounter, mistakes: readonly Mistake[]): ConfigError {
@@ -64,17 +97,23 @@ function asError(file: string, lineCounter: LineCounter, mistakes: readonly Mist
   );
 }
 
-function mistakesOf(document: Document, issue: Issue): Mistake[] {
-  if (issue.code === "unrecognized_keys") return issue.keys.map((key) => unknownKey(document, issue.path, key));
+function mistakesOf(document: Document, issue: Issue, known: KnownKeys): Mistake[] {
+  if (issue.code === "unrecognized_keys")
+    return issue.keys.map((key) => unknownKey(document, issue.path, key, known(issue.path)));
   const name = keyName(issue.path);
   return [
     { offset: offsetOf(document, issue.path), what: `${name === "" ? "" : `${name}: `}${oneLine(issue.message)}` },
   ];
 }
 
-function unknownKey(document: Document, parent: readonly PropertyKey[], key: string): Mistake {
-  const near = suggest(key, knownKeys(parent));
-  const hint = near === undefined ? `known here: ${knownKeys(parent).join(", ")}` : `did you mean ${near}?`;
+function unknownKey(
+  document: Document,
+  parent: readonly PropertyKey[],
+  key: string,
+  known: readonly string[],
+): Mistake {
+  const near = suggest(key, known);
+  const hint = near === undefined ? `known here: ${known.join(", ")}` : `did you mean ${near}?`;
   return { offset: keyOffset(document, parent, key), what: `${keyName([...parent, key])}: unknown key; ${hint}` };
 }
 

@@ -95,6 +95,7 @@ export class Cabinet {
     this.luAdmin = new LuAdmin(this.#parts);
     this.taskAdmin = new TaskAdmin(this.#parts);
     this.shared = new SharedAdmin(this.#parts, {
+      node: options.node,
       mayChange: options.mayChangeShared,
       lookOut: options.sharing !== undefined,
     });

@@ -64,6 +64,10 @@ export const createSharedSchema = z.strictObject({
   nodes: z.array(nodeSchema).max(8).optional(),
 });
 export const replaceSharedSchema = z.strictObject({ disk: diskNumberSchema, with: diskNumberSchema });
+export const sharedPlaceSchema = z.strictObject({
+  role: z.enum(["primary", "backup"], "wants primary or backup"),
+  nodes: z.array(nodeSchema).min(1, "wants at least one node").max(8),
+});
 export const nodeParams = z.strictObject({ node: nodeSchema });
 
 export const groupParams = z.strictObject({ group: z.string().max(64) });

@@ -1,4 +1,5 @@
 import {
+  noPath,
   SHARED_GROUP_NAMES,
   type SharedGroup,
   type SharedGroupEvent,
@@ -20,6 +21,8 @@ import type { CabinetParts } from "./parts.js";
 import type { DiskRow, NodeRecordsReport, RecordRow, SharedGroupRow } from "./types.js";
 
 export interface SharedAdminOptions {
+  /** This node: a shared group whose labels do not name it is not opened. */
+  readonly node: string;
   /** Throws unless this node may change labels that both nodes read. By default it may. */
   readonly mayChange?: (() => void) | undefined;
   /** There is a partner, who may make a shared group: look for one. */
@@ -33,6 +36,12 @@ export interface CreateShared {
   readonly backup: boolean;
   /** Which nodes may open it; all by default. */
   readonly nodes?: readonly string[] | undefined;
+}
+
+/** A shared group, and the nodes whose partitions on it are meant. */
+export interface SharedPlace {
+  readonly role: SharedRole;
+  readonly nodes: readonly string[];
 }
 
 export interface RecordsRequest {
@@ -66,13 +75,15 @@ export class SharedAdmin {
   readonly #groups = new Map<SharedRole, SharedGroup>();
   readonly #retries = new Map<number, Retry>();
   readonly #strangers = new Set<string>();
+  /** Shared groups that this node has no path to, by UUID, with the sentence that says so. */
+  readonly #closed = new Map<string, string>();
   readonly #lastSaid = new Map<string, string>();
   readonly #mayChange: () => void;
   #cancel: CancelTimer | null = null;
 
   constructor(
     private readonly parts: CabinetParts,
-    private readonly options: SharedAdminOptions = {},
+    private readonly options: SharedAdminOptions,
   ) {
     this.#mayChange = options.mayChange ?? (() => {});
   }
@@ -210,7 +221,7 @@ export class SharedAdmin {
 
   /** One sentence each. */
   warnings(): string[] {
-    return this.#all().flatMap((group) =>
+    const away = this.#all().flatMap((group) =>
       group
         .describe()
         .members.filter(({ state }) => state !== "online")
@@ -219,6 +230,54 @@ export class SharedAdmin {
             `group ${group.name}: disk #${pad(number)} is ${state}${reason ? `: ${reason}` : ""}`,
         ),
     );
+    return [...away, ...this.#closed.values()];
+  }
+
+  /**
+   * Claim the partitions of these nodes, each in its node's name, on every disk of the group. One that has an owner already stays as it is.
+   * @throws StorageError ENOENT (no such group), EACCES (a node without a path), EIO
+   */
+  claimPartitions({ role, nodes }: SharedPlace): Promise<SharedGroupRow> {
+    return this.parts.changes.run(async () => {
+      const group = this.#named(role);
+      for (const node of nodes) {
+        const { writer, epoch } = await group.partition(node);
+        if (writer !== "") continue;
+        const partition = await group.openForWriting(node, { writer: node, epoch });
+        await partition.close();
+      }
+      return this.#row(role, group);
+    });
+  }
+
+  /**
+   * Make the page store of each of these nodes on its partition. One that is there stays as it is.
+   * @throws as `claimPartitions`; StorageError EBUSY when a node that runs has its partition open
+   */
+  makeStores({ role, nodes }: SharedPlace): Promise<SharedGroupRow> {
+    return this.parts.changes.run(async () => {
+      const group = this.#named(role);
+      for (const node of nodes) {
+        if ((await this.#view(group, node)) !== null) continue;
+        const { epoch } = await group.partition(node);
+        const open = (force: boolean) => group.openForWriting(node, { writer: node, epoch, force });
+        const records = await this.parts.layers.shared.openRecords({
+          ...{ node, epoch, places: [{ name: group.name, open }] },
+        });
+        // A commit with nothing in it: its tables are durable afterwards.
+        await records.durable();
+        await records.close();
+      }
+      return this.#row(role, group);
+    });
+  }
+
+  #named(role: SharedRole): SharedGroup {
+    const group = this.#groups.get(role);
+    if (group !== undefined) return group;
+    const closed = [...this.#closed.values()].find((what) => what.endsWith(`"${SHARED_GROUP_NAMES[role]}"`));
+    if (closed !== undefined) throw new StorageError("EACCES", closed);
+    throw new StorageError("ENOENT", `there is no group ${SHARED_GROUP_NAMES[role]} here`);
   }
 
   /** Ask all members whether they are there, and look for those that are not. Never rejects. */
@@ -281,6 +340,7 @@ export class SharedAdmin {
   async #open(uuid: string, disks: readonly LabelledDisk[]): Promise<void> {
     const { layers, shelf } = this.parts;
     try {
+      await this.#refuseWithoutPath(uuid, disks);
       const { group, unused } = await layers.shared.open(disks, (event) => this.#event(uuid, event));
       const role = (Object.keys(SHARED_GROUP_NAMES) as SharedRole[]).find(
         (one) => SHARED_GROUP_NAMES[one] === group.name,
@@ -298,6 +358,21 @@ export class SharedAdmin {
       if (!isStorageError(error)) throw error;
       this.#complain(uuid, `shared group ${uuid} is not used: ${messageOf(error)}`);
     }
+  }
+
+  /**
+   * The labels name the nodes that may open the group. Looked at before anything is opened; the newest label decides when a partition is written.
+   * @throws StorageError EACCES
+   */
+  async #refuseWithoutPath(uuid: string, disks: readonly LabelledDisk[]): Promise<void> {
+    const surveyed = await Promise.all(disks.map(({ device }) => this.parts.layers.surveyDisk(device.name)));
+    const groups = surveyed.flatMap((disk) => (disk?.group?.uuid === uuid ? [disk.group] : []));
+    this.#closed.delete(uuid);
+    const [one] = groups;
+    if (one === undefined || groups.some(({ nodes }) => nodes.includes(this.options.node))) return;
+    const what = noPath(this.options.node, one.name);
+    this.#closed.set(uuid, what);
+    throw new StorageError("EACCES", what, { node: this.options.node });
   }
 
   #report(group: SharedGroup): void {

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import type { z } from "zod";
-import { createSharedSchema, nodeParams, replaceSharedSchema } from "./requests.js";
+import { createSharedSchema, nodeParams, replaceSharedSchema, sharedPlaceSchema } from "./requests.js";
 import type { SharedAdmin } from "./shared-admin.js";
 
 type Valid = <T extends z.ZodType>(schema: T, value: unknown) => z.infer<T>;
@@ -13,5 +13,7 @@ export function sharedRoutes(app: FastifyInstance, shared: SharedAdmin, valid: V
     const wanted = valid(replaceSharedSchema, body);
     return shared.replace(wanted.disk, wanted.with);
   });
+  app.post("/v1/shared/partitions", ({ body }) => shared.claimPartitions(valid(sharedPlaceSchema, body)));
+  app.post("/v1/shared/stores", ({ body }) => shared.makeStores(valid(sharedPlaceSchema, body)));
   app.get("/v1/nodes/:node/records", ({ params }) => shared.records(valid(nodeParams, params).node));
 }

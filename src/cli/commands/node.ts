@@ -1,9 +1,12 @@
 import { Command } from "commander";
+import { type FurnishOrders, furnishNode } from "../../cluster/furnish.js";
+import { type Invitation, installNode } from "../../cluster/installer.js";
 import type { DrillRow } from "../../control/drill-book.js";
 import type { NodeRecordsReport, PairRow, RecordRow } from "../../control/types.js";
 import { type CommonOptions, contextOf, withDaemonOptions } from "../context.js";
 import { runDrill } from "../drill/run-drill.js";
 import { formatDuration } from "../duration.js";
+import { UsageError } from "../errors.js";
 import type { Output } from "../output.js";
 
 export function nodeCommand(): Command {
@@ -13,7 +16,9 @@ export function nodeCommand(): Command {
     .addCommand(show())
     .addCommand(takeover())
     .addCommand(giveback())
-    .addCommand(drill());
+    .addCommand(drill())
+    .addCommand(join())
+    .addCommand(furnish(), { hidden: true });
 }
 
 function list(): Command {
@@ -130,6 +135,41 @@ export function printPair(out: Output, pair: PairRow): void {
 function heard(role: string, silentMs: number | null): string {
   if (silentMs === null) return role === "away" ? "never" : "now";
   return silentMs < 1000 ? "now" : `${formatDuration(silentMs / 1000)} ago`;
+}
+
+function join(): Command {
+  return new Command("join")
+    .description("install this node from a management terminal, as its cluster init says")
+    .argument("<url>", "that the terminal printed")
+    .addHelpText(
+      "after",
+      "\nThe same as the command that it prints, for a machine that has stripeward already. Interrupted, it goes on.",
+    )
+    .action(async (text: string) => {
+      await installNode(invitationOf(text), (what) => process.stdout.write(`${what}\n`));
+    });
+}
+
+function invitationOf(text: string): Invitation {
+  try {
+    const url = new URL(text);
+    const node = /^\/install\/(chn[1-8])$/.exec(url.pathname)?.[1];
+    const token = url.searchParams.get("token");
+    if (node !== undefined && token !== null) return { origin: url.origin, node, token };
+  } catch {
+    // Not even a URL.
+  }
+  throw new UsageError("wants the URL that the terminal printed: http://HOST:PORT/install/NODE?token=TOKEN");
+}
+
+/** For the installer: orders on standard input, a notice a line on standard output. */
+function furnish(): Command {
+  return withDaemonOptions(new Command("furnish")).action(async (options: CommonOptions) => {
+    const { api, out } = contextOf(options);
+    let orders = "";
+    for await (const piece of process.stdin) orders += String(piece);
+    await furnishNode(api, JSON.parse(orders) as FurnishOrders, (notice) => out.line(JSON.stringify(notice)));
+  });
 }
 
 function show(): Command {

@@ -83,7 +83,7 @@ function nodesArgument(text: string): string[] {
 }
 
 function printGroup(out: Output, { name, nodes, members, partitions }: SharedGroupRow): void {
-  out.line(`group ${name}, for ${nodes.length === 0 ? "all nodes" : nodes.join(" ")}`);
+  out.line(`group ${name}, for ${nodes.length === 0 ? "no node yet: none has a path to it" : nodes.join(" ")}`);
   out.table(
     ["DISK", "VOLUME", "STATE", "PATH"],
     members.map(({ number, sizeBytes, state, path }) => [

@@ -26,6 +26,11 @@ import { standingOf } from "./standing.js";
 export const SHARED_GROUP_NAMES = { primary: "shared", backup: "shared-backup" } as const;
 export type SharedRole = keyof typeof SHARED_GROUP_NAMES;
 
+/** The one sentence for a node that the labels of a shared group do not name. */
+export function noPath(node: string, group: string): string {
+  return `node ${node} has no path to group "${group}"`;
+}
+
 export interface SharedGroupEvent {
   readonly kind: "member-lost" | "member-returned";
   readonly group: string;
@@ -40,7 +45,7 @@ export interface SharedGroupOptions {
 
 export interface NewSharedGroup {
   readonly role: SharedRole;
-  /** Which nodes may open a partition for writing; by default all eight. */
+  /** Which nodes may open a partition for writing; by default all eight. None: each gets its path later (`setNodes`). */
   readonly nodes?: readonly string[] | undefined;
   readonly random: Random;
   /** Throws unless this node may change labels that both nodes read: it holds the lease, or is alone. */
@@ -241,9 +246,7 @@ export class SharedGroup {
   async openForWriting(node: string, options: WriterOptions): Promise<PartitionLu> {
     const { nodes, name } = this.#record;
     for (const one of [node, options.writer]) {
-      if (nodes.length > 0 && !nodes.includes(one)) {
-        throw new StorageError("EACCES", `node ${one} has no path to group "${name}"`, { node: one });
-      }
+      if (!nodes.includes(one)) throw new StorageError("EACCES", noPath(one, name), { node: one });
     }
     if ([...this.#open].some((lu) => lu.node === node && lu.writable)) {
       throw new StorageError("EBUSY", `the partition of ${node} in group "${name}" is open for writing already`);
