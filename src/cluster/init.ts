@@ -125,7 +125,7 @@ class SetUp {
   }
 
   async #madeBundle(): Promise<Bundle> {
-    this.options.say("packing the release …");
+    if (this.#bundle === null) this.options.say("packing the release …");
     this.#bundle ??= await this.options.bundle(this.options.folder);
     return this.#bundle;
   }

@@ -173,7 +173,8 @@ function writeConfiguration({ config, configuration, state, socket }: NodeOrders
   mkdirSync(path.dirname(socket), { recursive: true, mode: 0o750 });
   mkdirSync(path.dirname(config), { recursive: true, mode: 0o755 });
   if (existsSync(config) && readFileSync(config, "utf8") === configuration) return;
-  const descriptor = openSync(`${config}.new`, "w", 0o640);
+  // Nothing in it is secret, and the daemon's account has to read it.
+  const descriptor = openSync(`${config}.new`, "w", 0o644);
   writeSync(descriptor, configuration);
   fsyncSync(descriptor);
   closeSync(descriptor);

@@ -152,8 +152,10 @@ export class SharedAdmin {
     });
   }
 
+  /** The shared group first. */
   rows(): Promise<SharedGroupRow[]> {
-    return Promise.all([...this.#groups].map(([role, group]) => this.#row(role, group)));
+    const found = [...this.#groups].toSorted(([a], [b]) => Number(a === "backup") - Number(b === "backup"));
+    return Promise.all(found.map(([role, group]) => this.#row(role, group)));
   }
 
   /**

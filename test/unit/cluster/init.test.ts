@@ -1,0 +1,170 @@
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { initCluster } from "../../../src/cluster/init.js";
+import { installNode } from "../../../src/cluster/installer.js";
+import type { ClusterPlan } from "../../../src/cluster/plan.js";
+import { type ClusterRecord, RecordBook, terminalName } from "../../../src/cluster/record.js";
+import { messageOf } from "../../../src/lib/errors.js";
+import { ClusterFixture, kill } from "./fixture.js";
+
+interface Run {
+  readonly plan?: ClusterPlan;
+  readonly join?: (url: URL, node: string) => Promise<void>;
+}
+
+function start(
+  fixture: ClusterFixture,
+  said: string[],
+  { plan = fixture.plan(), join = install }: Run = {},
+): Promise<ClusterRecord> {
+  return initCluster({
+    ...{ plan, folder: fixture.place("record"), disks: fixture.disks, bundle: () => fixture.bundle() },
+    runLocal: (url, node) => join(new URL(url), node).then(() => null, messageOf),
+    say: (what) => said.push(what),
+  });
+}
+
+function install(url: URL, node: string): Promise<void> {
+  return installNode({ origin: url.origin, node, token: url.searchParams.get("token")! }, () => {});
+}
+
+const SEQUENCE = [
+  ...["shared", "backup", "paths shared", "paths backup", "install chn1"],
+  ...["partitions shared", "partitions backup", "file systems shared", "file systems backup"],
+  ...["completion chn1", "install chn5", "completion chn5"],
+];
+
+/** From the write number `kept` on the record cannot be written: for the set-up as if it had been killed there. */
+function cutRecord(t: TestContext, kept: number): () => void {
+  let writes = 0;
+  const undo = (["begin", "done", "failed"] as const).map((name) => {
+    const original = RecordBook.prototype[name] as (...args: unknown[]) => void;
+    const mock = t.mock.method(RecordBook.prototype, name, function (this: RecordBook, ...args: unknown[]) {
+      if (writes++ >= kept) throw new Error("cut");
+      original.apply(this, args);
+    });
+    return () => mock.mock.restore();
+  });
+  return () => {
+    for (const one of undo) one();
+  };
+}
+
+test("init: interrupted before and after every step, it goes on; each is done by whom it should, in order, and no node is started twice", async (t) => {
+  const fixture = await ClusterFixture.make(t);
+  let cuts = 0;
+  for (let kept = 0; ; kept++) {
+    const restore = cutRecord(t, kept);
+    const failure = await start(fixture, []).then(() => null, messageOf);
+    restore();
+    const before = RecordBook.read(fixture.place("record"))!;
+    const record = failure === null ? before : await start(fixture, []);
+    deepEqual(
+      record.steps.map(({ id }) => id),
+      SEQUENCE,
+    );
+    deepEqual(
+      record.steps.filter(({ state }) => state !== "done"),
+      [],
+    );
+    deepEqual(
+      record.steps.map(({ by }) => by),
+      [...Array(4).fill(terminalName()), ...Array(6).fill("chn1"), ...Array(2).fill("chn5")],
+    );
+    const begun = record.steps.map((step) => step.begun!);
+    deepEqual(begun, [...begun].sort());
+    // What was recorded as done before the cut was not done again.
+    for (const [i, step] of before.steps.entries()) if (step.state === "done") deepEqual(record.steps[i], step);
+    deepEqual([fixture.started("chn1").length, fixture.started("chn5").length], [1, 1]);
+    if (failure === null) break;
+    cuts++;
+    for (const pid of fixture.started()) kill(pid);
+    fixture.forget();
+  }
+  equal(cuts, 2 * SEQUENCE.length);
+});
+
+test("init: done, it does nothing more", async (t) => {
+  const fixture = await ClusterFixture.make(t);
+  const first = await start(fixture, []);
+  const said: string[] = [];
+  deepEqual(await start(fixture, said), first);
+  deepEqual(said, []);
+});
+
+test("init: a partner is not installed with another version than the node that runs", async (t) => {
+  const fixture = await ClusterFixture.make(t);
+  const join = (url: URL, node: string) => (node === "chn5" ? Promise.reject(new Error("cut")) : install(url, node));
+  await rejects(start(fixture, [], { join }), /chn5 could not be installed: cut/);
+  fixture.release("1.1.0");
+  const what = "node chn1 runs version 1.0.0, and this release is 1.1.0: both nodes need one version";
+  await rejects(start(fixture, []), { message: what });
+  const step = RecordBook.read(fixture.place("record"))!.steps.find(({ id }) => id === "install chn5");
+  deepEqual([step?.state, step?.outcome], ["failed", what]);
+  // Also when it cannot be asked now: the record knows.
+  for (const pid of fixture.started()) kill(pid);
+  await rejects(start(fixture, []), { message: what });
+  fixture.release("1.0.0");
+  await start(fixture, []);
+});
+
+test("init: a changed plan is refused where it concerns what is done, and goes on where it does not", async (t) => {
+  const fixture = await ClusterFixture.make(t);
+  const join = () => Promise.reject(new Error("cut"));
+  await rejects(start(fixture, [], { join }), /chn1 could not be installed: cut/);
+  const renamed = fixture.plan((text) => text.replace("name: chn5", "name: chn6"));
+  await rejects(
+    start(fixture, [], { plan: renamed }),
+    /the plan has changed since the set-up began, in what is done already: nodes\.1\.name/,
+  );
+  const said: string[] = [];
+  const moved = fixture.plan((text) => text.replace("chn5/state", "chn5/other"));
+  await start(fixture, said, { plan: moved });
+  equal(said[0], "The plan has changed in nodes.1.state: it counts from here on.");
+});
+
+test("init: for a node elsewhere the command is printed, its failure is told, and the next attempt counts", async (t) => {
+  const fixture = await ClusterFixture.make(t);
+  const plan = fixture.plan((text) => text.replaceAll("    local: true\n", ""));
+  const said: string[] = [];
+  const attempts: Promise<void>[] = [];
+  const push = said.push.bind(said);
+  let failed = false;
+  said.push = (what) => {
+    const command = /^ {2}command -v node >\/dev\/null \|\| .*; curl -sS '(http:.*)' \| node -$/.exec(what)?.[1];
+    if (command !== undefined) {
+      const url = new URL(command);
+      const node = path(url);
+      const early = {
+        method: "POST",
+        headers: { authorization: `Bearer ${url.searchParams.get("token")}`, "content-type": "application/json" },
+      };
+      const notice = (body: object) => fetch(new URL(`/notice/${node}`, url), { ...early, body: JSON.stringify(body) });
+      attempts.push(
+        (async () => {
+          if (!failed) {
+            failed = true;
+            const complete = await notice({ kind: "complete", what: "done", version: "1.0.0", pid: 1 });
+            match(await complete.text(), /node chn1 reports its completion, and \\"install chn1\\" is not done/);
+            match(
+              await (await notice({ kind: "step", step: "install chn5", state: "done", what: "" })).text(),
+              /is no step of node chn1/,
+            );
+            await notice({ kind: "failed", what: "no room" });
+          }
+          await install(url, node);
+        })(),
+      );
+    }
+    return push(what);
+  };
+  const record = await start(fixture, said, { plan });
+  await Promise.all(attempts);
+  ok(said.includes("chn1: failed: no room; run the command there again when that is mended"));
+  ok(said.includes("waiting for the completion notice of chn5 …"));
+  ok(record.steps.every(({ state }) => state === "done"));
+});
+
+function path({ pathname }: URL): string {
+  return pathname.split("/").at(-1)!;
+}
