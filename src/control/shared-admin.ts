@@ -114,6 +114,12 @@ export class SharedAdmin {
       const role = wanted.backup ? "backup" : "primary";
       const name = SHARED_GROUP_NAMES[role];
       if (this.#groups.has(role)) throw new StorageError("EEXIST", `there is a group ${name} already`);
+      const { node } = this.options;
+      if (wanted.nodes?.includes(node) === false)
+        throw new StorageError(
+          "EINVAL",
+          `node ${node} cannot make group ${name} without a path to it: name ${node}, too`,
+        );
       const disks = wanted.disks.map((number) => unusedDisk(this.parts, number));
       if (new Set(disks).size !== disks.length) throw new StorageError("EINVAL", "a disk is named twice");
       await layers.shared.create(disks, { role, nodes: wanted.nodes, mayChange: this.#mayChange });

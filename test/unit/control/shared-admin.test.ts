@@ -1,6 +1,9 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
+import { SharedGroup } from "../../../src/ha/shared/group.js";
 import { isStorageError, StorageError } from "../../../src/lib/errors.js";
+import { SILENT } from "../../../src/lib/log.js";
+import { labelledDisk, readLabel } from "../../../src/raid/label-io.js";
 import { SharedWorld } from "./shared-world.js";
 
 // Reading another node's records may wait for a moment, and the clock's timers do not keep the process alive.
@@ -230,4 +233,66 @@ test("shared admin: what the partner makes is found within seconds, and is nobod
   await find(2);
   deepEqual((await cabinet.groupHands.survey()).groups, []);
   equal((await cabinet.groupHands.survey()).disks.length, 3);
+});
+
+test("shared admin: a node that the labels do not name is refused by name, writes nothing, and is let in when its path is defined", async (t) => {
+  const world = new SharedWorld(t, 3);
+  const first = await world.cabinet(t);
+  await world.labelAll(first.cabinet);
+  await rejects(
+    first.cabinet.shared.create({ disks: [1, 2], backup: false, nodes: ["chn5"] }),
+    /node chn1 cannot make group shared without a path to it: name chn1, too/,
+  );
+  await first.cabinet.shared.create({ disks: [1, 2], backup: false, nodes: ["chn1"] });
+  await first.cabinet.close();
+  const places = ["/disks/d1", "/disks/d2"].map((place) => world.devices.get(place)!);
+  const giveTo = async (...nodes: string[]) => {
+    const disks = await Promise.all(places.map(async (device) => labelledDisk(device, (await readLabel(device))!)));
+    await (await SharedGroup.open(disks, { log: SILENT })).group.setNodes(nodes, () => {});
+  };
+  await giveTo("chn5");
+  const before = await Promise.all(places.map((device) => readLabel(device)));
+  const refused = await world.cabinet(t);
+  const sentence = 'node chn1 has no path to group "shared"';
+  deepEqual(refused.cabinet.warnings(), [sentence]);
+  deepEqual(await refused.cabinet.shared.rows(), []);
+  ok(refused.events.last(20).some(({ kind, what }) => kind === "shared-group-unusable" && what.endsWith(sentence)));
+  await rejects(refused.cabinet.shared.claimPartitions({ role: "primary", nodes: ["chn1"] }), { message: sentence });
+  await rejects(refused.cabinet.shared.records("chn5"), (error) => isStorageError(error, "ENOENT"));
+  equal(await refused.cabinet.shared.openRecords({ node: "chn1", writer: "chn1" }), null);
+  await refused.cabinet.close();
+  deepEqual(await Promise.all(places.map((device) => readLabel(device))), before);
+  await giveTo("chn1", "chn5");
+  const { cabinet } = await world.cabinet(t);
+  deepEqual(cabinet.warnings(), []);
+  deepEqual((await cabinet.shared.rows())[0]?.nodes, ["chn1", "chn5"]);
+});
+
+test("shared admin: partitions and page stores are made for every node, once, and only for nodes with a path", async (t) => {
+  const world = new SharedWorld(t, 3);
+  const { cabinet } = await world.cabinet(t);
+  await world.labelAll(cabinet);
+  const { shared } = cabinet;
+  await rejects(shared.makeStores({ role: "primary", nodes: ["chn1"] }), /there is no group shared here/);
+  await shared.create({ disks: [1, 2], backup: false, nodes: ["chn1", "chn5"] });
+  const wanted = { role: "primary", nodes: ["chn1", "chn5"] } as const;
+  const claimed = await shared.claimPartitions(wanted);
+  const five = (row: typeof claimed) => row.partitions.find(({ node }) => node === "chn5")!;
+  deepEqual([five(claimed).writer, five(claimed).closed], ["chn5", true]);
+  deepEqual(await shared.claimPartitions(wanted), claimed);
+  await rejects(shared.records("chn5"), /node chn5 has not written anything about itself yet/);
+  const made = await shared.makeStores(wanted);
+  ok(five(made).closed);
+  deepEqual((await shared.records("chn5")).daemon, []);
+  deepEqual(await shared.makeStores(wanted), made);
+  const other = { role: "primary", nodes: ["chn2"] } as const;
+  await rejects(shared.claimPartitions(other), /^StorageError: node chn2 has no path to group "shared"$/);
+  await rejects(shared.makeStores(other), /^StorageError: node chn2 has no path to group "shared"$/);
+  // Its owner, who may be another process, goes on from there.
+  const records = await shared.openRecords({ node: "chn5", writer: "chn5" });
+  records!.upsert("client", "a", { what: "mount", host: "10.0.0.1", path: "/data" });
+  await records!.durable();
+  deepEqual((await shared.makeStores(wanted)).partitions.length, 8);
+  await records!.close();
+  deepEqual((await shared.records("chn5")).client.length, 1);
 });
