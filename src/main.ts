@@ -6,7 +6,7 @@ import { bindLayers } from "./control/bind-layers.js";
 import { Cabinet } from "./control/cabinet.js";
 import { claimSocket } from "./control/claim-socket.js";
 import { collectMetrics } from "./control/collect-metrics.js";
-import { DrillBook } from "./control/drill-book.js";
+import { DrillBook } from "./control/drill/drill-book.js";
 import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
 import { FaultBench } from "./control/fault-bench.js";

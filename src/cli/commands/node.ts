@@ -1,10 +1,10 @@
 import { Command } from "commander";
-import type { DrillRow } from "../../control/drill-book.js";
+import type { DrillRow } from "../../control/drill/drill-book.js";
 import type { NodeRecordsReport, PairRow, RecordRow } from "../../control/types.js";
 import { type CommonOptions, contextOf, withDaemonOptions } from "../context.js";
-import { runDrill } from "../drill/run-drill.js";
 import { formatDuration } from "../duration.js";
 import type { Output } from "../output.js";
+import { runDrill } from "../run-drill.js";
 
 export function nodeCommand(): Command {
   return new Command("node")
