@@ -29,9 +29,10 @@ export class SharedWorld {
   readonly folder: string;
   readonly random = new SeededRandom(11);
 
-  constructor(t: TestContext, count: number) {
+  constructor(count: number) {
     this.folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-shared-control-"));
-    t.after(() => rmSync(this.folder, { recursive: true, force: true }));
+    // At the very end: what a test leaves running is stopped after its own hooks.
+    process.once("exit", () => rmSync(this.folder, { recursive: true, force: true }));
     this.fake = new FakeWorld(count);
     for (const name of this.fake.present) {
       this.devices.set(name, new MemoryDevice({ name, sizeBytes: 32 * MIB, random: this.random }));
