@@ -45,8 +45,9 @@ function reader(file) {
 }
 
 async function labels(disk) {
-  const [{ decodeLabel, hasLabelMagic, LABEL }, { LABEL_END_BYTES, LAYOUT }] = await Promise.all([
+  const [{ LABEL }, { decodeLabel, hasLabelMagic }, { LABEL_END_BYTES, LAYOUT }] = await Promise.all([
     load("raid/label.js"),
+    load("raid/label-codec.js"),
     load("raid/layout.js"),
   ]);
   const end = disk.sizeBytes() - LABEL_END_BYTES;
