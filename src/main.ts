@@ -6,6 +6,7 @@ import { bindLayers } from "./control/bind-layers.js";
 import { Cabinet } from "./control/cabinet.js";
 import { claimSocket } from "./control/claim-socket.js";
 import { collectMetrics } from "./control/collect-metrics.js";
+import { DrillBook } from "./control/drill-book.js";
 import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
 import { FaultBench } from "./control/fault-bench.js";
@@ -155,7 +156,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const upSeconds = () => (clock.monotonicMs() - startedMs) / 1000;
   const pair = agent;
   const api = new ManagementApi({
-    ...{ cabinet, events, log, faults, pair },
+    ...{ cabinet, events, log, faults, pair, drills: new DrillBook(state.drills, events) },
     status: () =>
       statusReport({ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), pair }),
     metrics: () => collectMetrics(cabinet, nfs.statistics(), upSeconds()),

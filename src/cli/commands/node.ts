@@ -1,6 +1,8 @@
 import { Command } from "commander";
+import type { DrillRow } from "../../control/drill-book.js";
 import type { NodeRecordsReport, PairRow, RecordRow } from "../../control/types.js";
 import { type CommonOptions, contextOf, withDaemonOptions } from "../context.js";
+import { runDrill } from "../drill/run-drill.js";
 import { formatDuration } from "../duration.js";
 import type { Output } from "../output.js";
 
@@ -10,7 +12,8 @@ export function nodeCommand(): Command {
     .addCommand(list())
     .addCommand(show())
     .addCommand(takeover())
-    .addCommand(giveback());
+    .addCommand(giveback())
+    .addCommand(drill());
 }
 
 function list(): Command {
@@ -46,6 +49,54 @@ function giveback(): Command {
       const pair = await api.post<PairRow>("/v1/pair/giveback", {});
       out.result(pair, () => printPair(out, pair));
     });
+}
+
+function drill(): Command {
+  return withDaemonOptions(new Command("drill"))
+    .description("try it: a planned takeover and back under a client of its own, with the gaps that it saw")
+    .option("--list", "the drills so far")
+    .addHelpText(
+      "after",
+      "\nThe client creates, writes, renames and removes files named .stripeward-drill-… in the first export; where it may not, it only looks.",
+    )
+    .action(async ({ list: listed, ...options }: CommonOptions & { list?: true }) => {
+      const { api, out } = contextOf(options);
+      if (listed === true) {
+        const rows = await api.get<DrillRow[]>("/v1/pair/drills");
+        out.result(rows, () => printDrills(out, rows));
+        return;
+      }
+      const row = await runDrill(api, (what) => {
+        if (!out.json) out.line(what);
+      });
+      out.result(row, () => out.line(verdict(row)));
+      if (row.wrong.length > 0) process.exitCode = 1;
+    });
+}
+
+function verdict({ calls, wrong }: DrillRow): string {
+  if (wrong.length === 0) return `${calls} calls, every one answered rightly.`;
+  return `${calls} calls, ${wrong.length} of them answered wrongly: ${wrong[0]}`;
+}
+
+function printDrills(out: Output, rows: readonly DrillRow[]): void {
+  if (rows.length === 0) {
+    out.line("No drill yet.");
+    return;
+  }
+  const ms = (value: number | null) => (value === null ? "–" : `${Math.round(value)} ms`);
+  out.table(
+    ["TIME", "FROM", "TO", "GAP", "GAP BACK", "CALLS", "WRONG"],
+    rows.map(({ at, from, to, thereMs, backMs, calls, wrong }) => [
+      at,
+      from,
+      to,
+      ms(thereMs),
+      ms(backMs),
+      String(calls),
+      String(wrong.length),
+    ]),
+  );
 }
 
 export function printPair(out: Output, pair: PairRow): void {
