@@ -92,7 +92,8 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   let agent: PairAgent | null = null;
   const paired = config.pair !== null;
   const epochOf = paired ? (uuid: string) => agent?.epochOf(uuid) ?? -1 : undefined;
-  const follower = paired ? makeFollower(config, clock, log, state.scratch, () => agent) : null;
+  const prepare = () => layers.prepare?.();
+  const follower = paired ? makeFollower(config, clock, log, state.scratch, () => agent, prepare) : null;
   const warm = follower === null ? undefined : (group: string, lu: string) => follower.take(group, lu);
   const layers = bindLayers({ config, clock, random, log, scratch: state.scratch, epochOf, warm });
   const { faultInjection, volatileCache } = config;

@@ -36,6 +36,8 @@ export interface StorageLayers {
   /** What the labels say of the group of these disks, when it could not be assembled; null when not even that can be read. */
   describeGroup(disks: readonly LabelledDisk[]): Promise<GroupDescription | null>;
   readonly shared: SharedLayers;
+  /** Make ahead what the next group to be assembled needs: called while nobody waits. */
+  prepare?(): void;
   formatFileSystem(name: string, lus: FileSystemLus, root: NewRoot): Promise<void>;
   mountFileSystem(lus: FileSystemLus, onEvent: (event: FileSystemEvent) => void): Promise<ServedFileSystem>;
 }

@@ -59,10 +59,11 @@ export function makeFollower(
   log: Logger,
   folder: string,
   agent: () => PairAgent | null,
+  prepare: () => void,
 ): FollowerKeeper {
   const direct = config.directIo;
   return new FollowerKeeper({
-    ...{ clock, log, folder },
+    ...{ clock, log, folder, prepare },
     open: (path) => openFileDevice(path, { mode: "read-only", log, direct }),
     groups: () => {
       const followed = (agent()?.groups() ?? []).filter(({ role }) => role === "watched" || role === "taking");

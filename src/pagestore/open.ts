@@ -41,6 +41,11 @@ export interface OpenOptions {
    * EIO or EBUSY: open again. Default: false.
    */
   readonly readOnly?: boolean;
+  /**
+   * Takes the search of the rest of the log for a damaged record, which goes on when the store is there: nothing may be served or committed before
+   * it has resolved, and a rejection means that nothing can be. Default: it is waited for.
+   */
+  readonly searching?: ((search: Promise<void>) => void) | undefined;
   /** A copy that was kept while the last owner wrote; it is used up. What of it is no longer true is read anew. */
   readonly warm?: (() => Promise<WarmPages | null>) | undefined;
   /** Run SQLite's quick_check. Default: false (pages and records are proven by their checksums anyway). */
@@ -67,14 +72,13 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
     chain: superblock.tailChain,
   });
   const images: ImageMap = new Map();
-  const replayed = await new Replay(lu, log, superblock.uuid, buffers.record, statistics).run(
-    superblock,
-    epoch(),
-    images,
-    (seq, sidecar) => {
-      if (sidecar.length > 0) options.onReplay?.(seq, sidecar);
-    },
-  );
+  const replay = new Replay(lu, log, superblock.uuid, buffers.record, statistics);
+  const replayed = await replay.run(superblock, epoch(), images, (seq, sidecar) => {
+    if (sidecar.length > 0) options.onReplay?.(seq, sidecar);
+  });
+  const search = replay.search();
+  if (options.searching === undefined) await search;
+  else options.searching(search);
   if (log.nextSeq <= superblock.checkpointSeq) {
     const detail = { lastSeq: log.nextSeq - 1, checkpointSeq: superblock.checkpointSeq };
     throw new StorageError("EIO", "records that were durable are missing from the log", detail);
