@@ -13,6 +13,8 @@ import { reading } from "./database-error.js";
 import type { DirentTable } from "./dirent-table.js";
 import type { InodeTable } from "./inode-table.js";
 import { FileLister, type FileRow, type ListFilesOptions } from "./list-files.js";
+import { FileLockTable } from "./locks/file-locks.js";
+import { SqlLockRows } from "./locks/rows.js";
 import { MetaKey, type MetaTable } from "./meta.js";
 import * as creating from "./ops/create.js";
 import * as data from "./ops/data.js";
@@ -31,6 +33,7 @@ import type {
   DirectoryPage,
   FileId,
   FileKind,
+  FileLocks,
   FileSystem,
   ReadResult,
   SetAttributes,
@@ -134,6 +137,23 @@ function* filesWithBlocks(core: Core): Generator<number> {
   }
 }
 
+function locksOn(core: Core): FileLocks {
+  const rows = new SqlLockRows(core.store.db, (change) => core.apply(change));
+  const ground = {
+    rows,
+    requireFile: (id: FileId) => void core.regularFile(id),
+    requireAlive: () => core.requireAlive(),
+    requireSpace: () => core.requireMetadataSpace(),
+    durable: () => core.durable(),
+  };
+  const locks = new FileLockTable(
+    ground,
+    reading(() => rows.load()),
+  );
+  core.onDropped = (ino) => locks.forget(ino);
+  return locks;
+}
+
 /** One mounted file system: the operations (ops/, one file a group) on one core. */
 export class Namespace implements MountedFileSystem {
   readonly id: number;
@@ -141,6 +161,7 @@ export class Namespace implements MountedFileSystem {
   readonly root: FileId;
   readonly handleKey: Buffer;
   readonly writeVerifier: Buffer;
+  readonly locks: FileLocks;
   readonly #core: Core;
   readonly #contents: ContentsLayer;
   readonly #meta: MetaTable;
@@ -166,6 +187,7 @@ export class Namespace implements MountedFileSystem {
       parts.onEvent?.({ kind: "failed", error });
     };
     this.#core = new Core({ ...parts, onFailed });
+    this.locks = locksOn(this.#core);
     this.#files = new FileLister(this.#core, parts.volume);
     this.#scheduleLazyCommit();
   }

@@ -20,6 +20,7 @@ import {
 import type { Clock, Time } from "../../src/lib/clock.js";
 import { SystemClock } from "../../src/lib/clock.js";
 import { type Errno, StorageError } from "../../src/lib/errors.js";
+import { memoryLocks } from "./memory-locks.js";
 
 const EXTENT_BYTES = 8192;
 
@@ -77,6 +78,10 @@ export class MemoryFileSystem implements FileSystem {
   hold: ((operation: string) => Promise<void> | undefined) | null = null;
   /** Mutations that were applied, by name: to see that a repeated request is not done again. */
   readonly applied = new Map<string, number>();
+  readonly locks = memoryLocks(
+    (id) => this.#file(id),
+    () => this.#durable("lock", undefined),
+  );
   readonly #nodes = new Map<number, Node>();
   readonly #clock: Clock;
   readonly #capacityBytes: number;
@@ -499,6 +504,7 @@ export class MemoryFileSystem implements FileSystem {
     if (--node.nlink > 0) return;
     this.#usedBytes -= node.extents.size * EXTENT_BYTES;
     this.#nodes.delete(node.ino);
+    this.locks.forget(node.ino);
   }
 
   #mayReplace(node: Node, existing: Node): void {
