@@ -8,8 +8,13 @@ import { Mount3Program } from "./mount3/program.js";
 import { Nfs3Program } from "./nfs3/program.js";
 import { PlainReadBuffers, type ReadBuffers } from "./nfs3/read-buffers.js";
 import { ScratchPool } from "./nfs3/scratch.js";
+import { GrantSender } from "./nlm4/grant-sender.js";
+import { Nlm4Program } from "./nlm4/program.js";
+import { NsmProgram } from "./nsm/program.js";
 import { PortmapProgram, type Service } from "./portmap/program.js";
+import { RpcClient } from "./rpc/client.js";
 import type { ConnectionState } from "./rpc/connection.js";
+import { DatagramServer } from "./rpc/datagram.js";
 import type { RpcProgram } from "./rpc/program.js";
 import { MemoryReplyCache, type ReplyCache } from "./rpc/reply-cache.js";
 import { RpcServer } from "./rpc/server.js";
@@ -24,6 +29,10 @@ export interface NfsServerOptions {
   /** By default in memory. */
   readonly replyCache?: ReplyCache;
   readonly limits?: Partial<ProtocolLimits>;
+  /** Calls clients back that wait for a lock. By default over the network, by way of port 111 of the client. */
+  readonly callback?: RpcClient;
+  /** Our name in those calls. Default: "stripeward". */
+  readonly hostName?: string;
   /** More programs on the same port. */
   readonly programs?: readonly RpcProgram[];
   /**
@@ -39,9 +48,20 @@ export interface NfsStatistics {
   readonly refusedConnections: number;
 }
 
-/** NFSv3, MOUNT v3 and the port mapper on one TCP port. */
+interface Place {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** With port 0 the system chooses one for TCP, and somebody may have that number for UDP. */
+const LISTEN_ATTEMPTS = 8;
+
+/** NFSv3, MOUNT v3, NLM v4, NSM and the port mapper on one port: TCP, and for all but NFS UDP too. */
 export class NfsServer {
   readonly #rpc: RpcServer;
+  readonly #datagrams: DatagramServer;
+  readonly #portmap: { readonly rpc: RpcServer; readonly datagrams: DatagramServer };
+  readonly #grants: GrantSender;
   readonly #mounts: MountList;
   #port = 0;
 
@@ -51,10 +71,19 @@ export class NfsServer {
     const handles = new HandleCodec((id) => exports.findById(id));
     const readBuffers = options.readBuffers ?? new PlainReadBuffers(limits.readBufferBytesMax);
     this.#mounts = new MountList(limits.mountListMax);
+    const callback = options.callback ?? new RpcClient({ clock });
+    this.#grants = new GrantSender({ client: callback, clock, log, serverName: options.hostName ?? "stripeward" });
+    exports.watch({
+      added: (fileSystem) => this.#grants.watch(fileSystem),
+      removed: (fileSystem) => this.#grants.unwatch(fileSystem),
+    });
+    const portmap = () => new PortmapProgram({ services: () => this.services(), port: () => this.#port });
     const programs = [
       new Nfs3Program({ exports, handles, readBuffers, scratch: new ScratchPool(), log, onUnexpected }),
       new Mount3Program({ exports, handles, mounts: this.#mounts, log }),
-      new PortmapProgram({ services: () => this.services(), port: () => this.#port }),
+      new Nlm4Program({ exports, handles, grants: this.#grants, log, onUnexpected }),
+      new NsmProgram({ exports, log }),
+      portmap(),
       ...(options.programs ?? []),
     ];
     const bounds = {
@@ -63,19 +92,48 @@ export class NfsServer {
       ageMsMax: limits.replyCacheMsMax,
     };
     const replyCache = options.replyCache ?? new MemoryReplyCache(clock, bounds);
-    this.#rpc = new RpcServer({ programs, limits, clock, log, replyCache, onUnexpected });
+    const shared = { limits, clock, log, replyCache, onUnexpected };
+    const both = (served: readonly RpcProgram[]) => {
+      const rpc = new RpcServer({ programs: served, ...shared });
+      return { rpc, datagrams: new DatagramServer({ programs: rpc.programs, ...shared }) };
+    };
+    const { rpc, datagrams } = both(programs);
+    this.#rpc = rpc;
+    this.#datagrams = datagrams;
+    this.#portmap = both([portmap()]);
   }
 
   /** @throws the socket's error (EADDRINUSE, EACCES) */
-  async listen(place: { host: string; port: number }): Promise<{ host: string; port: number }> {
-    const bound = await this.#rpc.listen(place);
-    this.#port = bound.port;
-    return bound;
+  async listen(place: Place): Promise<Place> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const bound = await listenOnBoth(this.#rpc, this.#datagrams, place);
+        this.#port = bound.port;
+        return bound;
+      } catch (error) {
+        if (place.port !== 0 || attempt === LISTEN_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /**
+   * Answer the port mapper's calls on a port of its own too: a lock manager that looks for NLM asks port 111 and no other.
+   * @throws the socket's error (EADDRINUSE: an rpcbind runs, EACCES: the port is privileged)
+   */
+  listenAsPortmap(place: Place): Promise<Place> {
+    return listenOnBoth(this.#portmap.rpc, this.#portmap.datagrams, place);
   }
 
   /** Stop accepting, let requests in flight finish for at most `drainMs`, close. */
-  close(options: { drainMs: number }): Promise<void> {
-    return this.#rpc.close(options);
+  async close(options: { drainMs: number }): Promise<void> {
+    const { rpc, datagrams } = this.#portmap;
+    this.#grants.close();
+    await Promise.all([
+      this.#datagrams.close(),
+      datagrams.close(),
+      rpc.close({ drainMs: 0 }),
+      this.#rpc.close(options),
+    ]);
   }
 
   statistics(): NfsStatistics {
@@ -94,6 +152,21 @@ export class NfsServer {
   /** Every program and version that the port answers: what to register with rpcbind. */
   services(): Service[] {
     const all = this.#rpc.programs.entries().flatMap(({ versions }) => versions);
-    return all.map(({ program, version }) => ({ program: program.number, version, name: program.name }));
+    return all.map(({ program, version }) => ({
+      ...{ program: program.number, version, name: program.name },
+      datagrams: program.datagrams === true,
+    }));
+  }
+}
+
+/** One port number for both. @throws the socket's error, and nothing listens then */
+async function listenOnBoth(rpc: RpcServer, datagrams: DatagramServer, place: Place): Promise<Place> {
+  const bound = await rpc.listen(place);
+  try {
+    await datagrams.listen({ host: place.host, port: bound.port });
+    return bound;
+  } catch (error) {
+    await rpc.close({ drainMs: 0 });
+    throw error;
   }
 }

@@ -5,6 +5,9 @@ import type { VersionTable } from "./program-table.js";
 import type { Chunk } from "./receiver.js";
 import type { ReleaseBuffer, ReplyQueue } from "./reply-queue.js";
 
+/** Where a call came from, and its reply goes. */
+export type CallOrigin = Pick<Connection, "peer" | "replies" | "inFlightBytes" | "finishReply" | "finishReplyWithData">;
+
 /** One request. It lives until its reply is queued. */
 export class RpcCall {
   /** Set when the reply must be remembered by the duplicate-request cache. */
@@ -21,7 +24,7 @@ export class RpcCall {
   chargedBytes: number;
 
   constructor(
-    readonly connection: Connection,
+    readonly connection: CallOrigin,
     readonly xid: number,
     readonly table: VersionTable,
     readonly procedure: number,
