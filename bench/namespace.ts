@@ -4,6 +4,7 @@ import { InodeTable } from "../src/fs/inode-table.js";
 import { MetaTable } from "../src/fs/meta.js";
 import { Namespace } from "../src/fs/namespace.js";
 import { FileSystemParticipant } from "../src/fs/participant.js";
+import { ReplyLog } from "../src/fs/reply-log.js";
 import type { FileId } from "../src/fs/vfs.js";
 import { SystemClock } from "../src/lib/clock.js";
 import { SILENT } from "../src/lib/log.js";
@@ -28,10 +29,11 @@ function open(): Namespace {
   const inodes = new InodeTable({ db: store.db, meta, random });
   const contents = new FakeContents(store, inodes);
   const dirents = new DirentTable(store.db);
-  store.join(new FileSystemParticipant(contents, inodes));
+  const replies = new ReplyLog({ db: store.db, clock, freePages: () => store.freePages() });
+  store.join(new FileSystemParticipant(contents, inodes, replies));
   const writeVerifier = Buffer.alloc(8);
-  const parts = { store, contents, meta, inodes, dirents, clock, random, log: SILENT, writeVerifier, volume: "bench" };
-  return new Namespace(parts);
+  const parts = { store, contents, meta, inodes, dirents, replies, clock, random, log: SILENT };
+  return new Namespace({ ...parts, writeVerifier, volume: "bench" });
 }
 
 async function measure(what: string, count: number, run: () => Promise<void> | void): Promise<void> {

@@ -19,7 +19,7 @@ import { SystemClock } from "./lib/clock.js";
 import { messageOf, StorageError } from "./lib/errors.js";
 import { LIMITS } from "./limits.js";
 import { ExportTable } from "./protocol/exports.js";
-import { NfsServer } from "./protocol/server.js";
+import { NfsServer, newReplyCache } from "./protocol/server.js";
 
 /** What runs: one node of a cabinet. */
 export interface RunningNode {
@@ -78,6 +78,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   undo.add("state directory", () => state.release());
 
   const exportTable = new ExportTable();
+  const replyCache = newReplyCache(clock);
   const layers = bindLayers({ config, clock, random, log, scratch: state.scratch });
   const { faultInjection, volatileCache } = config;
   const faults = faultInjection ? new FaultBench({ clock, random, log, volatileCache }) : undefined;
@@ -85,7 +86,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const cabinet = new Cabinet({
     layers: faults?.over(layers) ?? layers,
     events,
-    exports: new ExportBoard(exportTable),
+    exports: new ExportBoard(exportTable, replyCache),
     ...{ node: config.node, clock, care: config.care },
     diskPatterns: config.disks,
     knownDisksFile: state.knownDisks,
@@ -93,7 +94,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   undo.add("disks, groups and file systems", () => cabinet.close());
   await cabinet.open();
 
-  const nfs = new NfsServer({ exports: exportTable, clock, log, onUnexpected: endProcess });
+  const nfs = new NfsServer({ exports: exportTable, clock, log, replyCache, onUnexpected: endProcess });
   undo.add("NFS", () => nfs.close({ drainMs: LIMITS.drainMs }));
   const nfsPort = await listen(nfs, config);
   if (config.nfs.rpcbind) {

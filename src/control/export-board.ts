@@ -1,5 +1,6 @@
 import type { FileSystem } from "../fs/vfs.js";
 import type { ExportRule, ExportTable } from "../protocol/exports.js";
+import type { ReplyCache } from "../protocol/rpc/reply-cache.js";
 import type { ExportSink } from "./layers.js";
 import type { ExportRow } from "./types.js";
 
@@ -7,9 +8,14 @@ import type { ExportRow } from "./types.js";
 export class ExportBoard implements ExportSink {
   readonly #paths = new Map<FileSystem, ReadonlySet<string>>();
 
-  constructor(private readonly table: ExportTable) {}
+  constructor(
+    private readonly table: ExportTable,
+    private readonly replies: ReplyCache,
+  ) {}
 
+  /** The answers that the file system kept count from here on: before the first request for it can arrive. */
   publish(fileSystem: FileSystem, rows: readonly ExportRow[]): void {
+    this.replies.adopt(fileSystem.takeKeptReplies());
     const paths = new Set(rows.map(({ path }) => path));
     for (const path of paths) {
       const rules = rows.filter((row) => row.path === path).sort((a, b) => prefixBits(b.client) - prefixBits(a.client));

@@ -1,4 +1,5 @@
 import type { Inode } from "./inode.js";
+import type { KeptReply } from "./vfs.js";
 
 /**
  * Called synchronously around the moment at which a change to a file's contents is applied, so that the namespace layer can
@@ -39,6 +40,8 @@ export interface Contents {
   discard(inode: Inode): void;
   /** Resolves when every write of this file that was applied before the call is durable with its size. */
   stabilize(inode: Inode): Promise<void>;
+  /** The answer of the write that was just applied: it becomes durable in the commit that makes the file's writes up to this one durable. */
+  keepReply(inode: Inode, kept: KeptReply): void;
   /** First block of the file on the data LU, in bytes from its start; -1 when nothing is allocated (fs files: head address). */
   headAddress(ino: number): number;
   space(): SpaceCount;

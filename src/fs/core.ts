@@ -9,7 +9,8 @@ import type { Contents } from "./contents-contract.js";
 import type { DirentTable } from "./dirent-table.js";
 import type { Inode } from "./inode.js";
 import type { InodeTable } from "./inode-table.js";
-import { type FileId, FileKind } from "./vfs.js";
+import type { ReplyLog } from "./reply-log.js";
+import { type FileId, FileKind, type OnApplied } from "./vfs.js";
 
 /**
  * Inodes that wait for a commit which nobody asked for (reads moved their times). So many make one due: each may lie on a page of its
@@ -31,6 +32,7 @@ export interface CoreParts {
   readonly contents: Contents;
   readonly inodes: InodeTable;
   readonly dirents: DirentTable;
+  readonly replies: ReplyLog;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -44,6 +46,7 @@ export class Core {
   readonly contents: Contents;
   readonly inodes: InodeTable;
   readonly dirents: DirentTable;
+  readonly replies: ReplyLog;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -59,6 +62,7 @@ export class Core {
     this.contents = parts.contents;
     this.inodes = parts.inodes;
     this.dirents = parts.dirents;
+    this.replies = parts.replies;
     this.clock = parts.clock;
     this.random = parts.random;
     this.log = parts.log;
@@ -142,6 +146,18 @@ export class Core {
     } catch (error) {
       throw this.fail(error);
     }
+  }
+
+  /** A change was applied in this synchronous piece: its answer goes into the same commit, and that is waited for. @throws StorageError EIO */
+  async conclude<T>(result: T, onApplied: OnApplied<T> | undefined): Promise<T> {
+    this.keepAnswer(result, onApplied);
+    await this.durable();
+    return result;
+  }
+
+  keepAnswer<T>(result: T, onApplied: OnApplied<T> | undefined): void {
+    const kept = onApplied?.(result) ?? null;
+    if (kept !== null) this.replies.add(kept);
   }
 
   /** Keep the inode in the table until `work` has settled: what goes on afterwards must find the same object. */

@@ -19,6 +19,7 @@ import { MetaKey, MetaTable } from "./meta.js";
 import { withFileNames } from "./named-events.js";
 import { type FileSystemEvent, type MountedFileSystem, Namespace } from "./namespace.js";
 import { FileSystemParticipant } from "./participant.js";
+import { ReplyLog } from "./reply-log.js";
 import { SCHEMA_VERSION } from "./schema.js";
 
 export type { CheckFault, CheckOptions, CheckReport } from "./check.js";
@@ -137,12 +138,14 @@ async function serve(
   const dirents = new DirentTable(db);
   const names = new FileNames(db, { inodes, dirents });
   const onEvent = withFileNames(names, options.onEvent ?? (() => {}));
+  const replies = new ReplyLog({ db, clock, freePages: () => store.freePages() });
   const contents = new FileContents({
     ...{ dataLu, arena, store, inodes, clock, log, random, onEvent },
     ...(options.cacheBytes !== undefined && { cacheBytes: options.cacheBytes }),
     ...(options.without && { without: options.without }),
+    onReplySaved: (kept) => replies.add(kept),
   });
-  store.join(new FileSystemParticipant(contents, inodes));
+  store.join(new FileSystemParticipant(contents, inodes, replies));
   await contents.start(recovery);
   const writeVerifier = await takeVerifier(meta, store, random);
   const countsBelow = () => ({ ...contents.statistics(), ...prefixed("pageStore", store.statistics()) });
@@ -152,7 +155,8 @@ async function serve(
       [options.metadataLu.description.number, store.inspector()],
     ]);
   return new Namespace({
-    ...{ store, contents, meta, inodes, dirents, clock, random, log, onEvent, writeVerifier, countsBelow, inspectors },
+    ...{ store, contents, meta, inodes, dirents, replies, clock, random, log, onEvent, writeVerifier },
+    ...{ countsBelow, inspectors },
     volume: dataLu.description.name,
   });
 }

@@ -23,8 +23,10 @@ import * as look from "./ops/look.js";
 import { readdir } from "./ops/readdir.js";
 import { rename } from "./ops/rename.js";
 import { setattr } from "./ops/setattr.js";
+import type { ReplyLog } from "./reply-log.js";
 import { ROOT_INO } from "./schema.js";
 import type {
+  AgedReply,
   Attributes,
   Change,
   Created,
@@ -35,7 +37,11 @@ import type {
   FileKind,
   FileLocks,
   FileSystem,
+  KeptReply,
+  Linked,
+  OnApplied,
   ReadResult,
+  Renamed,
   SetAttributes,
   SpaceUsage,
   Stability,
@@ -98,6 +104,7 @@ export interface NamespaceParts {
   readonly meta: MetaTable;
   readonly inodes: InodeTable;
   readonly dirents: DirentTable;
+  readonly replies: ReplyLog;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -144,6 +151,7 @@ function locksOn(core: Core): FileLocks {
     requireFile: (id: FileId) => void core.regularFile(id),
     requireAlive: () => core.requireAlive(),
     requireSpace: () => core.requireMetadataSpace(),
+    keepReply: (kept: KeptReply) => core.replies.add(kept),
     durable: () => core.durable(),
   };
   const locks = new FileLockTable(
@@ -200,8 +208,14 @@ export class Namespace implements MountedFileSystem {
     return look.getattr(this.#core, id);
   }
 
-  setattr(cred: Credentials, id: FileId, set: SetAttributes, guardCtime?: Time): Promise<Change> {
-    return setattr(this.#core, cred, id, set, guardCtime);
+  setattr(
+    cred: Credentials,
+    id: FileId,
+    set: SetAttributes,
+    guardCtime?: Time,
+    onApplied?: OnApplied<Change>,
+  ): Promise<Change> {
+    return setattr(this.#core, cred, id, set, guardCtime, onApplied);
   }
 
   access(cred: Credentials, id: FileId, wanted: number): { granted: number; attributes: Attributes } {
@@ -226,24 +240,44 @@ export class Namespace implements MountedFileSystem {
     offset: number,
     source: Buffer,
     stability: Stability,
+    onApplied?: OnApplied<WriteResult>,
   ): WriteResult | Promise<WriteResult> {
-    return data.write(this.#core, cred, id, offset, source, stability);
+    return data.write(this.#core, cred, id, offset, source, stability, onApplied);
   }
 
   commit(_cred: Credentials, id: FileId, offset: number, count: number): Promise<Change> {
     return data.commit(this.#core, id, offset, count);
   }
 
-  create(cred: Credentials, directory: FileId, name: Buffer, how: CreateHow): Promise<Created> {
-    return creating.create(this.#core, cred, directory, name, how);
+  create(
+    cred: Credentials,
+    directory: FileId,
+    name: Buffer,
+    how: CreateHow,
+    onApplied?: OnApplied<Created>,
+  ): Promise<Created> {
+    return creating.create(this.#core, cred, directory, name, how, onApplied);
   }
 
-  mkdir(cred: Credentials, directory: FileId, name: Buffer, set: SetAttributes): Promise<Created> {
-    return creating.mkdir(this.#core, cred, directory, name, set);
+  mkdir(
+    cred: Credentials,
+    directory: FileId,
+    name: Buffer,
+    set: SetAttributes,
+    onApplied?: OnApplied<Created>,
+  ): Promise<Created> {
+    return creating.mkdir(this.#core, cred, directory, name, set, onApplied);
   }
 
-  symlink(cred: Credentials, directory: FileId, name: Buffer, target: Buffer, set: SetAttributes): Promise<Created> {
-    return creating.symlink(this.#core, cred, directory, name, target, set);
+  symlink(
+    cred: Credentials,
+    directory: FileId,
+    name: Buffer,
+    target: Buffer,
+    set: SetAttributes,
+    onApplied?: OnApplied<Created>,
+  ): Promise<Created> {
+    return creating.symlink(this.#core, cred, directory, name, target, set, onApplied);
   }
 
   mknod(
@@ -253,25 +287,21 @@ export class Namespace implements MountedFileSystem {
     kind: FileKind,
     rdev: { major: number; minor: number },
     set: SetAttributes,
+    onApplied?: OnApplied<Created>,
   ): Promise<Created> {
-    return creating.mknod(this.#core, cred, directory, name, kind, rdev, set);
+    return creating.mknod(this.#core, cred, directory, name, kind, rdev, set, onApplied);
   }
 
-  link(
-    cred: Credentials,
-    id: FileId,
-    directory: FileId,
-    name: Buffer,
-  ): Promise<{ file: Attributes; directory: Change }> {
-    return linking.link(this.#core, cred, id, directory, name);
+  link(cred: Credentials, id: FileId, directory: FileId, name: Buffer, onApplied?: OnApplied<Linked>): Promise<Linked> {
+    return linking.link(this.#core, cred, id, directory, name, onApplied);
   }
 
-  remove(cred: Credentials, directory: FileId, name: Buffer): Promise<Change> {
-    return linking.remove(this.#core, cred, directory, name);
+  remove(cred: Credentials, directory: FileId, name: Buffer, onApplied?: OnApplied<Change>): Promise<Change> {
+    return linking.remove(this.#core, cred, directory, name, onApplied);
   }
 
-  rmdir(cred: Credentials, directory: FileId, name: Buffer): Promise<Change> {
-    return linking.rmdir(this.#core, cred, directory, name);
+  rmdir(cred: Credentials, directory: FileId, name: Buffer, onApplied?: OnApplied<Change>): Promise<Change> {
+    return linking.rmdir(this.#core, cred, directory, name, onApplied);
   }
 
   rename(
@@ -280,8 +310,9 @@ export class Namespace implements MountedFileSystem {
     fromName: Buffer,
     to: FileId,
     toName: Buffer,
-  ): Promise<{ from: Change; to: Change }> {
-    return rename(this.#core, cred, from, fromName, to, toName);
+    onApplied?: OnApplied<Renamed>,
+  ): Promise<Renamed> {
+    return rename(this.#core, cred, from, fromName, to, toName, onApplied);
   }
 
   readdir(cred: Credentials, directory: FileId, cookie: number, limit: number, withAttributes: boolean): DirectoryPage {
@@ -300,6 +331,14 @@ export class Namespace implements MountedFileSystem {
       totalFiles: this.#core.inodes.inodeCount + freeFiles,
       freeFiles,
     };
+  }
+
+  keepReply(kept: KeptReply): void {
+    if (this.#core.failed === null) this.#core.replies.add(kept);
+  }
+
+  takeKeptReplies(): readonly AgedReply[] {
+    return this.#core.replies.takeLoaded();
   }
 
   getSetting(key: string): string | undefined {

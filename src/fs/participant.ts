@@ -1,14 +1,16 @@
 import type { CommitParticipant } from "../pagestore/contract.js";
 import type { InodeTable } from "./inode-table.js";
+import type { ReplyLog } from "./reply-log.js";
 
 /**
  * The file system's part of a commit: the contents layer's, and the inode rows. The contents layer seals first, since that fixes the
- * durable sizes and the block counts; the rows follow in the same synchronous piece, so that a record never has one without the other.
+ * durable sizes and the block counts, and says which writes' answers go with it; the rows follow in the same synchronous piece, so that a record never has one without the other.
  */
 export class FileSystemParticipant implements CommitParticipant {
   constructor(
     readonly contents: CommitParticipant,
     readonly inodes: InodeTable,
+    readonly replies: ReplyLog,
   ) {}
 
   prepare(): Promise<void> {
@@ -18,6 +20,7 @@ export class FileSystemParticipant implements CommitParticipant {
   seal(): readonly Buffer[] {
     const sidecar = this.contents.seal();
     this.inodes.flushDirty();
+    this.replies.seal();
     return sidecar;
   }
 

@@ -86,6 +86,17 @@ export interface Created {
   readonly directory: Change;
 }
 
+export interface Linked {
+  readonly file: Attributes;
+  readonly directory: Change;
+}
+
+/** Both directories; the same one twice when the name stayed in it. */
+export interface Renamed {
+  readonly from: Change;
+  readonly to: Change;
+}
+
 export interface DirectoryEntry {
   readonly ino: number;
   readonly name: Buffer;
@@ -110,6 +121,24 @@ export interface SpaceUsage {
   readonly freeFiles: number;
 }
 
+/** An encoded answer, and what names its request: the file system keeps it beside the change and asks nothing more of it. */
+export interface KeptReply {
+  /** Up to 255 bytes. */
+  readonly key: string;
+  readonly reply: Buffer;
+}
+
+export interface AgedReply extends KeptReply {
+  /** How long before the newest of them it was given. */
+  readonly ageMs: number;
+}
+
+/**
+ * Called in the synchronous piece in which a change is applied, with what the operation's promise will give once the change is durable. What it returns is kept
+ * in the same commit (for a write: in the commit that makes its bytes durable): after a crash there are both, or neither. It must not throw.
+ */
+export type OnApplied<T> = (result: T) => KeptReply | null;
+
 /**
  * Rules for every operation:
  * - It checks the caller's permission (POSIX: owner, group, other; uid 0 passes, except execute on a file with no x bit; sticky directories).
@@ -133,7 +162,13 @@ export interface FileSystem {
   readonly locks: FileLocks;
 
   getattr(id: FileId): Attributes;
-  setattr(cred: Credentials, id: FileId, set: SetAttributes, guardCtime?: Time): Promise<Change>;
+  setattr(
+    cred: Credentials,
+    id: FileId,
+    set: SetAttributes,
+    guardCtime?: Time,
+    onApplied?: OnApplied<Change>,
+  ): Promise<Change>;
   /** The subset of `wanted` (bits of Access) that is granted. */
   access(cred: Credentials, id: FileId, wanted: number): { granted: number; attributes: Attributes };
   lookup(cred: Credentials, directory: FileId, name: Buffer): Attributes;
@@ -151,13 +186,33 @@ export interface FileSystem {
     offset: number,
     source: Buffer,
     stability: Stability,
+    onApplied?: OnApplied<WriteResult>,
   ): WriteResult | Promise<WriteResult>;
   /** Make earlier unstable writes of the file durable. count 0 means to the end; a larger range than asked may be flushed. */
   commit(cred: Credentials, id: FileId, offset: number, count: number): Promise<Change>;
 
-  create(cred: Credentials, directory: FileId, name: Buffer, how: CreateHow): Promise<Created>;
-  mkdir(cred: Credentials, directory: FileId, name: Buffer, set: SetAttributes): Promise<Created>;
-  symlink(cred: Credentials, directory: FileId, name: Buffer, target: Buffer, set: SetAttributes): Promise<Created>;
+  create(
+    cred: Credentials,
+    directory: FileId,
+    name: Buffer,
+    how: CreateHow,
+    onApplied?: OnApplied<Created>,
+  ): Promise<Created>;
+  mkdir(
+    cred: Credentials,
+    directory: FileId,
+    name: Buffer,
+    set: SetAttributes,
+    onApplied?: OnApplied<Created>,
+  ): Promise<Created>;
+  symlink(
+    cred: Credentials,
+    directory: FileId,
+    name: Buffer,
+    target: Buffer,
+    set: SetAttributes,
+    onApplied?: OnApplied<Created>,
+  ): Promise<Created>;
   mknod(
     cred: Credentials,
     directory: FileId,
@@ -165,15 +220,11 @@ export interface FileSystem {
     kind: FileKind,
     rdev: { major: number; minor: number },
     set: SetAttributes,
+    onApplied?: OnApplied<Created>,
   ): Promise<Created>;
-  link(
-    cred: Credentials,
-    id: FileId,
-    directory: FileId,
-    name: Buffer,
-  ): Promise<{ file: Attributes; directory: Change }>;
-  remove(cred: Credentials, directory: FileId, name: Buffer): Promise<Change>;
-  rmdir(cred: Credentials, directory: FileId, name: Buffer): Promise<Change>;
+  link(cred: Credentials, id: FileId, directory: FileId, name: Buffer, onApplied?: OnApplied<Linked>): Promise<Linked>;
+  remove(cred: Credentials, directory: FileId, name: Buffer, onApplied?: OnApplied<Change>): Promise<Change>;
+  rmdir(cred: Credentials, directory: FileId, name: Buffer, onApplied?: OnApplied<Change>): Promise<Change>;
   /** Replaces an existing target as rename(2) does; the same inode on both sides is a success that does nothing. */
   rename(
     cred: Credentials,
@@ -181,7 +232,8 @@ export interface FileSystem {
     fromName: Buffer,
     to: FileId,
     toName: Buffer,
-  ): Promise<{ from: Change; to: Change }>;
+    onApplied?: OnApplied<Renamed>,
+  ): Promise<Renamed>;
 
   /**
    * Entries after `cookie` (0: from the start, with "." and ".."), at most `limit`. EBADCOOKIE for a cookie that this directory never gave out.
@@ -189,6 +241,11 @@ export interface FileSystem {
   readdir(cred: Credentials, directory: FileId, cookie: number, limit: number, withAttributes: boolean): DirectoryPage;
 
   space(): SpaceUsage;
+
+  /** Keep the answer of a request that changed nothing: with the next commit, for which nobody waits. Nothing once the file system has stopped. */
+  keepReply(kept: KeptReply): void;
+  /** The answers that were kept when it was mounted, the oldest first; the caller's from here on, a second call finds none. */
+  takeKeptReplies(): readonly AgedReply[];
 }
 
 export const LIMITS = {

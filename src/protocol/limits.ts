@@ -41,9 +41,9 @@ export const DEFAULT_LIMITS: ProtocolLimits = {
   stuckMsMax: 120 * 1000,
   keepAliveMs: 60 * 1000,
   sweepMs: 10 * 1000,
-  replyCacheEntriesMax: 8192,
-  replyCacheBytesMax: 4 * MIB,
-  replyCacheMsMax: 120 * 1000,
+  replyCacheEntriesMax: 32768,
+  replyCacheBytesMax: 8 * MIB,
+  replyCacheMsMax: 180 * 1000,
   mountListMax: 1024,
   readBufferBytesMax: 48 * MIB,
 };

@@ -48,6 +48,15 @@ export interface NfsStatistics {
   readonly refusedConnections: number;
 }
 
+/** One for all servers of a node: a request may be repeated at another address. */
+export function newReplyCache(clock: Clock, limits: ProtocolLimits = DEFAULT_LIMITS): ReplyCache {
+  return new MemoryReplyCache(clock, {
+    entriesMax: limits.replyCacheEntriesMax,
+    bytesMax: limits.replyCacheBytesMax,
+    ageMsMax: limits.replyCacheMsMax,
+  });
+}
+
 interface Place {
   readonly host: string;
   readonly port: number;
@@ -86,12 +95,7 @@ export class NfsServer {
       portmap(),
       ...(options.programs ?? []),
     ];
-    const bounds = {
-      entriesMax: limits.replyCacheEntriesMax,
-      bytesMax: limits.replyCacheBytesMax,
-      ageMsMax: limits.replyCacheMsMax,
-    };
-    const replyCache = options.replyCache ?? new MemoryReplyCache(clock, bounds);
+    const replyCache = options.replyCache ?? newReplyCache(clock, limits);
     const shared = { limits, clock, log, replyCache, onUnexpected };
     const both = (served: readonly RpcProgram[]) => {
       const rpc = new RpcServer({ programs: served, ...shared });

@@ -1,6 +1,7 @@
 import type { ApplyObserver, ContentsFault, SpaceCount } from "../../src/fs/contents-contract.js";
 import type { Inode, InodeMarks } from "../../src/fs/inode.js";
 import type { ContentsLayer } from "../../src/fs/namespace.js";
+import type { KeptReply } from "../../src/fs/vfs.js";
 import { StorageError } from "../../src/lib/errors.js";
 import { BLOCK_BYTES } from "../../src/lib/units.js";
 import type { PageStore } from "../../src/pagestore/contract.js";
@@ -16,6 +17,7 @@ export class FakeContents implements ContentsLayer {
   constructor(
     readonly store: PageStore,
     readonly inodes: InodeMarks,
+    readonly onReplySaved: (kept: KeptReply) => void = () => {},
   ) {}
 
   read(inode: Inode, offset: number, target: Buffer): number | Promise<number> {
@@ -43,6 +45,10 @@ export class FakeContents implements ContentsLayer {
 
   async stabilize(_inode: Inode): Promise<void> {
     await this.store.durable();
+  }
+
+  keepReply(_inode: Inode, kept: KeptReply): void {
+    this.onReplySaved(kept);
   }
 
   headAddress(ino: number): number {

@@ -390,6 +390,12 @@ export class MemoryFileSystem implements FileSystem {
     if ((set.atime === "now" || set.mtime === "now") && !owner) this.#need(cred, node, 2);
   }
 
+  keepReply(): void {}
+
+  takeKeptReplies(): [] {
+    return [];
+  }
+
   // --- changes
 
   #durable<T>(operation: string, value: T): Promise<T> {

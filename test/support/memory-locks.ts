@@ -14,6 +14,13 @@ const NO_ROWS: LockRows = {
 
 /** Locks that live as long as this object. */
 export function memoryLocks(requireFile: (id: FileId) => void, durable: () => Promise<void>): FileLockTable {
-  const ground = { rows: NO_ROWS, requireFile, requireAlive: () => {}, requireSpace: () => {}, durable };
+  const ground = {
+    rows: NO_ROWS,
+    requireFile,
+    requireAlive: () => {},
+    requireSpace: () => {},
+    keepReply: () => {},
+    durable,
+  };
   return new FileLockTable(ground, { held: [], waiting: [], shares: [] });
 }

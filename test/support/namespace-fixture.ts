@@ -6,6 +6,7 @@ import { MetaTable } from "../../src/fs/meta.js";
 import { NameCache } from "../../src/fs/name-cache.js";
 import { type FileSystemEvent, Namespace } from "../../src/fs/namespace.js";
 import { FileSystemParticipant } from "../../src/fs/participant.js";
+import { ReplyLog } from "../../src/fs/reply-log.js";
 import type { Attributes, Credentials, FileId, FileSystem } from "../../src/fs/vfs.js";
 import type { Clock, Time } from "../../src/lib/clock.js";
 import { type Errno, StorageError } from "../../src/lib/errors.js";
@@ -82,8 +83,9 @@ export function openNamespace(options: FixtureOptions = {}): Fixture {
   const cached = options.inodesCachedMax === undefined ? {} : { inodesCachedMax: options.inodesCachedMax };
   const inodes = new InodeTable({ db: store.db, meta, random, ...cached });
   const dirents = new DirentTable(store.db, new NameCache(options.namesMax));
-  const contents = new FakeContents(store, inodes);
-  store.join(new FileSystemParticipant(contents, inodes));
+  const replies = new ReplyLog({ db: store.db, clock, freePages: () => store.freePages() });
+  const contents = new FakeContents(store, inodes, (kept) => replies.add(kept));
+  store.join(new FileSystemParticipant(contents, inodes, replies));
   const events: FileSystemEvent[] = [];
   const fs = new Namespace({
     store,
@@ -91,6 +93,7 @@ export function openNamespace(options: FixtureOptions = {}): Fixture {
     meta,
     inodes,
     dirents,
+    replies,
     clock,
     random,
     log: SILENT,

@@ -3,6 +3,7 @@ import { assert } from "../../lib/assert.js";
 import { BLOCK_BYTES } from "../../lib/units.js";
 import type { PageStore } from "../../pagestore/contract.js";
 import type { InodeMarks } from "../inode.js";
+import type { KeptReply } from "../vfs.js";
 import { type CommitWork, LogRecord } from "./commit-work.js";
 import type { DataWriter } from "./data-writer.js";
 import { BlockFlag, type FileGroup, type FileState } from "./file-state.js";
@@ -22,6 +23,8 @@ export interface CommitterParts {
   readonly writeBack: WriteBack;
   readonly inodes: InodeMarks;
   readonly store: PageStore;
+  /** The write that it answers is in the commit that is being sealed. */
+  readonly onReplySaved: (kept: KeptReply) => void;
 }
 
 /**
@@ -163,7 +166,10 @@ export class Committer {
       inode.durableSizeBytes = inode.sizeBytes;
       this.#parts.inodes.markDirty(inode);
     }
-    work.sealed.push({ state, serial: state.unsavedCount === 0 ? state.serial : state.publishedSerial });
+    const serial = state.unsavedCount === 0 ? state.serial : state.publishedSerial;
+    work.sealed.push({ state, serial });
+    for (const kept of state.takeReplies(state.dead ? Number.POSITIVE_INFINITY : serial))
+      this.#parts.onReplySaved(kept);
     if (state.unsettledCount === state.unsettledInRow) return;
     state.unsettledInRow = state.unsettledCount;
     if (state.unsettledCount === 0) this.#deleteUnsettled.run(inode.ino);

@@ -10,6 +10,7 @@ import type { BufferSource } from "../../pagestore/buffers.js";
 import type { CommitParticipant, PageStore } from "../../pagestore/contract.js";
 import type { ApplyObserver, Contents, ContentsFault, SpaceCount } from "../contents-contract.js";
 import type { Inode, InodeMarks } from "../inode.js";
+import type { KeptReply } from "../vfs.js";
 import type { BlockWatcher } from "./block-index.js";
 import { type CheckOptions, ContentsCheck } from "./check.js";
 import { Committer } from "./committer.js";
@@ -58,6 +59,8 @@ export interface FileContentsOptions {
   readonly freedGroupsPerStep?: number;
   readonly onEvent?: (event: ContentsEvent) => void;
   readonly without?: WithoutChecks;
+  /** The answer of a write that the commit being sealed makes durable: to be kept in that commit. */
+  readonly onReplySaved?: (kept: KeptReply) => void;
 }
 
 /** What is switched off, for a simulator that must notice. checksum: what is read from the data LU is believed. */
@@ -137,7 +140,8 @@ export class FileContents implements Contents, CommitParticipant {
     this.#writer = writer;
     this.#writeBack = new WriteBack({ table, frames, space, writer, inodes, store, clock, log, onEvent });
     const writeBack = this.#writeBack;
-    this.#committer = new Committer({ db, table, frames, epochs, writer, writeBack, inodes, store });
+    const onReplySaved = options.onReplySaved ?? (() => {});
+    this.#committer = new Committer({ db, table, frames, epochs, writer, writeBack, inodes, store, onReplySaved });
     const believing = options.without?.checksum === true;
     this.#reader = new Reader({ lu, table, frames, epochs, log, onEvent, believing });
     const groupsPerStep = options.freedGroupsPerStep ?? FREED_GROUPS_PER_STEP;
@@ -199,6 +203,10 @@ export class FileContents implements Contents, CommitParticipant {
   stabilize(inode: Inode): Promise<void> {
     const state = this.#table.peek(inode);
     return state === null ? this.#store.durable() : this.#committer.stabilize(state);
+  }
+
+  keepReply(inode: Inode, kept: KeptReply): void {
+    this.#table.stateOf(inode).keepReply(kept);
   }
 
   headAddress(ino: number): number {

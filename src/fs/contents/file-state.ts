@@ -1,5 +1,6 @@
 import { BLOCK_BYTES } from "../../lib/units.js";
 import type { Inode } from "../inode.js";
+import type { KeptReply } from "../vfs.js";
 import type { LogRecord } from "./commit-work.js";
 import type { BlockMap } from "./extent-map.js";
 import { GROUP_BLOCKS } from "./limits.js";
@@ -63,6 +64,8 @@ export class FileGroup implements BlockMap {
   }
 }
 
+const NO_REPLIES: readonly KeptReply[] = [];
+
 /**
  * The contents layer's state of one inode: `inode.contents`. It exists while a group is cached, something is dirty, or somebody waits.
  *
@@ -92,10 +95,33 @@ export class FileState {
   job: JobPart | null = null;
   dirtySinceMs = 0;
   dead = false;
+  /** Answers of writes that are not durable yet, by rising serial; null when there are none. */
+  #replies: { readonly serial: number; readonly kept: KeptReply }[] | null = null;
 
   constructor(readonly inode: Inode) {}
 
+  keepReply(kept: KeptReply): void {
+    this.#replies ??= [];
+    this.#replies.push({ serial: this.serial, kept });
+  }
+
+  /** The answers of the writes up to `serial`, in order. They are the caller's. */
+  takeReplies(serial: number): readonly KeptReply[] {
+    const replies = this.#replies;
+    if (replies === null) return NO_REPLIES;
+    const later = replies.findIndex((reply) => reply.serial > serial);
+    const taken = replies.splice(0, later === -1 ? replies.length : later);
+    if (replies.length === 0) this.#replies = null;
+    return taken.map(({ kept }) => kept);
+  }
+
   get idle(): boolean {
-    return this.groups.size === 0 && this.waiterCount === 0 && this.queue === null && this.job === null;
+    return (
+      this.groups.size === 0 &&
+      this.waiterCount === 0 &&
+      this.queue === null &&
+      this.job === null &&
+      this.#replies === null
+    );
   }
 }

@@ -1,4 +1,4 @@
-import type { FileId } from "../vfs.js";
+import type { FileId, OnApplied } from "../vfs.js";
 import type { ByteRange } from "./range.js";
 
 /** The locks of a file system: advisory byte ranges, requests that wait for one, and share reservations. Nothing here belongs to one protocol. */
@@ -63,9 +63,6 @@ export interface FreedLocks {
   readonly waiting: number;
   readonly shares: number;
 }
-
-/** Called in the synchronous piece in which the change is applied: what it stores goes into the same commit. */
-export type OnApplied<T> = (result: T) => void;
 
 /**
  * Rules for every mutation: it is applied in one synchronous piece as it is called, and its promise resolves when the change is durable. It

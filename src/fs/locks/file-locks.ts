@@ -1,4 +1,4 @@
-import type { FileId } from "../vfs.js";
+import type { FileId, KeptReply, OnApplied } from "../vfs.js";
 import { LockBook, type LockRows, type StoredLocks } from "./book.js";
 import type {
   FileLocks,
@@ -9,7 +9,6 @@ import type {
   LockRequest,
   LockResult,
   LockRow,
-  OnApplied,
   ShareRequest,
 } from "./contract.js";
 import type { LOCK_LIMITS } from "./limits.js";
@@ -23,6 +22,8 @@ export interface LockGround {
   requireAlive(): void;
   /** Before rows are added. @throws StorageError ENOSPC */
   requireSpace(): void;
+  /** Into the commit that comes next. */
+  keepReply(kept: KeptReply): void;
   /** @throws StorageError EIO */
   durable(): Promise<void>;
 }
@@ -110,7 +111,8 @@ export class FileLockTable implements FileLocks {
   async #done<T>(result: T, onApplied?: OnApplied<T>): Promise<T> {
     const grants = this.#book.takeGrants();
     const changed = this.#book.takeChanged();
-    onApplied?.(result);
+    const kept = onApplied?.(result) ?? null;
+    if (kept !== null) this.ground.keepReply(kept);
     if (changed) await this.ground.durable();
     for (const grant of grants) {
       if (this.#book.pending(grant.id)) for (const listener of this.#listeners) listener(grant);

@@ -6,12 +6,15 @@ import type { Inode } from "../inode.js";
 import { checkLinkTarget, checkNewName } from "../names.js";
 import { inGroup, isRoot, MODE_MASK, ModeBit, requirePermission, Want } from "../permission.js";
 import {
+  type Attributes,
+  type Change,
   type Created,
   type CreateHow,
   type Credentials,
   type FileId,
   FileKind,
   LIMITS,
+  type OnApplied,
   type SetAttributes,
 } from "../vfs.js";
 import { checkSetAttributes, setattrInode, setSize } from "./setattr.js";
@@ -82,6 +85,7 @@ async function createNew(
   name: Buffer,
   spec: NewInode,
   finish: (inode: Inode) => void,
+  onApplied: OnApplied<Created> | undefined,
 ): Promise<Created> {
   const before = beforeOf(directory);
   const created = core.apply(() => {
@@ -89,11 +93,8 @@ async function createNew(
     finish(inode);
     return { attributes: attributesOf(inode), directory: changeOf(before, directory) };
   });
-  await core.durable();
-  return created;
+  return await core.conclude(created, onApplied);
 }
-
-function nothingMore(): void {}
 
 /**
  * A regular file, as open(2) with O_CREAT. unchecked: an existing file is opened, and its size set when one is given. exclusive: the
@@ -106,6 +107,7 @@ export async function create(
   directoryId: FileId,
   name: Buffer,
   how: CreateHow,
+  onApplied?: OnApplied<Created>,
 ): Promise<Created> {
   const directory = core.directory(directoryId);
   checkNewName(name);
@@ -113,15 +115,18 @@ export async function create(
   checkSetAttributes(set);
   requirePermission(directory, cred, Want.execute);
   const existing = core.dirents.find(directory.ino, name);
-  if (existing.ino !== 0) return await openExisting(core, cred, directory, core.inodes.child(existing.ino), how);
+  if (existing.ino !== 0)
+    return await openExisting(core, cred, directory, core.inodes.child(existing.ino), how, onApplied);
   requireCreatable(core, cred, directory, name);
   const modeDefault = how.mode === "exclusive" ? MODE_DEFAULT.exclusive : MODE_DEFAULT.file;
   if (set.sizeBytes !== undefined && set.sizeBytes > 0) {
-    return await createSized(core, cred, directory, name, { kind: FileKind.file, set, modeDefault }, set.sizeBytes);
+    const spec = { kind: FileKind.file, set, modeDefault };
+    return await createSized(core, cred, directory, name, spec, set.sizeBytes, onApplied);
   }
-  return await createNew(core, cred, directory, name, { kind: FileKind.file, set, modeDefault }, (inode) => {
+  const finish = (inode: Inode) => {
     if (how.mode === "exclusive") inode.exclusiveVerifier = Buffer.from(how.verifier);
-  });
+  };
+  return await createNew(core, cred, directory, name, { kind: FileKind.file, set, modeDefault }, finish, onApplied);
 }
 
 /** A new file that begins with a hole. Rare: the size is set as a second step of the same call. */
@@ -132,15 +137,18 @@ async function createSized(
   name: Buffer,
   spec: NewInode,
   sizeBytes: number,
+  onApplied: OnApplied<Created> | undefined,
 ): Promise<Created> {
   const before = beforeOf(directory);
   const inode = core.apply(() => addInode(core, cred, directory, name, spec));
   const change = changeOf(before, directory);
   const explicitMtime = typeof spec.set.mtime === "object";
-  const sized = await setSize(core, inode, sizeBytes, () => {
+  const fields = () => {
     if (!explicitMtime) setMtime(inode, core.now());
     core.inodes.markDirty(inode);
-  });
+  };
+  const applied = ({ after }: Change) => core.keepAnswer({ attributes: after, directory: change }, onApplied);
+  const sized = await setSize(core, inode, sizeBytes, fields, applied);
   await core.durable();
   return { attributes: sized.after, directory: change };
 }
@@ -151,19 +159,20 @@ async function openExisting(
   directory: Inode,
   inode: Inode,
   how: CreateHow,
+  onApplied: OnApplied<Created> | undefined,
 ): Promise<Created> {
   const change = unchanged(directory);
   const regular = inode.kind === FileKind.file;
   const repeated = how.mode === "exclusive" && inode.exclusiveVerifier?.equals(how.verifier) === true;
   if (!regular || (how.mode !== "unchecked" && !repeated)) throw new StorageError("EEXIST", "the name exists");
   if (how.mode === "unchecked" && how.attributes.sizeBytes !== undefined) {
-    const { after } = await setattrInode(core, cred, inode, { sizeBytes: how.attributes.sizeBytes });
-    return { attributes: after, directory: change };
+    const set = { sizeBytes: how.attributes.sizeBytes };
+    const opened = (after: Attributes): Created => ({ attributes: after, directory: change });
+    const applied = onApplied && ((change: Change) => onApplied(opened(change.after)));
+    return opened((await setattrInode(core, cred, inode, set, applied)).after);
   }
-  const attributes = attributesOf(inode);
   // The first call may still be on its way to the LU: this answer promises the same.
-  await core.durable();
-  return { attributes, directory: change };
+  return await core.conclude({ attributes: attributesOf(inode), directory: change }, onApplied);
 }
 
 /** As mkdir(2). Errors: EACCES EEXIST EINVAL EIO EMLINK ENAMETOOLONG ENOSPC ENOTDIR ESTALE. */
@@ -173,6 +182,7 @@ export async function mkdir(
   directoryId: FileId,
   name: Buffer,
   set: SetAttributes,
+  onApplied?: OnApplied<Created>,
 ): Promise<Created> {
   const directory = core.directory(directoryId);
   checkNewName(name);
@@ -180,9 +190,10 @@ export async function mkdir(
   requireCreatable(core, cred, directory, name);
   if (directory.nlink >= LIMITS.linksMax) throw new StorageError("EMLINK", "too many directories in one");
   const spec = { kind: FileKind.directory, set, modeDefault: MODE_DEFAULT.directory };
-  return await createNew(core, cred, directory, name, spec, (inode) => {
+  const finish = (inode: Inode) => {
     inode.sizeBytes = DIRECTORY_SIZE_BYTES;
-  });
+  };
+  return await createNew(core, cred, directory, name, spec, finish, onApplied);
 }
 
 /** What a directory says of its size: its entries are rows, so the number means nothing, but some programs take 0 for "empty". */
@@ -196,6 +207,7 @@ export async function symlink(
   name: Buffer,
   target: Buffer,
   set: SetAttributes,
+  onApplied?: OnApplied<Created>,
 ): Promise<Created> {
   const directory = core.directory(directoryId);
   checkNewName(name);
@@ -203,10 +215,11 @@ export async function symlink(
   checkSetAttributes(set);
   requireCreatable(core, cred, directory, name);
   const spec = { kind: FileKind.symlink, set, modeDefault: MODE_DEFAULT.symlink };
-  return await createNew(core, cred, directory, name, spec, (inode) => {
+  const finish = (inode: Inode) => {
     inode.linkTarget = Buffer.from(target);
     inode.sizeBytes = target.length;
-  });
+  };
+  return await createNew(core, cred, directory, name, spec, finish, onApplied);
 }
 
 function isU32(value: number): boolean {
@@ -222,6 +235,7 @@ export async function mknod(
   kind: FileKind,
   rdev: { major: number; minor: number },
   set: SetAttributes,
+  onApplied?: OnApplied<Created>,
 ): Promise<Created> {
   const directory = core.directory(directoryId);
   checkNewName(name);
@@ -235,9 +249,10 @@ export async function mknod(
   requireCreatable(core, cred, directory, name);
   if (device && !isRoot(cred)) throw new StorageError("EPERM", "only root makes devices");
   const spec = { kind, set, modeDefault: MODE_DEFAULT.file };
-  if (!device) return await createNew(core, cred, directory, name, spec, nothingMore);
-  return await createNew(core, cred, directory, name, spec, (inode) => {
+  const finish = (inode: Inode) => {
+    if (!device) return;
     inode.rdevMajor = rdev.major;
     inode.rdevMinor = rdev.minor;
-  });
+  };
+  return await createNew(core, cred, directory, name, spec, finish, onApplied);
 }

@@ -8,6 +8,7 @@ import {
   type Credentials,
   type FileId,
   LIMITS,
+  type OnApplied,
   type ReadResult,
   type Stability,
   type WriteResult,
@@ -78,11 +79,23 @@ export function write(
   offset: number,
   source: Buffer,
   stability: Stability,
+  onApplied?: OnApplied<WriteResult>,
 ): WriteResult | Promise<WriteResult> {
   const inode = core.regularFile(id);
   requireWritable(cred, inode, offset, source.length);
-  if (source.length === 0) return { count: 0, stability, change: unchanged(inode) };
-  const observer = new ContentsChange(inode, () => applyWrite(core, cred, inode));
+  if (source.length === 0) {
+    const nothing = { count: 0, stability, change: unchanged(inode) };
+    core.keepAnswer(nothing, onApplied);
+    return nothing;
+  }
+  const observer = new ContentsChange(
+    inode,
+    () => applyWrite(core, cred, inode),
+    (change) => {
+      const kept = onApplied?.({ count: source.length, stability, change }) ?? null;
+      if (kept !== null) core.contents.keepReply(inode, kept);
+    },
+  );
   const pending = core.contents.write(inode, offset, source, observer);
   if (pending === undefined && stability === "unstable") return written(observer, source.length, stability);
   return finishWrite(core, observer, source.length, stability, pending);

@@ -4,7 +4,7 @@ import type { Core } from "../core.js";
 import type { Inode } from "../inode.js";
 import { checkNewName, checkOldName, checkRmdirName } from "../names.js";
 import { requirePermission, requireRemovable, Want } from "../permission.js";
-import { type Attributes, type Change, type Credentials, type FileId, FileKind, LIMITS } from "../vfs.js";
+import { type Change, type Credentials, type FileId, FileKind, LIMITS, type Linked, type OnApplied } from "../vfs.js";
 
 /** As link(2); symlinks are linked themselves. Errors: EACCES EEXIST EIO EMLINK ENAMETOOLONG ENOSPC ENOTDIR EPERM (a directory) ESTALE. */
 export async function link(
@@ -13,7 +13,8 @@ export async function link(
   id: FileId,
   directoryId: FileId,
   name: Buffer,
-): Promise<{ file: Attributes; directory: Change }> {
+  onApplied?: OnApplied<Linked>,
+): Promise<Linked> {
   const inode = core.inode(id);
   const directory = core.directory(directoryId);
   checkNewName(name);
@@ -24,11 +25,10 @@ export async function link(
   if (inode.nlink >= LIMITS.linksMax) throw new StorageError("EMLINK", "too many links");
   core.requireMetadataSpace();
   const result = core.apply(() => addLink(core, inode, directory, name));
-  await core.durable();
-  return result;
+  return await core.conclude(result, onApplied);
 }
 
-function addLink(core: Core, inode: Inode, directory: Inode, name: Buffer): { file: Attributes; directory: Change } {
+function addLink(core: Core, inode: Inode, directory: Inode, name: Buffer): Linked {
   const before = beforeOf(directory);
   const now = core.now();
   core.dirents.insert(directory, name, inode);
@@ -56,26 +56,36 @@ function findVictim(core: Core, cred: Credentials, directory: Inode, name: Buffe
 }
 
 /** As unlink(2); the last link frees the file. Errors: EACCES EINVAL EIO EISDIR ENAMETOOLONG ENOENT ENOTDIR EPERM (sticky) ESTALE. */
-export async function remove(core: Core, cred: Credentials, directoryId: FileId, name: Buffer): Promise<Change> {
+export async function remove(
+  core: Core,
+  cred: Credentials,
+  directoryId: FileId,
+  name: Buffer,
+  onApplied?: OnApplied<Change>,
+): Promise<Change> {
   const directory = core.directory(directoryId);
   checkOldName(name);
   const victim = findVictim(core, cred, directory, name);
   if (victim.inode.kind === FileKind.directory) throw new StorageError("EISDIR", "a directory is removed with rmdir");
   const change = core.apply(() => removeEntry(core, directory, name, victim));
-  await core.durable();
-  return change;
+  return await core.conclude(change, onApplied);
 }
 
 /** As rmdir(2). Errors: as remove, with ENOTEMPTY and ENOTDIR for EISDIR. */
-export async function rmdir(core: Core, cred: Credentials, directoryId: FileId, name: Buffer): Promise<Change> {
+export async function rmdir(
+  core: Core,
+  cred: Credentials,
+  directoryId: FileId,
+  name: Buffer,
+  onApplied?: OnApplied<Change>,
+): Promise<Change> {
   const directory = core.directory(directoryId);
   checkRmdirName(name);
   const victim = findVictim(core, cred, directory, name);
   if (victim.inode.kind !== FileKind.directory) throw new StorageError("ENOTDIR", "not a directory");
   if (!core.dirents.isEmpty(victim.inode.ino)) throw new StorageError("ENOTEMPTY", "the directory is not empty");
   const change = core.apply(() => removeEntry(core, directory, name, victim));
-  await core.durable();
-  return change;
+  return await core.conclude(change, onApplied);
 }
 
 function removeEntry(core: Core, directory: Inode, name: Buffer, victim: Victim): Change {

@@ -6,7 +6,7 @@ import type { Inode } from "../inode.js";
 import type { Dentry } from "../name-cache.js";
 import { checkOldName } from "../names.js";
 import { requirePermission, requireRemovable, Want } from "../permission.js";
-import { type Change, type Credentials, type FileId, FileKind, LIMITS } from "../vfs.js";
+import { type Credentials, type FileId, FileKind, LIMITS, type OnApplied, type Renamed } from "../vfs.js";
 import { dropLink } from "./link.js";
 
 /** All that a rename looks at; checked as a whole before anything changes. */
@@ -123,7 +123,8 @@ export async function rename(
   fromName: Buffer,
   toId: FileId,
   toName: Buffer,
-): Promise<{ from: Change; to: Change }> {
+  onApplied?: OnApplied<Renamed>,
+): Promise<Renamed> {
   const from = core.directory(fromId);
   const to = core.directory(toId);
   checkOldName(fromName);
@@ -133,9 +134,7 @@ export async function rename(
   const move = prepareMove(core, from, fromName, to, toName);
   requireNoLoop(core, move);
   if (move.target === move.source) {
-    const nothing = { from: unchanged(from), to: unchanged(to) };
-    await core.durable();
-    return nothing;
+    return await core.conclude({ from: unchanged(from), to: unchanged(to) }, onApplied);
   }
   requireMovable(core, cred, move);
   core.requireMetadataSpace();
@@ -145,6 +144,5 @@ export async function rename(
     applyMove(core, move, core.now());
     return { from: changeOf(beforeFrom, from), to: changeOf(beforeTo, to) };
   });
-  await core.durable();
-  return change;
+  return await core.conclude(change, onApplied);
 }

@@ -22,6 +22,7 @@ import {
   type FileId,
   FileKind,
   LIMITS,
+  type OnApplied,
   type SetAttributes,
 } from "../vfs.js";
 
@@ -131,6 +132,8 @@ export class ContentsChange implements ApplyObserver {
   constructor(
     readonly inode: Inode,
     readonly fields: () => void,
+    /** Told in the same piece. */
+    readonly applied: (change: Change) => void = () => {},
   ) {}
 
   before(): void {
@@ -143,6 +146,7 @@ export class ContentsChange implements ApplyObserver {
     if (this.#before === null) return;
     this.fields();
     this.#after = changeOf(this.#before, this.inode);
+    this.applied(this.#after);
   }
 
   /** Undefined until the change was applied. */
@@ -152,12 +156,23 @@ export class ContentsChange implements ApplyObserver {
 }
 
 /** Change an inode whose caller has checked name and values. Durable when it resolves. */
-export async function setattrInode(core: Core, cred: Credentials, inode: Inode, set: SetAttributes): Promise<Change> {
+export async function setattrInode(
+  core: Core,
+  cred: Credentials,
+  inode: Inode,
+  set: SetAttributes,
+  onApplied?: OnApplied<Change>,
+): Promise<Change> {
   requireSettable(inode, cred, set);
-  if (Object.values(set).every((value) => value === undefined)) return unchanged(inode);
+  const applied = (change: Change) => core.keepAnswer(change, onApplied);
+  if (Object.values(set).every((value) => value === undefined)) {
+    const change = unchanged(inode);
+    applied(change);
+    return change;
+  }
   const fields = () => applyFields(core, cred, inode, set);
-  const change =
-    set.sizeBytes === undefined ? setFields(inode, fields) : await setSize(core, inode, set.sizeBytes, fields);
+  if (set.sizeBytes === undefined) return await core.conclude(setFields(inode, fields), onApplied);
+  const change = await setSize(core, inode, set.sizeBytes, fields, applied);
   await core.durable();
   return change;
 }
@@ -169,8 +184,14 @@ function setFields(inode: Inode, fields: () => void): Change {
 }
 
 /** Truncate or extend; `fields` runs in the same piece. The caller makes it durable. */
-export async function setSize(core: Core, inode: Inode, sizeBytes: number, fields: () => void): Promise<Change> {
-  const observer = new ContentsChange(inode, fields);
+export async function setSize(
+  core: Core,
+  inode: Inode,
+  sizeBytes: number,
+  fields: () => void,
+  applied?: (change: Change) => void,
+): Promise<Change> {
+  const observer = new ContentsChange(inode, fields, applied);
   const pending = core.contents.truncate(inode, sizeBytes, observer);
   if (pending !== undefined) await core.holding(inode, pending);
   return observer.change ?? unchanged(inode);
@@ -191,9 +212,10 @@ export async function setattr(
   id: FileId,
   set: SetAttributes,
   guardCtime?: Time,
+  onApplied?: OnApplied<Change>,
 ): Promise<Change> {
   const inode = core.inode(id);
   checkSetAttributes(set);
   if (guardCtime !== undefined && !sameTime(guardCtime, inode)) throw new StorageError("ENOTSYNC", "the ctime differs");
-  return await setattrInode(core, cred, inode, set);
+  return await setattrInode(core, cred, inode, set, onApplied);
 }

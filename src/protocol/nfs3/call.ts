@@ -1,9 +1,9 @@
-import type { Attributes, Credentials, FileId, FileSystem } from "../../fs/vfs.js";
+import type { Attributes, Credentials, FileId, FileSystem, OnApplied } from "../../fs/vfs.js";
 import { StorageError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/log.js";
 import type { ExportEntry, ExportTable } from "../exports.js";
 import type { HandleCodec } from "../handle.js";
-import type { RpcCall } from "../rpc/call.js";
+import type { RpcCall, SetAsideReply } from "../rpc/call.js";
 import type { RpcProcedure } from "../rpc/program.js";
 import type { ReplyQueue } from "../rpc/reply-queue.js";
 import type { XdrReader } from "../xdr/reader.js";
@@ -96,5 +96,34 @@ export class Nfs3Call {
 
   end(): void {
     this.rpc.finish();
+  }
+
+  /**
+   * Do a change and answer it exactly once: the reply is encoded as the change is applied, kept by the file system in the same commit, and sent when that
+   * is durable.
+   * @param change  calls the file system with the callback that it is given
+   * @param encode  from `begin` to the last byte of the body, without `end`
+   */
+  answerOnce<T>(
+    change: (onApplied: OnApplied<T>) => T | Promise<T>,
+    encode: (result: T) => void,
+  ): void | Promise<void> {
+    let kept: SetAsideReply | null = null;
+    const result = change((applied) => {
+      encode(applied);
+      kept = this.rpc.setAside();
+      return kept;
+    });
+    return result instanceof Promise
+      ? result.then((settled) => this.#conclude(kept, settled, encode))
+      : this.#conclude(kept, result, encode);
+  }
+
+  #conclude<T>(kept: SetAsideReply | null, result: T, encode: (result: T) => void): void {
+    if (kept !== null) this.rpc.finishWith(kept);
+    else {
+      encode(result);
+      this.end();
+    }
   }
 }

@@ -24,13 +24,21 @@ import { rename } from "./ops/rename.js";
 import { setattr } from "./ops/setattr.js";
 import { symlink } from "./ops/symlink.js";
 import { write } from "./ops/write.js";
-import { statusOf } from "./status.js";
+import { NFS3_STATUS, NFS3ERR_SERVERFAULT, statusOf } from "./status.js";
 
 /** By procedure number, RFC 1813 section 3.3. */
 const OPERATIONS: readonly Operation[] = [
   ...[nullOperation, getattr, setattr, lookup, access, readlink, read, write, create, mkdir, symlink],
   ...[mknod, remove, rmdir, rename, link, readdir, readdirplus, fsstat, fsinfo, pathconf, commit],
 ];
+
+/** What may go better the next time. */
+const TRANSIENT: ReadonlySet<number> = new Set([
+  NFS3_STATUS.EIO,
+  NFS3_STATUS.EBUSY,
+  NFS3_STATUS.ENOSPC,
+  NFS3ERR_SERVERFAULT,
+]);
 
 /** NFS version 3, RFC 1813. */
 export class Nfs3Program implements RpcProgram {
@@ -71,6 +79,14 @@ export class Nfs3Program implements RpcProgram {
       this.services.log.error({ operation: operation.name, error: messageOf(error) }, "nfs3: unexpected error");
       this.services.onUnexpected(error);
     }
-    if (!call.rpc.answered) operation.fail(call, statusOf(error));
+    if (!call.rpc.answered) this.#answerFailure(operation, call, statusOf(error));
+  }
+
+  /** Nothing has changed, so a repetition after a crash fails as this one did, unless the state changed in between: the next commit keeps the answer. */
+  #answerFailure(operation: Operation, call: Nfs3Call, status: number): void {
+    if (TRANSIENT.has(status)) call.rpc.forget();
+    operation.fail(call, status);
+    const { keptReply } = call.rpc;
+    if (keptReply !== null) call.first?.fileSystem.keepReply(keptReply);
   }
 }

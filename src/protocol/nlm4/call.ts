@@ -1,4 +1,12 @@
-import { Access, type FileId, type FileSystem, type LockHolder, type LockRequest, rangeOf } from "../../fs/vfs.js";
+import {
+  Access,
+  type FileId,
+  type FileSystem,
+  type LockHolder,
+  type LockRequest,
+  type OnApplied,
+  rangeOf,
+} from "../../fs/vfs.js";
 import { messageOf, StorageError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/log.js";
 import type { Admission, ExportTable } from "../exports.js";
@@ -27,7 +35,7 @@ export interface Outcome {
 /** A decoded request, ready to be done. `onApplied` is called in the piece in which the change is applied. */
 export interface Prepared {
   readonly cookie: Buffer;
-  run(onApplied: (outcome: Outcome) => void): Outcome | Promise<Outcome>;
+  run(onApplied: OnApplied<Outcome>): Outcome | Promise<Outcome>;
 }
 
 /** The file that a request is about, with who asks. */
@@ -85,7 +93,7 @@ export function requestOf(call: RpcCall, { owner, offset, length }: Nlm4Lock, ex
 export async function outcomeOf(
   { log, onUnexpected }: Nlm4Services,
   prepared: Prepared,
-  onApplied: (outcome: Outcome) => void,
+  onApplied: OnApplied<Outcome>,
 ): Promise<Outcome> {
   try {
     return await prepared.run(onApplied);

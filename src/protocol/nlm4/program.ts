@@ -1,9 +1,9 @@
 import { freeClient } from "../lock-clients.js";
-import type { RpcCall } from "../rpc/call.js";
+import type { RpcCall, SetAsideReply } from "../rpc/call.js";
 import type { RpcProcedure, RpcProgram } from "../rpc/program.js";
 import type { XdrReader } from "../xdr/reader.js";
 import { XdrWriter } from "../xdr/writer.js";
-import { type Nlm4Services, type Outcome, outcomeOf, type Prepared } from "./call.js";
+import { type Nlm4Services, type Outcome, outcomeOf } from "./call.js";
 import { readCookie, readLock, readName, writeHolder } from "./codec.js";
 import { NLM4_PROGRAM, NLM4_VERSION, Nlm4Procedure } from "./procedures.js";
 import * as requests from "./requests.js";
@@ -37,26 +37,43 @@ const encodeShare: Encode = (w, cookie, { status }) => {
   w.u32(0);
 };
 
-/** The result is the reply. */
+/**
+ * The result is the reply. It is encoded as the change is applied, kept by the file system in the same commit, and sent when that is durable,
+ * so that a repetition is answered alike also after a restart.
+ */
 function answering(name: string, prepare: requests.Prepare, encode: Encode, nonIdempotent = true): Procedure {
   return {
     name,
     nonIdempotent,
     async run(services, call, args) {
-      const prepared = prepare(services, call, args, false);
-      const outcome = await outcomeOf(services, prepared, () => {});
-      reply(call, encode, prepared, outcome);
+      const { cookie, ...prepared } = prepare(services, call, args, false);
+      let kept: SetAsideReply | null = null;
+      const outcome = await outcomeOf(services, { cookie, ...prepared }, (applied) => {
+        begin(call, encode, cookie, applied);
+        kept = call.setAside();
+        return kept;
+      });
+      if (kept !== null && !isTransient(outcome)) {
+        call.finishWith(kept);
+        return;
+      }
+      if (isTransient(outcome)) call.forget();
+      begin(call, encode, cookie, outcome);
+      call.finish();
     },
   };
 }
 
+/** What may go better the next time. */
+function isTransient({ status }: Outcome): boolean {
+  return status === Nlm4Status.failed || status === Nlm4Status.deniedNoLocks;
+}
+
 const REPLY_BYTES = 64;
 
-function reply(call: RpcCall, encode: Encode, { cookie }: Prepared, outcome: Outcome): void {
-  const w = call.begin(cookie.length + REPLY_BYTES);
-  encode(w, cookie, outcome);
+function begin(call: RpcCall, encode: Encode, cookie: Buffer, outcome: Outcome): void {
+  encode(call.begin(cookie.length + REPLY_BYTES), cookie, outcome);
   call.failed = outcome.status !== Nlm4Status.granted && outcome.status !== Nlm4Status.blocked;
-  call.finish();
 }
 
 /** The reply is empty and leaves at once; the result follows as a call to the client (…_RES). */
@@ -67,7 +84,7 @@ function messaging(name: string, prepare: requests.Prepare, encode: Encode, resu
       const prepared = prepare(services, call, args, true);
       const { address, localAddress } = call.connection.peer;
       nothing(services, call);
-      const outcome = await outcomeOf(services, prepared, () => {});
+      const outcome = await outcomeOf(services, prepared, () => null);
       const w = new XdrWriter();
       encode(w, prepared.cookie, outcome);
       services.grants.answer(address, localAddress, resultProcedure, w.bytes());

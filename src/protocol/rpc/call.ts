@@ -6,12 +6,23 @@ import type { Chunk } from "./receiver.js";
 import type { ReleaseBuffer, ReplyQueue } from "./reply-queue.js";
 
 /** Where a call came from, and its reply goes. */
-export type CallOrigin = Pick<Connection, "peer" | "replies" | "inFlightBytes" | "finishReply" | "finishReplyWithData">;
+export type CallOrigin = Pick<
+  Connection,
+  "peer" | "replies" | "inFlightBytes" | "finishReply" | "finishReplyWith" | "finishReplyWithData" | "forgetReply"
+>;
+
+/** A whole reply, from its xid on. */
+export interface SetAsideReply {
+  readonly key: string;
+  readonly reply: Buffer;
+}
 
 /** One request. It lives until its reply is queued. */
 export class RpcCall {
   /** Set when the reply must be remembered by the duplicate-request cache. */
   cacheKey: string | null = null;
+  /** What the duplicate-request cache remembers, once it is answered. */
+  keptReply: SetAsideReply | null = null;
   /** A reply has been queued. */
   answered = false;
   /** For the statistics: the reply says something else than success. */
@@ -54,6 +65,26 @@ export class RpcCall {
 
   finish(): void {
     this.connection.finishReply(this);
+  }
+
+  /**
+   * Take back the reply that was begun, and is complete, to send it later with `finishWith`.
+   * @returns it, with its key in the duplicate-request cache; null when the call does not go through that
+   */
+  setAside(): SetAsideReply | null {
+    const { replies } = this.connection;
+    const reply = this.cacheKey === null ? null : { key: this.cacheKey, reply: replies.copyReply() };
+    replies.abort();
+    return reply;
+  }
+
+  finishWith(reply: SetAsideReply): void {
+    this.connection.finishReplyWith(this, reply);
+  }
+
+  /** The answer says nothing of what was done, or would be another the next time: a repetition is tried anew. */
+  forget(): void {
+    this.connection.forgetReply(this);
   }
 
   /** End the reply with `byteCount` bytes of `data` by reference. */

@@ -6,7 +6,7 @@ import type { ProtocolLimits } from "../limits.js";
 import { XdrError, type XdrReader } from "../xdr/reader.js";
 import { type Auth, AuthParser } from "./auth.js";
 import type { BufferPool } from "./buffer-pool.js";
-import { RpcCall } from "./call.js";
+import { RpcCall, type SetAsideReply } from "./call.js";
 import { AcceptStatus, MessageType, RejectStatus, RPC_VERSION } from "./message.js";
 import type { Peer } from "./peer.js";
 import type { ProgramTable, VersionTable } from "./program-table.js";
@@ -169,7 +169,22 @@ export class Connection implements RecordSink {
     this.#answered(call);
     call.cacheKey = null;
     // Behind `finish`: one who waits for the same reply may stand on this very connection.
-    if (key !== null && kept !== null) this.services.replyCache.complete(key, kept);
+    if (key === null || kept === null) return;
+    call.keptReply = { key, reply: kept };
+    this.services.replyCache.complete(key, kept);
+  }
+
+  /** A reply that was encoded when the change was applied, and may leave now. */
+  finishReplyWith(call: RpcCall, { key, reply }: SetAsideReply): void {
+    this.replies.repeat(reply);
+    this.#answered(call);
+    call.cacheKey = null;
+    this.services.replyCache.complete(key, reply);
+  }
+
+  forgetReply(call: RpcCall): void {
+    if (call.cacheKey !== null) this.services.replyCache.abandon(call.cacheKey);
+    call.cacheKey = null;
   }
 
   finishReplyWithData(call: RpcCall, data: Buffer, byteCount: number, release: ReleaseBuffer): void {

@@ -6,7 +6,7 @@ import { KIB, MIB } from "../../lib/units.js";
 import { XdrError, XdrReader } from "../xdr/reader.js";
 import { AuthParser } from "./auth.js";
 import { BufferPool } from "./buffer-pool.js";
-import { type CallOrigin, RpcCall } from "./call.js";
+import { type CallOrigin, RpcCall, type SetAsideReply } from "./call.js";
 import { AcceptStatus, MessageType, RejectStatus, RPC_VERSION } from "./message.js";
 import { normalAddress, type Peer } from "./peer.js";
 import type { ProgramTable, VersionTable } from "./program-table.js";
@@ -58,6 +58,7 @@ class DatagramOrigin implements CallOrigin {
     readonly peer: Peer,
     pool: BufferPool,
     private readonly answered: (call: RpcCall, kept: Buffer | null) => void,
+    private readonly forgotten: (key: string) => void,
   ) {
     this.replies = new ReplyQueue(pool, () => {});
   }
@@ -66,6 +67,16 @@ class DatagramOrigin implements CallOrigin {
     const kept = call.cacheKey === null ? null : this.replies.copyReply();
     this.replies.finish();
     this.answered(call, kept);
+  }
+
+  finishReplyWith(call: RpcCall, { reply }: SetAsideReply): void {
+    this.replies.repeat(reply);
+    this.answered(call, reply);
+  }
+
+  forgetReply(call: RpcCall): void {
+    if (call.cacheKey !== null) this.forgotten(call.cacheKey);
+    call.cacheKey = null;
   }
 
   finishReplyWithData(call: RpcCall, data: Buffer, byteCount: number, release: (buffer: Buffer) => void): void {
@@ -129,10 +140,12 @@ export class DatagramServer {
         if (error !== null) this.options.log.debug({ error: messageOf(error) }, "rpc: datagram not sent");
       });
     };
-    const origin = new DatagramOrigin(this.#peerOf(from), this.#pool, (call, kept) => {
+    const answered = (call: RpcCall, kept: Buffer | null) => {
       this.#answered(call, kept);
       send(origin.message);
-    });
+    };
+    const forgotten = (key: string) => this.options.replyCache.abandon(key);
+    const origin = new DatagramOrigin(this.#peerOf(from), this.#pool, answered, forgotten);
     try {
       const call = this.#header(reader, origin, message.length);
       if (call === null) send(origin.message);
@@ -224,7 +237,9 @@ export class DatagramServer {
     if (call.failed && counter !== undefined) counter.errors++;
     const key = call.cacheKey;
     call.cacheKey = null;
-    if (key !== null && kept !== null) this.options.replyCache.complete(key, kept);
+    if (key === null || kept === null) return;
+    call.keptReply = { key, reply: kept };
+    this.options.replyCache.complete(key, kept);
   }
 
   #unexpected(what: string, error: unknown): void {

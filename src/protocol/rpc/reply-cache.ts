@@ -15,8 +15,16 @@ export interface ReplyCache {
   begin(key: string, waiter: ReplyWaiter): "new" | "waiting" | Buffer;
   /** The call was answered with `reply`, which the cache keeps: a copy. */
   complete(key: string, reply: Buffer): void;
+  /** Calls that were answered before this server began, or by the partner. One that is known already stays as it is. */
+  adopt(replies: readonly AdoptedReply[]): void;
   /** The call ended without an answer worth keeping: it would be done again. */
   abandon(key: string): void;
+}
+
+export interface AdoptedReply {
+  readonly key: string;
+  readonly reply: Buffer;
+  readonly ageMs: number;
 }
 
 interface Entry {
@@ -72,6 +80,18 @@ export class MemoryReplyCache implements ReplyCache {
     const waiters = entry.waiters;
     entry.waiters = null;
     if (waiters !== null) for (const waiter of waiters) waiter(reply);
+  }
+
+  adopt(replies: readonly AdoptedReply[]): void {
+    const nowMs = this.clock.monotonicMs();
+    for (const { key, reply, ageMs } of replies) {
+      if (this.#entries.has(key)) continue;
+      this.#expire(nowMs);
+      const entry = { key, abandoned: false, reply, waiters: null, sinceMs: nowMs - ageMs };
+      this.#entries.set(key, entry);
+      this.#order.push(entry);
+      this.#bytes += reply.length;
+    }
   }
 
   abandon(key: string): void {

@@ -1,8 +1,8 @@
-import type { CreateHow } from "../../../fs/vfs.js";
+import type { Created, CreateHow } from "../../../fs/vfs.js";
 import type { XdrReader } from "../../xdr/reader.js";
 import type { Operation } from "../call.js";
 import { readKeptName, readSetAttributes } from "../codec.js";
-import { replyCreated } from "../created.js";
+import { encodeCreated } from "../created.js";
 import { failChange } from "../failure.js";
 
 const EXCLUSIVE = 2;
@@ -16,12 +16,16 @@ const VERIFIER_BYTES = 8;
 export const create: Operation = {
   name: "CREATE",
   nonIdempotent: true,
-  async run(call, args) {
+  run(call, args) {
     const directory = call.target(args);
     const name = readKeptName(args);
     const how = readHow(args);
     directory.mustBeWritable();
-    replyCreated(call, directory, await directory.fileSystem.create(directory.credentials, directory, name, how));
+    const { fileSystem, credentials } = directory;
+    return call.answerOnce<Created>(
+      (onApplied) => fileSystem.create(credentials, directory, name, how, onApplied),
+      (created) => encodeCreated(call, directory, created),
+    );
   },
   fail: failChange,
 };

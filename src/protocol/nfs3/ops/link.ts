@@ -1,3 +1,4 @@
+import type { Linked } from "../../../fs/vfs.js";
 import { StorageError } from "../../../lib/errors.js";
 import type { Operation } from "../call.js";
 import { POST_OP_ATTR_BYTES, readKeptName, WCC_DATA_BYTES, writeChange, writePostOp } from "../codec.js";
@@ -11,18 +12,21 @@ import { NFS3_OK } from "../status.js";
 export const link: Operation = {
   name: "LINK",
   nonIdempotent: true,
-  async run(call, args) {
+  run(call, args) {
     const file = call.target(args);
     const directory = call.target(args);
     const name = readKeptName(args);
     if (file.entry !== directory.entry) throw new StorageError("EXDEV", "link between exports");
     file.mustBeWritable();
     const { fileSystem, credentials } = file;
-    const linked = await fileSystem.link(credentials, file, directory, name);
-    const w = call.begin(NFS3_OK, POST_OP_ATTR_BYTES + WCC_DATA_BYTES);
-    writePostOp(w, fileSystem.id, linked.file);
-    writeChange(w, fileSystem.id, linked.directory);
-    call.end();
+    return call.answerOnce<Linked>(
+      (onApplied) => fileSystem.link(credentials, file, directory, name, onApplied),
+      (linked) => {
+        const w = call.begin(NFS3_OK, POST_OP_ATTR_BYTES + WCC_DATA_BYTES);
+        writePostOp(w, fileSystem.id, linked.file);
+        writeChange(w, fileSystem.id, linked.directory);
+      },
+    );
   },
   fail: failAttributesAndChange,
 };

@@ -1,7 +1,7 @@
-import { FileKind } from "../../../fs/vfs.js";
+import { type Created, FileKind } from "../../../fs/vfs.js";
 import type { Operation } from "../call.js";
 import { readKeptName, readSetAttributes } from "../codec.js";
-import { replyCreated } from "../created.js";
+import { encodeCreated } from "../created.js";
 import { failChange } from "../failure.js";
 import { NFS3ERR_BADTYPE } from "../status.js";
 
@@ -16,7 +16,7 @@ const SPECIAL: readonly FileKind[] = [FileKind.block, FileKind.character, FileKi
 export const mknod: Operation = {
   name: "MKNOD",
   nonIdempotent: true,
-  async run(call, args) {
+  run(call, args) {
     const directory = call.target(args);
     const name = readKeptName(args);
     const ftype = args.choice(FTYPE_MAX);
@@ -27,7 +27,10 @@ export const mknod: Operation = {
     const rdev = device ? { major: args.u32(), minor: args.u32() } : NO_DEVICE;
     directory.mustBeWritable();
     const { fileSystem, credentials } = directory;
-    replyCreated(call, directory, await fileSystem.mknod(credentials, directory, name, kind, rdev, set));
+    return call.answerOnce<Created>(
+      (onApplied) => fileSystem.mknod(credentials, directory, name, kind, rdev, set, onApplied),
+      (created) => encodeCreated(call, directory, created),
+    );
   },
   fail: failChange,
 };

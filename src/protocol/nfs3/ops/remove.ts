@@ -1,3 +1,4 @@
+import type { Change } from "../../../fs/vfs.js";
 import type { Operation } from "../call.js";
 import { readKeptName, WCC_DATA_BYTES, writeChange } from "../codec.js";
 import { failChange } from "../failure.js";
@@ -13,14 +14,15 @@ function removal(name: string, how: "remove" | "rmdir"): Operation {
   return {
     name,
     nonIdempotent: true,
-    async run(call, args) {
+    run(call, args) {
       const directory = call.target(args);
       const entry = readKeptName(args);
       directory.mustBeWritable();
-      const change = await directory.fileSystem[how](directory.credentials, directory, entry);
-      const w = call.begin(NFS3_OK, WCC_DATA_BYTES);
-      writeChange(w, directory.fileSystem.id, change);
-      call.end();
+      const { fileSystem, credentials } = directory;
+      return call.answerOnce<Change>(
+        (onApplied) => fileSystem[how](credentials, directory, entry, onApplied),
+        (change) => writeChange(call.begin(NFS3_OK, WCC_DATA_BYTES), fileSystem.id, change),
+      );
     },
     fail: failChange,
   };

@@ -1,3 +1,4 @@
+import type { Renamed } from "../../../fs/vfs.js";
 import { StorageError } from "../../../lib/errors.js";
 import type { Operation } from "../call.js";
 import { readKeptName, WCC_DATA_BYTES, writeChange } from "../codec.js";
@@ -11,7 +12,7 @@ import { NFS3_OK } from "../status.js";
 export const rename: Operation = {
   name: "RENAME",
   nonIdempotent: true,
-  async run(call, args) {
+  run(call, args) {
     const from = call.target(args);
     const fromName = readKeptName(args);
     const to = call.target(args);
@@ -19,11 +20,14 @@ export const rename: Operation = {
     if (from.entry !== to.entry) throw new StorageError("EXDEV", "rename between exports");
     from.mustBeWritable();
     const { fileSystem, credentials } = from;
-    const change = await fileSystem.rename(credentials, from, fromName, to, toName);
-    const w = call.begin(NFS3_OK, 2 * WCC_DATA_BYTES);
-    writeChange(w, fileSystem.id, change.from);
-    writeChange(w, fileSystem.id, change.to);
-    call.end();
+    return call.answerOnce<Renamed>(
+      (onApplied) => fileSystem.rename(credentials, from, fromName, to, toName, onApplied),
+      (change) => {
+        const w = call.begin(NFS3_OK, 2 * WCC_DATA_BYTES);
+        writeChange(w, fileSystem.id, change.from);
+        writeChange(w, fileSystem.id, change.to);
+      },
+    );
   },
   fail: failChanges,
 };

@@ -1,3 +1,4 @@
+import type { Change } from "../../../fs/vfs.js";
 import type { Operation } from "../call.js";
 import { readSetAttributes, readTime, WCC_DATA_BYTES, writeChange } from "../codec.js";
 import { failChange } from "../failure.js";
@@ -10,15 +11,16 @@ import { NFS3_OK } from "../status.js";
 export const setattr: Operation = {
   name: "SETATTR",
   nonIdempotent: true,
-  async run(call, args) {
+  run(call, args) {
     const target = call.target(args);
     const set = readSetAttributes(args);
     const guard = args.bool() ? readTime(args) : undefined;
     target.mustBeWritable();
-    const change = await target.fileSystem.setattr(target.credentials, target, set, guard);
-    const w = call.begin(NFS3_OK, WCC_DATA_BYTES);
-    writeChange(w, target.fileSystem.id, change);
-    call.end();
+    const { fileSystem, credentials } = target;
+    return call.answerOnce<Change>(
+      (onApplied) => fileSystem.setattr(credentials, target, set, guard, onApplied),
+      (change) => writeChange(call.begin(NFS3_OK, WCC_DATA_BYTES), fileSystem.id, change),
+    );
   },
   fail: failChange,
 };

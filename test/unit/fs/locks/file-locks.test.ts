@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { LAST_BYTE, rangeOf } from "../../../../src/fs/locks/range.js";
-import type { FileId, LockGrant, LockOwner, LockRequest } from "../../../../src/fs/vfs.js";
+import type { FileId, LockGrant, LockOwner, LockRequest, LockResult } from "../../../../src/fs/vfs.js";
 import { MemoryFileSystem } from "../../../support/memory-file-system.js";
 import { bytes, makeDirectory, makeFile, openNamespace, ROOT, refused } from "../../../support/namespace-fixture.js";
 
@@ -210,13 +210,15 @@ test("locks: the result is told in the piece in which it is applied, before it i
   const file = await makeFile(fs, ROOT, fs.root, "f");
   const { commits } = store;
   const told: string[] = [];
-  const locked = fs.locks.lock(file, want(A, 0n, 1n), null, ({ status }) =>
-    told.push(`${status} ${store.commits - commits}`),
-  );
+  const tell = ({ status }: LockResult) => {
+    told.push(`${status} ${store.commits - commits}`);
+    return null;
+  };
+  const locked = fs.locks.lock(file, want(A, 0n, 1n), null, tell);
   assert.deepEqual(told, ["granted 0"]);
   await locked;
   assert.equal(store.commits, commits + 1);
-  await fs.locks.lock(file, want(B, 0n, 1n), null, ({ status }) => told.push(status));
-  assert.deepEqual(told, ["granted 0", "denied"]);
+  await fs.locks.lock(file, want(B, 0n, 1n), null, tell);
+  assert.deepEqual(told, ["granted 0", "denied 1"]);
   assert.equal(store.commits, commits + 1, "a refusal waits for no commit");
 });
