@@ -1,3 +1,4 @@
+import os from "node:os";
 import pino, { type Logger as PinoLogger } from "pino";
 import { loadConfig } from "./config/load.js";
 import type { Config } from "./config/schema.js";
@@ -94,9 +95,17 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   undo.add("disks, groups and file systems", () => cabinet.close());
   await cabinet.open();
 
-  const nfs = new NfsServer({ exports: exportTable, clock, log, replyCache, onUnexpected: endProcess });
+  const nfs = new NfsServer({
+    exports: exportTable,
+    clock,
+    log,
+    replyCache,
+    hostName: os.hostname(),
+    onUnexpected: endProcess,
+  });
   undo.add("NFS", () => nfs.close({ drainMs: LIMITS.drainMs }));
   const nfsPort = await listen(nfs, config);
+  if (config.nfs.portmap) await listenAsPortmap(nfs, config);
   if (config.nfs.rpcbind) {
     const registration = { services: nfs.services(), host: config.nfs.host, port: nfsPort };
     undo.add("rpcbind", () => unregister(registration));
@@ -165,6 +174,24 @@ async function listen(nfs: NfsServer, config: Config): Promise<number> {
     return (await nfs.listen({ host, port })).port;
   } catch (error) {
     throw new StorageError("EBUSY", `NFS cannot listen on ${host} port ${port}: ${listenReason(error)}`, {}, error);
+  }
+}
+
+/** Lock managers of clients ask this port where NLM is, whatever they were mounted with. */
+const PORTMAP_PORT = 111;
+
+async function listenAsPortmap(nfs: NfsServer, { nfs: { host } }: Config): Promise<void> {
+  try {
+    await nfs.listenAsPortmap({ host, port: PORTMAP_PORT });
+  } catch (error) {
+    const instead = "if an rpcbind runs here, set nfs: { rpcbind: true } instead of portmap";
+    const reason = `${listenReason(error)}; ${instead}`;
+    throw new StorageError(
+      "EBUSY",
+      `the port mapper cannot listen on ${host} port ${PORTMAP_PORT}: ${reason}`,
+      {},
+      error,
+    );
   }
 }
 

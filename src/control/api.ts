@@ -26,6 +26,7 @@ import {
   growSchema,
   luParams,
   rebuildSchema,
+  releaseLocksSchema,
   removeDiskQuery,
   removeExportQuery,
   replaceDiskSchema,
@@ -82,6 +83,7 @@ export class ManagementApi {
     this.#groupRoutes();
     this.#luRoutes();
     this.#fileSystemRoutes();
+    this.#lockRoutes();
     this.#exportRoutes();
     faultRoutes(this.#app, options);
   }
@@ -167,6 +169,13 @@ export class ManagementApi {
       const { after, limit } = valid(filesQuery, query);
       return fileSystems.files(valid(fileSystemParams, params).name, after ?? null, limit);
     });
+  }
+
+  #lockRoutes(): void {
+    const { lockAdmin } = this.options.cabinet;
+    this.#app.get("/v1/locks", () => lockAdmin.files());
+    this.#app.get("/v1/lu-locks", () => lockAdmin.lus());
+    this.#app.post("/v1/locks/release", ({ body }) => lockAdmin.release(valid(releaseLocksSchema, body).host));
   }
 
   #exportRoutes(): void {

@@ -11,6 +11,7 @@ import { GroupAdmin, troubleOf } from "./group-admin.js";
 import { groupEvent } from "./group-events.js";
 import { GroupRoster } from "./group-roster.js";
 import type { ExportSink, StorageLayers } from "./layers.js";
+import { LockAdmin } from "./lock-admin.js";
 import { LuAdmin } from "./lu-admin.js";
 import type { CabinetParts, CareSettings } from "./parts.js";
 import { diskRows, groupRow, luRows } from "./rows.js";
@@ -52,6 +53,7 @@ export class Cabinet {
   readonly fileSystems: FileSystemKeeper;
   readonly diskAdmin: DiskAdmin;
   readonly groupAdmin: GroupAdmin;
+  readonly lockAdmin: LockAdmin;
   readonly luAdmin: LuAdmin;
   readonly taskAdmin: TaskAdmin;
   #care: CareSettings;
@@ -75,6 +77,7 @@ export class Cabinet {
       (insisted) => this.#diskChanged(insisted),
     );
     this.groupAdmin = new GroupAdmin(this.#parts, (uuid, event) => this.#groupEvent(uuid, event));
+    this.lockAdmin = new LockAdmin({ node: options.node, ...this.#parts });
     this.luAdmin = new LuAdmin(this.#parts);
     this.taskAdmin = new TaskAdmin(this.#parts);
   }

@@ -83,6 +83,8 @@ export interface MountedFileSystem extends FileSystem {
   /** Prove it consistent while it serves; nothing is mended. */
   check(options?: CheckOptions): Promise<CheckReport>;
   listFiles(options: ListFilesOptions): FileRow[];
+  /** `/dir/file`; of several links one. It may have to be searched for. "inode 7" when it has no name any more. */
+  nameOf(ino: number): Promise<string>;
   /**
    * Who knows the blocks of the LUs, by LU number, for one scrub: they are new at every call, and whoever asked closes them. They go on
    * answering ("unknown") after the file system is closed.
@@ -113,6 +115,8 @@ export interface NamespaceParts {
   readonly volume: string;
   readonly onEvent?: (event: FileSystemEvent) => void;
   readonly inspectors?: () => ReadonlyMap<number, BlockInspector>;
+  /** Default: the number of the inode. */
+  readonly nameOf?: (ino: number) => Promise<string>;
   /** Counts of the layers below, for `statistics`. */
   readonly countsBelow?: () => Readonly<Record<string, number>>;
 }
@@ -176,6 +180,7 @@ export class Namespace implements MountedFileSystem {
   readonly #files: FileLister;
   readonly #countsBelow: () => Readonly<Record<string, number>>;
   readonly #inspectors: () => ReadonlyMap<number, BlockInspector>;
+  readonly #nameOf: (ino: number) => Promise<string>;
   #cancelLazyCommit: CancelTimer = () => {};
   #closed = false;
 
@@ -184,6 +189,7 @@ export class Namespace implements MountedFileSystem {
     this.#contents = parts.contents;
     this.#countsBelow = parts.countsBelow ?? (() => ({}));
     this.#inspectors = parts.inspectors ?? (() => new Map());
+    this.#nameOf = parts.nameOf ?? (async (ino) => `inode ${ino}`);
     this.writeVerifier = parts.writeVerifier;
     this.id = parts.meta.number(MetaKey.id);
     this.name = parts.meta.required(MetaKey.name).toString("utf8");
@@ -361,6 +367,10 @@ export class Namespace implements MountedFileSystem {
 
   listFiles(options: ListFilesOptions): FileRow[] {
     return this.#files.list(options);
+  }
+
+  nameOf(ino: number): Promise<string> {
+    return this.#nameOf(ino);
   }
 
   inspectors(): ReadonlyMap<number, BlockInspector> {
