@@ -11,13 +11,17 @@ import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
 import { FaultBench } from "./control/fault-bench.js";
 import { ServiceNotifier } from "./control/notify.js";
+import { addressHook, diskSharing, makePairAgent } from "./control/pair.js";
 import { register, unregister } from "./control/rpcbind.js";
+import { ServiceAddresses } from "./control/service-addresses.js";
 import { StateDirectory } from "./control/state-directory.js";
 import { statusReport } from "./control/status-report.js";
 import { SystemRandom } from "./control/system-random.js";
+import type { ServiceRow } from "./control/types.js";
 import { version } from "./control/version.js";
+import type { PairAgent } from "./ha/pair-agent.js";
 import { SystemClock } from "./lib/clock.js";
-import { messageOf, StorageError } from "./lib/errors.js";
+import { messageOf } from "./lib/errors.js";
 import { LIMITS } from "./limits.js";
 import { ExportTable } from "./protocol/exports.js";
 import { NfsServer, newReplyCache } from "./protocol/server.js";
@@ -33,6 +37,12 @@ export interface RunningNode {
 
 /** Exit status after a failed assertion (EX_SOFTWARE of sysexits.h): systemd restarts, and nobody takes it for a clean stop. */
 const EXIT_SOFTWARE = 70;
+
+/** Lock managers of clients ask this port where NLM is, whatever the clients were mounted with. */
+const PORTMAP_PORT = 111;
+
+/** The groups were lost to the partner (EX_TEMPFAIL). */
+const EXIT_LOST = 75;
 
 /** In the order of the start; undone in the reverse order. */
 class Undo {
@@ -80,7 +90,10 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
 
   const exportTable = new ExportTable();
   const replyCache = newReplyCache(clock);
-  const layers = bindLayers({ config, clock, random, log, scratch: state.scratch });
+  let agent: PairAgent | null = null;
+  const paired = config.pair !== null;
+  const epochOf = paired ? (uuid: string) => agent?.epochOf(uuid) ?? -1 : undefined;
+  const layers = bindLayers({ config, clock, random, log, scratch: state.scratch, epochOf });
   const { faultInjection, volatileCache } = config;
   const faults = faultInjection ? new FaultBench({ clock, random, log, volatileCache }) : undefined;
   if (faults !== undefined) log.warn({}, "fault injection is on: the management socket can make disks fail and lie");
@@ -91,6 +104,9 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     ...{ node: config.node, clock, care: config.care },
     diskPatterns: config.disks,
     knownDisksFile: state.knownDisks,
+    sharing: paired ? diskSharing(() => agent) : undefined,
+    nodes: config.pair === null ? undefined : [config.node, config.pair.partner],
+    onGroupCreated: paired ? async (uuid) => agent?.adopt(uuid) : undefined,
   });
   undo.add("disks, groups and file systems", () => cabinet.close());
   await cabinet.open();
@@ -101,29 +117,57 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     log,
     replyCache,
     hostName: os.hostname(),
+    ...(config.nfs.portmap && { portmapPort: PORTMAP_PORT }),
     onUnexpected: endProcess,
   });
   undo.add("NFS", () => nfs.close({ drainMs: LIMITS.drainMs }));
-  const nfsPort = await listen(nfs, config);
-  if (config.nfs.portmap) await listenAsPortmap(nfs, config);
+  const hook = addressHook(config.pair?.addressCommand ?? null);
+  const services = new ServiceAddresses({ nfs, clock, drainMs: LIMITS.drainMs, hook });
+  if (config.pair === null) await services.bring(config.node, config.nfs);
+  else {
+    agent = makePairAgent({
+      ...{ config, pair: config.pair, clock, log, events, services, stopAtOnce: (reason) => stopAtOnce(log, reason) },
+      hands: cabinet.groupHands,
+    });
+    undo.add("pair", () => agent?.stop());
+    await agent.start();
+  }
+  const service = () => serviceOf(config, services);
   if (config.nfs.rpcbind) {
-    const registration = { services: nfs.services(), host: config.nfs.host, port: nfsPort };
+    const registration = { services: nfs.services(), host: config.nfs.host, port: service().nfsPort };
     undo.add("rpcbind", () => unregister(registration));
     await register(registration);
   }
 
   const startedMs = clock.monotonicMs();
   const upSeconds = () => (clock.monotonicMs() - startedMs) / 1000;
-  const service = { host: visibleHost(config.nfs.host), nfsPort, nbdPort: null, httpPort: null };
+  const pair = agent;
   const api = new ManagementApi({
-    ...{ cabinet, events, log, faults },
-    status: () => statusReport({ cabinet, config, version: version(), service, upSeconds: upSeconds() }),
+    ...{ cabinet, events, log, faults, pair },
+    status: () =>
+      statusReport({ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), pair }),
     metrics: () => collectMetrics(cabinet, nfs.statistics(), upSeconds()),
   });
   undo.add("management API", () => api.close());
   await api.listen(config.management.socket, config.management.mode);
-  events.add({ severity: "info", kind: "started", what: `node ${config.node} serves NFS on port ${nfsPort}` });
+  const { nfsPort } = service();
+  const what = services.brought.size > 0 ? `serves NFS on port ${nfsPort}` : "stands by";
+  events.add({ severity: "info", kind: "started", what: `node ${config.node} ${what}` });
   return running({ config, log, cabinet, undo, nfsPort });
+}
+
+/** Where clients find this node's groups now: at its own address, or at its partner's while it stands in. */
+function serviceOf(config: Config, services: ServiceAddresses): ServiceRow & { readonly nfsPort: number } {
+  const { brought } = services;
+  const { host, port } = brought.get(config.node) ?? [...brought.values()][0] ?? config.nfs;
+  return { host: visibleHost(host), nfsPort: port, nbdPort: null, httpPort: null };
+}
+
+/** Not one write more: what the other node sees is its own now. Restarted (by systemd), this node stands by. */
+function stopAtOnce(log: PinoLogger, reason: string): void {
+  log.fatal({ reason }, "ending at once: this node does not own its groups any more");
+  process.stderr.write(`stripeward: ended at once: ${reason}\n`);
+  process.exit(EXIT_LOST);
 }
 
 interface Built {
@@ -161,46 +205,12 @@ function warnOfRestart(before: Config, after: Config, log: PinoLogger): void {
     "nfs",
     "memory",
     "directIo",
+    "pair",
     "faultInjection",
     "volatileCache",
   ] as const;
   const changed = fixed.filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));
   if (changed.length > 0) log.warn({ changed }, "these settings count from the next start on");
-}
-
-async function listen(nfs: NfsServer, config: Config): Promise<number> {
-  const { host, port } = config.nfs;
-  try {
-    return (await nfs.listen({ host, port })).port;
-  } catch (error) {
-    throw new StorageError("EBUSY", `NFS cannot listen on ${host} port ${port}: ${listenReason(error)}`, {}, error);
-  }
-}
-
-/** Lock managers of clients ask this port where NLM is, whatever they were mounted with. */
-const PORTMAP_PORT = 111;
-
-async function listenAsPortmap(nfs: NfsServer, { nfs: { host } }: Config): Promise<void> {
-  try {
-    await nfs.listenAsPortmap({ host, port: PORTMAP_PORT });
-  } catch (error) {
-    const instead = "if an rpcbind runs here, set nfs: { rpcbind: true } instead of portmap";
-    const reason = `${listenReason(error)}; ${instead}`;
-    throw new StorageError(
-      "EBUSY",
-      `the port mapper cannot listen on ${host} port ${PORTMAP_PORT}: ${reason}`,
-      {},
-      error,
-    );
-  }
-}
-
-function listenReason(error: unknown): string {
-  const code = (error as NodeJS.ErrnoException).code;
-  if (code === "EADDRINUSE") return "another program has the port";
-  if (code === "EACCES") return "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)";
-  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return "this machine does not have the address";
-  return messageOf(error);
 }
 
 /** An assertion failed inside a request handler that would otherwise swallow it. */

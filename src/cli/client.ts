@@ -5,9 +5,17 @@ import { CliError } from "./errors.js";
 type Method = "GET" | "POST" | "DELETE";
 export type Query = Readonly<Record<string, string | number | undefined>>;
 
+/** Chosen when the first request is made. */
+export type SocketChoice = () => Promise<string>;
+
 /** Speaks to one daemon over its management socket. */
 export class ApiClient {
-  constructor(readonly socket: string) {}
+  socket = "";
+  readonly #choose: SocketChoice;
+
+  constructor(socket: string | SocketChoice) {
+    this.#choose = typeof socket === "string" ? async () => socket : socket;
+  }
 
   get<T>(path: string, query?: Query): Promise<T> {
     return this.#call("GET", path, query);
@@ -45,10 +53,11 @@ export class ApiClient {
     return answer as T;
   }
 
-  #send(method: Method, path: string, query: Query = {}, body?: object): Promise<http.IncomingMessage> {
+  async #send(method: Method, path: string, query: Query = {}, body?: object): Promise<http.IncomingMessage> {
+    if (this.socket === "") this.socket = await this.#choose();
     const text = body === undefined ? undefined : JSON.stringify(body);
     const headers = text === undefined ? {} : { "content-type": "application/json" };
-    return new Promise((resolve, reject) => {
+    return await new Promise((resolve, reject) => {
       const options = { socketPath: this.socket, method, path: path + encodeQuery(query), headers, agent: false };
       const request = http.request(options, (response) => resolve(response.setEncoding("utf8")));
       request.once("error", (error: NodeJS.ErrnoException) => reject(this.#explain(error)));

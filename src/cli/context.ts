@@ -2,14 +2,16 @@ import path from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { messageOf } from "../lib/errors.js";
 import { parseSize } from "../lib/size.js";
-import { ApiClient } from "./client.js";
+import { ApiClient, type SocketChoice } from "./client.js";
+import { UsageError } from "./errors.js";
 import { Output } from "./output.js";
-import { readRig } from "./rig/record.js";
+import { rigSocket } from "./rig/choose.js";
 
 export interface CommonOptions {
   readonly json?: true;
   readonly dir?: string;
   readonly socket?: string;
+  readonly node?: string;
 }
 
 export interface Context {
@@ -28,6 +30,9 @@ export function withDaemonOptions(command: Command): Command {
   return command
     .addOption(jsonOption())
     .addOption(new Option("--dir <dir>", "the daemon of this rig").conflicts("socket"))
+    .addOption(
+      new Option("--node <name>", "of a rig with two: chn1 or chn5 (default: the one that serves)").conflicts("socket"),
+    )
     .addOption(new Option("--socket <path>", `management socket (or STRIPEWARD_SOCKET; default ${DEFAULT_SOCKET})`));
 }
 
@@ -40,8 +45,9 @@ export function isInteractive(out: Output): boolean {
   return out.terminal && process.env.TERM !== "dumb";
 }
 
-function socketOf({ dir, socket }: CommonOptions): string {
-  if (dir !== undefined) return readRig(path.resolve(dir)).socket;
+function socketOf({ dir, socket, node }: CommonOptions): string | SocketChoice {
+  if (dir !== undefined) return rigSocket(path.resolve(dir), node);
+  if (node !== undefined) throw new UsageError("--node picks a daemon of a rig: it wants --dir, too");
   return socket ?? process.env.STRIPEWARD_SOCKET ?? DEFAULT_SOCKET;
 }
 

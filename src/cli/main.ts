@@ -10,6 +10,7 @@ import { fsCommand } from "./commands/fs.js";
 import { groupCommand } from "./commands/group.js";
 import { lockCommand } from "./commands/lock.js";
 import { luCommand } from "./commands/lu.js";
+import { nodeCommand } from "./commands/node.js";
 import { rigCommand } from "./commands/rig.js";
 import { serveCommand } from "./commands/serve.js";
 import { statusCommand } from "./commands/status.js";
@@ -40,6 +41,7 @@ function program(): Command {
     fsCommand(),
     exportCommand(),
     lockCommand(),
+    nodeCommand(),
     eventsCommand(),
     rigCommand(),
   ];

@@ -4,7 +4,7 @@ import { type Document, isMap, isNode, isPair, isScalar, LineCounter, parseDocum
 import type { z } from "zod";
 import { messageOf } from "../lib/errors.js";
 import { LIMITS } from "../limits.js";
-import { type Config, configSchema, knownKeys } from "./schema.js";
+import { type Config, configSchema, knownKeys, type PairConfig } from "./schema.js";
 import { suggest } from "./suggest.js";
 
 type Written = z.infer<typeof configSchema>;
@@ -50,6 +50,7 @@ export function parseConfig(text: string, file: string): Config {
   const config = toConfig(result.data, path.resolve(file));
   checkPaths(config, document, file, lineCounter);
   checkFaults(config, document, file, lineCounter);
+  checkPair(config, document, file, lineCounter);
   return config;
 }
 
@@ -119,11 +120,47 @@ function toConfig(written: Written, file: string): Config {
       spareDelaySeconds: written.care["spare-delay-seconds"],
       diskScanSeconds: written.care["disk-scan-seconds"],
     },
+    pair: pairOf(written.pair, folder),
     directIo: written["direct-io"],
     faultInjection: written["fault-injection"],
     volatileCache: written["volatile-cache"],
     logLevel: written["log-level"],
   };
+}
+
+function pairOf(written: Written["pair"], folder: string): PairConfig | null {
+  if (written === undefined) return null;
+  const { partner, "fence-command": fence, "address-command": address } = written;
+  return {
+    partner,
+    fenceCommand: fence === undefined ? null : path.resolve(folder, fence),
+    addressCommand: address === undefined ? null : path.resolve(folder, address),
+    heartbeatMs: written["heartbeat-milliseconds"],
+    leaseMs: written["lease-seconds"] * 1000,
+  };
+}
+
+/** A lease that ends before a few heartbeats could be missed would end by itself. */
+const HEARTBEATS_PER_LEASE = 5;
+
+function checkPair(config: Config, document: Document, file: string, lineCounter: LineCounter): void {
+  const { pair, node, nfs } = config;
+  if (pair === null) return;
+  const mistakes: Mistake[] = [];
+  const mistake = (key: string, what: string) =>
+    mistakes.push({ offset: offsetOf(document, ["pair", key]), what: `pair.${key}: ${what}` });
+  if (pair.partner === node) mistake("partner", `${node} is this node: the two nodes of a pair need different names`);
+  const leastMs = HEARTBEATS_PER_LEASE * pair.heartbeatMs;
+  if (pair.leaseMs < leastMs) {
+    const seconds = leastMs / 1000;
+    mistake(
+      "lease-seconds",
+      `${pair.leaseMs / 1000} is too short for a heartbeat every ${pair.heartbeatMs} ms: ${seconds} at least`,
+    );
+  }
+  if (nfs.port === 0)
+    mistake("partner", "a pair needs a fixed nfs.port: clients must find the service again at the partner");
+  if (mistakes.length > 0) throw asError(file, lineCounter, mistakes);
 }
 
 /** The kernel's limit on socket paths would otherwise show as a path that is silently cut. */

@@ -85,6 +85,26 @@ const care = z.strictObject(
   wantsKeys,
 );
 
+/** The other node of a pair, which looks at the same disks. */
+const pair = z
+  .strictObject(
+    {
+      partner: z
+        .string({ error: "wants the partner's node name, chn1 to chn8" })
+        .regex(/^chn[1-8]$/, "wants the partner's node name, chn1 to chn8"),
+      "fence-command": text("the path of an executable").optional(),
+      "address-command": text("the path of an executable").optional(),
+      "heartbeat-milliseconds": z
+        .int({ error: "wants 50 to 5000" })
+        .min(50, "wants 50 to 5000")
+        .max(5000, "wants 50 to 5000")
+        .default(200),
+      "lease-seconds": z.number({ error: "wants seconds" }).min(0.5, "wants 0.5 at least").max(600).default(10),
+    },
+    wantsKeys,
+  )
+  .optional();
+
 /** The file as it is written. Every key has a default but `disks`. */
 export const configSchema = z.strictObject(
   {
@@ -100,6 +120,7 @@ export const configSchema = z.strictObject(
     nfs: nfs.prefault({}),
     memory: memory.prefault({}),
     care: care.prefault({}),
+    pair,
     "direct-io": flag.default(false),
     "fault-injection": flag.default(false),
     "volatile-cache": flag.default(false),
@@ -107,6 +128,16 @@ export const configSchema = z.strictObject(
   },
   wantsKeys,
 );
+
+export interface PairConfig {
+  readonly partner: string;
+  /** Called to have the power of the partner's machine cut; null: none, its lease must expire. */
+  readonly fenceCommand: string | null;
+  /** Called to make a service address this machine's, and to give it up; null: both nodes have them all (127/8). */
+  readonly addressCommand: string | null;
+  readonly heartbeatMs: number;
+  readonly leaseMs: number;
+}
 
 /** What the daemon works with: names as in code, paths absolute. Says where to look and listen; the rest is on the disks' labels. */
 export interface Config {
@@ -128,6 +159,7 @@ export interface Config {
   readonly memory: { readonly dataCacheBytes: number; readonly metadataCacheBytes: number };
   /** See control/parts.ts. */
   readonly care: { readonly spareDelaySeconds: number; readonly diskScanSeconds: number };
+  readonly pair: PairConfig | null;
   readonly directIo: boolean;
   /** For rigs: the management API can make disks fail and lie, and cut the power. */
   readonly faultInjection: boolean;
@@ -144,6 +176,7 @@ export function knownKeys(path: readonly PropertyKey[]): readonly string[] {
     nfs: Object.keys(nfs.shape),
     memory: Object.keys(memory.shape),
     care: Object.keys(care.shape),
+    pair: Object.keys(pair.unwrap().shape),
   };
   return sections[String(path[0])] ?? [];
 }

@@ -10,6 +10,7 @@ import type { EventLog } from "./event-log.js";
 import { followEvents } from "./event-stream.js";
 import { exportSchema } from "./export-book.js";
 import { type FaultRouteOptions, faultRoutes } from "./fault-routes.js";
+import { type PairRouteOptions, pairRoutes } from "./pair-routes.js";
 import {
   addDiskSchema,
   assembleSchema,
@@ -36,7 +37,7 @@ import {
 } from "./requests.js";
 import type { ErrorBody, StatusReport } from "./types.js";
 
-export interface ApiOptions extends Pick<FaultRouteOptions, "faults" | "endProcess"> {
+export interface ApiOptions extends PairRouteOptions, Pick<FaultRouteOptions, "faults" | "endProcess"> {
   readonly cabinet: Cabinet;
   readonly events: EventLog;
   readonly log: Logger;
@@ -86,6 +87,7 @@ export class ManagementApi {
     this.#lockRoutes();
     this.#exportRoutes();
     faultRoutes(this.#app, options);
+    pairRoutes(this.#app, options);
   }
 
   /** @throws StorageError EBUSY when another daemon has the socket */

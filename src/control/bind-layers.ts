@@ -14,8 +14,11 @@ import { ARENA_BYTES_MAX, Arena } from "../parity/arena.js";
 import type { DiskDescription, Group, GroupDescription, LabelledDisk } from "../raid/contract.js";
 import type { GroupRecord } from "../raid/label.js";
 import { initDisk, labelledDisk, readLabel, wipeDisk } from "../raid/label-io.js";
-import type { StorageLayers } from "./layers.js";
+import type { StorageLayers, SurveyedDisk, SurveyedGroup } from "./layers.js";
 import { plainEvent, serveFileSystem } from "./serve-file-system.js";
+
+/** Of a group that was just made. */
+const FIRST_EPOCH = 1;
 
 export interface LayerSources {
   readonly config: Config;
@@ -24,11 +27,13 @@ export interface LayerSources {
   readonly log: Logger;
   /** Folder of the page stores' scratch copies. */
   readonly scratch: string;
+  /** Under which epoch this node owns a group; by default the one on its disks. A change means that the group was lost. */
+  readonly epochOf?: ((groupUuid: string) => number) | undefined;
 }
 
 /** The real layers, with clock, randomness, buffers and log given to each. */
 export function bindLayers(sources: LayerSources): StorageLayers {
-  const { config, clock, random, log } = sources;
+  const { config, clock, random, log, epochOf } = sources;
   const common = { clock, random, log };
   const arenas = new GroupArenas(config.memory.dataCacheBytes);
   const direct = config.directIo;
@@ -36,6 +41,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
     exists: existsSync,
     openDevice: (place) => openFileDevice(place, { mode: "read-write-exclusive", direct, log }),
     openReadOnly: (place) => openFileDevice(place, { mode: "read-only", log }),
+    surveyDisk: (place) => surveyDisk(place, log),
     identify,
     readLabel: async (device) => {
       const label = await readLabel(device);
@@ -43,16 +49,24 @@ export function bindLayers(sources: LayerSources): StorageLayers {
     },
     initDisk: (device, label) => initDisk(device, { ...label, random }),
     wipeDisk,
-    createGroup: (disks, { name, chunkBytes, rowBytes, onEvent }) =>
-      arenas.forNewGroup((arena) =>
-        createGroup(disks, {
-          ...{ name, ...common, arena, onEvent },
+    createGroup: (disks, { name, chunkBytes, rowBytes, nodes, onEvent }) => {
+      const own = newGroupEpoch(epochOf);
+      return arenas.forNewGroup(async (arena) => {
+        const group = await createGroup(disks, {
+          ...{ name, ...common, arena, onEvent, nodes, epoch: own.epoch },
           ...(chunkBytes === undefined ? {} : { chunkBytes }),
           ...(rowBytes === undefined ? {} : { rowBytes }),
-        }),
-      ),
+        });
+        own.made(group.describe().uuid);
+        return group;
+      });
+    },
     assembleGroup: (disks, onEvent, force) =>
-      arenas.forNewGroup((arena) => assembleGroup(disks, { ...common, arena, onEvent, force })),
+      arenas.forNewGroup((arena) => {
+        const uuid = disks[0]?.groupUuid ?? "";
+        const epoch = epochOf === undefined ? undefined : () => epochOf(uuid);
+        return assembleGroup(disks, { ...common, arena, onEvent, force, epoch });
+      }),
     describeGroup,
     formatFileSystem: (name, lus, root) =>
       formatFileSystem({
@@ -61,15 +75,52 @@ export function bindLayers(sources: LayerSources): StorageLayers {
       }),
     mountFileSystem: async (lus, onEvent) => {
       const { groupUuid, name } = lus.dataLu.description;
+      const epoch = arenas.epochOf(groupUuid);
       const mounted = await mountFileSystem({
         ...{ ...lus, ...common, arena: arenas.of(groupUuid), scratchDir: path.join(sources.scratch, name) },
         onEvent: (event) => onEvent(plainEvent(event)),
         cacheBytes: config.memory.dataCacheBytes,
         sqliteCacheBytes: config.memory.metadataCacheBytes,
+        epoch: () => epoch,
       });
       return serveFileSystem(mounted);
     },
   };
+}
+
+/** The first epoch of a new group, until its lease is written; from then on that of the lease. */
+function newGroupEpoch(epochOf: ((uuid: string) => number) | undefined) {
+  let uuid: string | null = null;
+  let leased = false;
+  const current = () => {
+    const epoch = uuid === null || epochOf === undefined ? -1 : epochOf(uuid);
+    leased ||= epoch >= 0;
+    return leased ? epoch : FIRST_EPOCH;
+  };
+  const made = (made: string) => {
+    uuid = made;
+  };
+  return { epoch: epochOf === undefined ? undefined : current, made };
+}
+
+async function surveyDisk(place: string, log: Logger): Promise<SurveyedDisk | null> {
+  try {
+    const device = await openFileDevice(place, { mode: "read-only", log });
+    try {
+      const label = await readLabel(device);
+      if (label === null) return null;
+      const { number, sizeBytes, group } = label;
+      return { path: place, number, sizeBytes, group: group === undefined ? null : surveyedGroup(group) };
+    } finally {
+      await device.close();
+    }
+  } catch {
+    return null;
+  }
+}
+
+function surveyedGroup({ uuid, name, nodes, members, ownerEpoch }: GroupRecord): SurveyedGroup {
+  return { uuid, name, nodes, memberCount: members.length, ownerEpoch };
 }
 
 /** From the newest label; a disk that is there is shown where it is now. */
@@ -78,10 +129,11 @@ async function describeGroup(disks: readonly LabelledDisk[]): Promise<GroupDescr
   const records = labels.flatMap((label) => (label?.group === undefined ? [] : [label.group]));
   const record = records.sort((a, b) => b.generation - a.generation)[0];
   if (record === undefined) return null;
-  const { uuid, name, shape, generation, nodes } = record;
+  const { uuid, name, shape, generation, nodes, ownerEpoch } = record;
   const usedRows = record.lus.flatMap(({ runs }) => runs).reduce((sum, { count }) => sum + count, 0);
   return {
     ...{ uuid, name, state: "failed", ...shape, rowsFree: shape.rowCount - usedRows, generation, nodes },
+    ownerEpoch,
     disks: record.members.map((member) => describeMember(member, disks, record)),
     lus: record.lus.map(({ runs: _, moving: __, ...lu }) => ({ ...lu, groupUuid: uuid })),
     scrub: record.scrub,
@@ -106,7 +158,7 @@ function describeMember(
  * the memory of a group that was taken apart could not be used again in a common one. A page costs nothing until it is touched.
  */
 class GroupArenas {
-  readonly #byGroup = new Map<string, Arena>();
+  readonly #byGroup = new Map<string, { readonly arena: Arena; readonly epoch: number }>();
   readonly #byteCount: number;
 
   constructor(dataCacheBytes: number) {
@@ -117,13 +169,23 @@ class GroupArenas {
   async forNewGroup(open: (arena: Arena) => Promise<Group>): Promise<Group> {
     const arena = new Arena({ byteCount: this.#byteCount });
     const group = await open(arena);
-    this.#byGroup.set(group.describe().uuid, arena);
+    const { uuid, ownerEpoch } = group.describe();
+    this.#byGroup.set(uuid, { arena, epoch: ownerEpoch });
     return group;
   }
 
   of(groupUuid: string): Arena {
-    const arena = this.#byGroup.get(groupUuid);
-    if (arena === undefined) throw new StorageError("ENODEV", `group ${groupUuid} is not open`);
-    return arena;
+    return this.#find(groupUuid).arena;
+  }
+
+  /** Under which the group was opened: what the page stores on it write into their records. */
+  epochOf(groupUuid: string): number {
+    return this.#find(groupUuid).epoch;
+  }
+
+  #find(groupUuid: string): { readonly arena: Arena; readonly epoch: number } {
+    const found = this.#byGroup.get(groupUuid);
+    if (found === undefined) throw new StorageError("ENODEV", `group ${groupUuid} is not open`);
+    return found;
   }
 }

@@ -4,11 +4,12 @@ import type { GroupEvent } from "../raid/contract.js";
 import { ChangeLock } from "./change-lock.js";
 import { DiskAdmin } from "./disk-admin.js";
 import { DiskReturner } from "./disk-returner.js";
-import { DiskShelf } from "./disk-shelf.js";
+import { type DiskSharing, DiskShelf } from "./disk-shelf.js";
 import type { EventLog } from "./event-log.js";
 import { FileSystemKeeper } from "./file-system-keeper.js";
 import { GroupAdmin, troubleOf } from "./group-admin.js";
 import { groupEvent } from "./group-events.js";
+import { GroupHands } from "./group-hands.js";
 import { GroupRoster } from "./group-roster.js";
 import type { ExportSink, StorageLayers } from "./layers.js";
 import { LockAdmin } from "./lock-admin.js";
@@ -29,6 +30,12 @@ export interface CabinetOptions {
   readonly diskPatterns: readonly string[];
   readonly knownDisksFile: string;
   readonly care: CareSettings;
+  /** Two nodes look at the same disks. */
+  readonly sharing?: DiskSharing | undefined;
+  /** Nodes that new groups are for, the one that serves them in normal work first. */
+  readonly nodes?: readonly string[] | undefined;
+  /** A group was made here. */
+  readonly onGroupCreated?: ((uuid: string) => Promise<void>) | undefined;
 }
 
 /** After these a spare may be wanted, or free again. */
@@ -56,6 +63,7 @@ export class Cabinet {
   readonly lockAdmin: LockAdmin;
   readonly luAdmin: LuAdmin;
   readonly taskAdmin: TaskAdmin;
+  readonly groupHands: GroupHands;
   #care: CareSettings;
 
   constructor(options: CabinetOptions) {
@@ -65,7 +73,7 @@ export class Cabinet {
     const changes = new ChangeLock();
     const group = (name: string | undefined) => groups.named(name);
     this.fileSystems = new FileSystemKeeper({ layers, events, exports, changing: changes, group });
-    const shelf = new DiskShelf({ layers, events, patterns, knownDisksFile });
+    const shelf = new DiskShelf({ layers, events, patterns, knownDisksFile, sharing: options.sharing });
     this.#parts = { layers, clock, events, shelf, groups, changes, fileSystems: this.fileSystems };
     const care = () => this.#care;
     this.#returner = new DiskReturner(this.#parts, { care, revive: () => this.#regroup() });
@@ -76,7 +84,12 @@ export class Cabinet {
       () => this.disks(),
       (insisted) => this.#diskChanged(insisted),
     );
-    this.groupAdmin = new GroupAdmin(this.#parts, (uuid, event) => this.#groupEvent(uuid, event));
+    const { nodes, onGroupCreated } = options;
+    this.groupAdmin = new GroupAdmin(this.#parts, (uuid, event) => this.#groupEvent(uuid, event), {
+      nodes,
+      onGroupCreated,
+    });
+    this.groupHands = new GroupHands(this.#parts, this.groupAdmin);
     this.lockAdmin = new LockAdmin({ node: options.node, ...this.#parts });
     this.luAdmin = new LuAdmin(this.#parts);
     this.taskAdmin = new TaskAdmin(this.#parts);

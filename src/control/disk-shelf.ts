@@ -5,7 +5,7 @@ import type { BlockDevice } from "../device/device.js";
 import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import type { LabelledDisk } from "../raid/contract.js";
 import type { EventLog } from "./event-log.js";
-import type { StorageLayers } from "./layers.js";
+import type { StorageLayers, SurveyedDisk } from "./layers.js";
 
 export interface ShelfOptions {
   readonly layers: StorageLayers;
@@ -14,6 +14,15 @@ export interface ShelfOptions {
   readonly patterns: readonly string[];
   /** Paths of disks that were added by hand. */
   readonly knownDisksFile: string;
+  /** Two nodes look at the same disks: what this one may take. Absent: everything. */
+  readonly sharing?: DiskSharing | undefined;
+}
+
+export interface DiskSharing {
+  /** The group is ours, or is being taken. */
+  isOurs(groupUuid: string): boolean;
+  /** The process that holds a disk is our partner: it is where it should be. */
+  isPartner(pid: number): boolean;
 }
 
 /** A place where a disk is: open, and in no group. */
@@ -45,6 +54,8 @@ export class DiskShelf {
   /** Disks that a group has taken, by real path. */
   readonly #taken = new Map<string, Taken>();
   readonly #complaints = new Map<string, string>();
+  /** Members of groups that the partner serves, by real path. */
+  readonly #elsewhere = new Map<string, SurveyedDisk>();
 
   /** Absolute paths and patterns to look at; a reload may change them. */
   patterns: readonly string[];
@@ -59,8 +70,47 @@ export class DiskShelf {
    *   that must not be papered over. Not with `lenient`: a daemon that serves goes on.
    */
   async scan({ lenient = false } = {}): Promise<void> {
+    this.#elsewhere.clear();
     await this.#dropVanished();
     for (const place of this.#places()) await this.#look(place, lenient);
+  }
+
+  /** Everything that carries our label where the configuration says, whoever uses it. */
+  async survey(): Promise<SurveyedDisk[]> {
+    const places = [...new Set([...this.#places().map(realPath), ...this.#slots.keys(), ...this.#taken.keys()])];
+    const surveyed = await Promise.all(places.map((place) => this.options.layers.surveyDisk(place)));
+    return surveyed.filter((disk) => disk !== null);
+  }
+
+  /**
+   * Open members of a group, all or none; what is not there is left out.
+   * @throws StorageError EBUSY when another process holds one
+   */
+  async openMembers(places: readonly string[]): Promise<void> {
+    const fresh = places.map(realPath).filter((place) => !this.#slots.has(place) && !this.#taken.has(place));
+    const opened = await Promise.allSettled(fresh.map(async (place) => ({ place, slot: await this.#open(place) })));
+    const slots = opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+    const busy = opened.find((result) => result.status === "rejected" && isStorageError(result.reason, "EBUSY"));
+    if (busy !== undefined) {
+      await Promise.all(slots.map(({ slot }) => slot.device.close()));
+      throw (busy as PromiseRejectedResult).reason;
+    }
+    for (const { place, slot } of slots) {
+      this.#slots.set(place, slot);
+      this.#elsewhere.delete(place);
+    }
+  }
+
+  /** Let go of disks of a group that is not ours any more. */
+  async closeMembers(groupUuid: string): Promise<void> {
+    const found = [...this.#slots].filter(([, { disk }]) => disk?.groupUuid === groupUuid);
+    for (const [place] of found) this.#slots.delete(place);
+    await Promise.all(found.map(([, { device }]) => device.close()));
+  }
+
+  /** Disks of groups that the partner serves, as they were at the last scan. */
+  elsewhere(): SurveyedDisk[] {
+    return [...this.#elsewhere.values()];
   }
 
   /** Labelled disks that no group has taken. */
@@ -200,12 +250,31 @@ export class DiskShelf {
     if (this.#slots.has(real) || this.#taken.has(real)) return;
     try {
       if (!this.options.layers.exists(real)) throw new StorageError("ENXIO", "nothing is there");
+      if (await this.#isElsewhere(real)) return;
       this.#slots.set(real, await this.#open(real));
       this.#complaints.delete(real);
     } catch (error) {
+      if (this.#partnerHolds(error)) return;
       if (!lenient && isStorageError(error, "EBUSY") && (await this.#isOurs(real))) throw error;
       this.#complain(real, error);
     }
+  }
+
+  /** A member of a group that the partner serves, or may: it is not touched. */
+  async #isElsewhere(place: string): Promise<boolean> {
+    const { sharing, layers } = this.options;
+    if (sharing === undefined) return false;
+    const surveyed = await layers.surveyDisk(place);
+    if (surveyed === null || surveyed.group === null || sharing.isOurs(surveyed.group.uuid)) return false;
+    this.#elsewhere.set(place, surveyed);
+    this.#complaints.delete(place);
+    return true;
+  }
+
+  #partnerHolds(error: unknown): boolean {
+    if (!isStorageError(error, "EBUSY")) return false;
+    const { pid } = error.detail;
+    return typeof pid === "number" && this.options.sharing?.isPartner(pid) === true;
   }
 
   /** A disk that was pulled out while nobody used it, or that has another name now. */

@@ -96,6 +96,13 @@ export class FileSystemKeeper {
     return new Map(on.flatMap(({ served }) => [...(served?.inspectors() ?? [])]));
   }
 
+  /** Write out what waits in memory, while it serves. */
+  async settle(group: Group): Promise<void> {
+    const { name } = group.describe();
+    const on = [...this.#kept.values()].filter((kept) => kept.group === name);
+    await Promise.all(on.map(({ served }) => served?.settle()));
+  }
+
   /** An LU has become larger: the file system on it, if any is mounted, uses all of it when this resolves. */
   async grow(group: string, lu: string): Promise<void> {
     const name = this.userOf(group, lu);

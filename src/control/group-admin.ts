@@ -16,6 +16,12 @@ export interface CreateGroup {
   readonly rowBytes?: number | undefined;
 }
 
+export interface PairOptions {
+  /** Nodes that new groups are for. */
+  readonly nodes?: readonly string[] | undefined;
+  readonly onGroupCreated?: ((uuid: string) => Promise<void>) | undefined;
+}
+
 type OnEvent = (uuid: string, event: GroupEvent) => void;
 
 /** Makes groups, puts them together from the disks on the shelf, and takes failed ones apart to try again. */
@@ -23,6 +29,7 @@ export class GroupAdmin {
   constructor(
     private readonly parts: CabinetParts,
     private readonly onEvent: OnEvent,
+    private readonly pair: PairOptions = {},
   ) {}
 
   create(wanted: CreateGroup): Promise<GroupRow> {
@@ -34,10 +41,12 @@ export class GroupAdmin {
       if (new Set(disks).size !== disks.length) throw new StorageError("EINVAL", "a disk is named twice");
       let uuid = "";
       const onEvent = (event: GroupEvent) => this.onEvent(uuid, event);
-      const group = await layers.createGroup(disks, { ...wanted, onEvent });
+      const { nodes, onGroupCreated } = this.pair;
+      const group = await layers.createGroup(disks, { ...wanted, nodes, onEvent });
       uuid = group.describe().uuid;
       shelf.take(disks, uuid);
       groups.add(uuid, group);
+      await onGroupCreated?.(uuid);
       const numbers = disks.map(({ number }) => `#${pad(number)}`).join(" ");
       events.add({
         severity: "info",
@@ -77,6 +86,17 @@ export class GroupAdmin {
     const failed = this.parts.groups.entries().filter(([, group]) => group.describe().state === "failed");
     for (const [uuid, group] of failed) await this.#takeApart(uuid, group);
     if (failed.length > 0) await this.parts.shelf.scan({ lenient: true });
+  }
+
+  /** Put one group together from the shelf. */
+  async assembleOne(uuid: string): Promise<Group> {
+    return await this.#assemble(uuid, this.#unassembled().get(uuid) ?? [], false);
+  }
+
+  /** Take down what stands on it, write everything, close its disks. */
+  async takeDown(uuid: string): Promise<void> {
+    const group = this.parts.groups.get(uuid);
+    if (group !== undefined) await this.#takeApart(uuid, group);
   }
 
   async #takeApart(uuid: string, group: Group): Promise<void> {
@@ -149,6 +169,6 @@ export function troubleOf(group: Group): string {
 function unreadable(uuid: string): GroupDescription {
   return {
     ...{ uuid, name: uuid, state: "failed", chunkBytes: 0, rowBytes: 0, rowCount: 0, rowsFree: 0, generation: 0 },
-    ...{ nodes: [], disks: [], lus: [], tasks: [], scrub: NO_SCRUB },
+    ...{ nodes: [], ownerEpoch: 0, disks: [], lus: [], tasks: [], scrub: NO_SCRUB },
   };
 }

@@ -12,6 +12,8 @@ export interface StorageLayers {
   openDevice(path: string): Promise<BlockDevice>;
   /** Without a lock, to look at what somebody else holds. */
   openReadOnly(path: string): Promise<BlockDevice>;
+  /** What the label at a path says, looked at without a lock; null when it carries none of ours, or cannot be read now. */
+  surveyDisk(path: string): Promise<SurveyedDisk | null>;
   /** What another system keeps on it ("ext4 file system"), or null. */
   identify(device: BlockDevice): Promise<string | null>;
   /** Null when it carries none of our labels. */
@@ -31,6 +33,23 @@ export interface StorageLayers {
   mountFileSystem(lus: FileSystemLus, onEvent: (event: FileSystemEvent) => void): Promise<ServedFileSystem>;
 }
 
+/** A disk as its label shows it, whoever uses it. */
+export interface SurveyedDisk {
+  readonly path: string;
+  readonly number: number;
+  readonly sizeBytes: number;
+  readonly group: SurveyedGroup | null;
+}
+
+export interface SurveyedGroup {
+  readonly uuid: string;
+  readonly name: string;
+  readonly nodes: readonly string[];
+  readonly memberCount: number;
+  /** Under which it was last written. */
+  readonly ownerEpoch: number;
+}
+
 export interface NewLabel {
   readonly number: number;
   /** To be taken by itself when a member of a group is lost. */
@@ -43,6 +62,8 @@ export interface NewGroup {
   readonly name: string;
   readonly chunkBytes?: number | undefined;
   readonly rowBytes?: number | undefined;
+  /** Which may open it, the one that serves it in normal work first; empty: any. */
+  readonly nodes?: readonly string[] | undefined;
   readonly onEvent: (event: GroupEvent) => void;
 }
 
@@ -76,6 +97,8 @@ export interface ServedFileSystem {
   inspectors(): ReadonlyMap<number, BlockInspector>;
   /** After its data LU was resized: use all of it. Nothing when it has not grown. What the metadata LU grows by is never used. */
   grow(): Promise<void>;
+  /** Write out what waits in memory, while it serves: closing is quick afterwards. */
+  settle(): Promise<void>;
   /** Name to value; counters and gauges for /metrics. */
   statistics(): Readonly<Record<string, number>>;
   close(): Promise<void>;

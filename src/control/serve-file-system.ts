@@ -28,6 +28,7 @@ export function serveFileSystem(mounted: MountedFileSystem): ServedFileSystem {
     nameOf: (ino) => mounted.nameOf(ino),
     inspectors: () => mounted.inspectors(),
     grow: () => mounted.grow(),
+    settle: () => mounted.settle(),
     statistics: () => ({ ...mounted.statistics() }),
     close: () => mounted.close(),
   };

@@ -1,6 +1,8 @@
 import type { Config } from "../config/schema.js";
+import type { PairAgent } from "../ha/pair-agent.js";
 import type { GroupState } from "../raid/contract.js";
 import type { Cabinet } from "./cabinet.js";
+import { pairRow, pairWarnings, roleOf } from "./pair-rows.js";
 import type { ServiceRow, StatusReport } from "./types.js";
 
 export interface StatusSources {
@@ -9,15 +11,18 @@ export interface StatusSources {
   readonly version: string;
   readonly service: ServiceRow;
   readonly upSeconds: number;
+  /** null: it has no partner. */
+  readonly pair: PairAgent | null;
 }
 
 /** Everything about the node in one document. */
-export function statusReport({ cabinet, config, version, service, upSeconds }: StatusSources): StatusReport {
+export function statusReport({ cabinet, config, version, service, upSeconds, pair }: StatusSources): StatusReport {
   return {
-    ...{ node: config.node, role: "active", pid: process.pid, version, upSeconds: Math.round(upSeconds * 10) / 10 },
+    ...{ node: config.node, role: roleOf(pair), pid: process.pid, version, upSeconds: Math.round(upSeconds * 10) / 10 },
     residentBytes: process.memoryUsage.rss(),
     state: worstState(cabinet),
-    warnings: cabinet.warnings(),
+    warnings: [...cabinet.warnings(), ...(pair === null ? [] : pairWarnings(pair))],
+    pair: pair === null ? null : pairRow(pair),
     socket: config.management.socket,
     service,
     disks: cabinet.disks(),

@@ -179,9 +179,40 @@ export interface ServiceRow {
   readonly httpPort: number | null;
 }
 
+export type NodeRole = "active" | "standby";
+
+/** A node of a pair as this one sees it. */
+export interface NodeRow {
+  readonly name: string;
+  readonly role: NodeRole | "away";
+  readonly pid: number | null;
+  readonly version: string | null;
+  /** Names of groups. */
+  readonly serves: readonly string[];
+  readonly service: { readonly host: string; readonly port: number } | null;
+  /** Since it was last heard; 0 for this node, null when it never was. */
+  readonly silentMs: number | null;
+}
+
+/** A group of a pair: who serves it in normal work, and who does now. */
+export interface PairGroupRow {
+  readonly name: string;
+  readonly home: string;
+  readonly servedBy: string | null;
+  readonly epoch: number | null;
+  /** Why this node could not take it; null when it did not try. */
+  readonly trouble: string | null;
+}
+
+export interface PairRow {
+  readonly nodes: readonly NodeRow[];
+  readonly groups: readonly PairGroupRow[];
+}
+
 export interface StatusReport {
   readonly node: string;
-  readonly role: "active";
+  /** standby: it serves no group now, and watches its partner's. */
+  readonly role: NodeRole;
   readonly pid: number;
   readonly version: string;
   readonly upSeconds: number;
@@ -190,6 +221,8 @@ export interface StatusReport {
   readonly state: GroupState;
   /** What an administrator should know, one sentence each. */
   readonly warnings: readonly string[];
+  /** null: this node has no partner. */
+  readonly pair: PairRow | null;
   readonly socket: string;
   readonly service: ServiceRow;
   readonly disks: readonly DiskRow[];

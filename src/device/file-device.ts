@@ -17,9 +17,10 @@ const SEEK_END = 2;
 /**
  * read-write-exclusive: a member of a group. Block devices are claimed from the kernel too (O_EXCL): a mounted one is refused.
  * read-write-shared: a member of a shared group; other shared openers are let in, exclusive ones are not.
+ * read-write-unlocked: for the reserved area alone, of which each node writes its own blocks.
  * read-only: whoever only looks or follows; no lock at all.
  */
-export type OpenMode = "read-write-exclusive" | "read-write-shared" | "read-only";
+export type OpenMode = "read-write-exclusive" | "read-write-shared" | "read-write-unlocked" | "read-only";
 
 export interface OpenOptions {
   readonly mode: OpenMode;
@@ -49,7 +50,8 @@ export async function openFileDevice(path: string, options: OpenOptions): Promis
     const fd = await open(exclusive && before.isBlockDevice() ? flags.O_EXCL : 0);
     const found = await statFd(fd);
     checkSame(path, before, found);
-    if (options.mode !== "read-only") await lockFile(fd, path, exclusive ? "exclusive" : "shared", found);
+    if (options.mode === "read-write-exclusive" || options.mode === "read-write-shared")
+      await lockFile(fd, path, exclusive ? "exclusive" : "shared", found);
     const sizeBytes = await sizeOf(fd, path, options.minimumBytes ?? BLOCK_BYTES);
     const syncFd = options.mode === "read-only" ? null : await open(flags.O_DSYNC);
     if (syncFd !== null) checkSame(path, found, await statFd(syncFd));

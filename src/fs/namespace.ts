@@ -54,6 +54,8 @@ export interface ContentsLayer extends Contents, CommitParticipant {
   check(options: { readonly data: boolean; readonly files: Iterable<number> }): AsyncIterable<ContentsFault>;
   /** What the data LU has grown by is used from now on, durably with the next commit. Nothing when it has not grown. */
   grow(): void;
+  /** Write back everything that is dirty, and commit it. */
+  settleAll(): Promise<void>;
   /** Write back everything that is dirty; the page store commits it as it closes. */
   close(): Promise<void>;
 }
@@ -96,6 +98,8 @@ export interface MountedFileSystem extends FileSystem {
    */
   grow(): Promise<void>;
   statistics(): FileSystemStatistics;
+  /** Write out what waits in memory, and bring the page area up to date, while it serves: closing is quick afterwards. @throws StorageError EIO */
+  settle(): Promise<void>;
   /** Write back, commit and let go of the LUs' use. Every operation is EIO afterwards. */
   close(): Promise<void>;
 }
@@ -381,6 +385,12 @@ export class Namespace implements MountedFileSystem {
     this.#core.requireAlive();
     this.#core.apply(() => this.#contents.grow());
     await this.#core.durable();
+  }
+
+  async settle(): Promise<void> {
+    this.#core.requireAlive();
+    await this.#contents.settleAll();
+    await this.#core.store.checkpoint();
   }
 
   statistics(): FileSystemStatistics {

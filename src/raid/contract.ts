@@ -190,6 +190,8 @@ export interface GroupDescription {
   readonly generation: number;
   /** Which nodes may open it; empty: any. */
   readonly nodes: readonly string[];
+  /** Under which it is open. */
+  readonly ownerEpoch: number;
   readonly disks: readonly DiskDescription[];
   readonly lus: readonly LuDescription[];
   readonly scrub: ScrubRecord;

@@ -547,6 +547,7 @@ export class RaidGroup implements GroupCore {
 
   describe(): GroupDescription {
     const { uuid, name, generation, nodes, scrub } = this.labels.record;
+    const ownerEpoch = this.#environment.epoch();
     const { chunkBytes, rowBytes, rowCount } = this.shape;
     return {
       ...{
@@ -559,6 +560,7 @@ export class RaidGroup implements GroupCore {
         rowsFree: countRows(this.lus.free()),
         generation,
         nodes,
+        ownerEpoch,
         scrub,
         tasks: this.tasks.describe(),
       },

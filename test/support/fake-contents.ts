@@ -61,6 +61,7 @@ export class FakeContents implements ContentsLayer {
 
   async *check(): AsyncIterable<ContentsFault> {}
   grow(): void {}
+  async settleAll(): Promise<void> {}
   async close(): Promise<void> {}
   async prepare(): Promise<void> {}
   seal(): readonly Buffer[] {

@@ -3,16 +3,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Command, Option } from "commander";
 import type { StatusReport } from "../../control/types.js";
 import { KIB } from "../../lib/units.js";
-import { ApiClient } from "../client.js";
 import { countArgument, jsonOption, levelArgument, sizeArgument } from "../context.js";
 import { CliError, UsageError } from "../errors.js";
 import { diskNumber, Output } from "../output.js";
 import { crashCommand } from "../rig/crash.js";
-import { daemonAnswers } from "../rig/daemon.js";
 import { faultCommand } from "../rig/fault.js";
 import { dirOption } from "../rig/options.js";
-import { readRig, rigPaths } from "../rig/record.js";
-import { type RigReport, rigDown, rigReport, rigUp } from "../rig/up.js";
+import { readRig, rigNodes } from "../rig/record.js";
+import { type RigReport, rigDown, rigReport, rigStatus, rigUp } from "../rig/up.js";
 import { printStatus } from "./status.js";
 
 export function rigCommand(): Command {
@@ -27,7 +25,7 @@ export function rigCommand(): Command {
 
 interface UpArguments {
   readonly dir: string;
-  readonly nodes: number;
+  readonly nodes?: 1 | 2;
   readonly disks?: number;
   readonly diskSize?: number;
   readonly raid?: 1 | 5;
@@ -43,7 +41,12 @@ function up(): Command {
   return new Command("up")
     .description("make a rig, or bring one up again with the data that was there")
     .addOption(dirOption())
-    .addOption(new Option("--nodes <count>", "daemons").argParser(countArgument(1, 2)).default(1))
+    .addOption(
+      new Option(
+        "--nodes <count>",
+        "daemons that look at the same disks: 2 is a pair, of which each takes over from the other (default: 1)",
+      ).argParser(countArgument(1, 2)),
+    )
     .addOption(new Option("--disks <count>", "disk files (default: 5)").argParser(countArgument(2, 64)))
     .addOption(new Option("--disk-size <size>", "of each, sparse (default: 1G)").argParser(sizeArgument))
     .addOption(new Option("--raid <level>", "of the file system's data: 5 or 1 (default: 5)").argParser(levelArgument))
@@ -61,13 +64,12 @@ function up(): Command {
     .addOption(jsonOption())
     .addHelpText("after", "\nWith a disk file moved away it comes up degraded and says so.")
     .action(async (options: UpArguments) => {
-      if (options.nodes === 2)
-        throw new UsageError("--nodes 2 needs failover, which this version does not have: use --nodes 1");
       if (options.faults === false && options.volatileCache === true)
         throw new UsageError("--volatile-cache is one of the faults that --no-faults leaves out");
       const dir = path.resolve(options.dir);
       const status = await rigUp({
         dir,
+        nodes: options.nodes,
         diskCount: options.disks,
         diskBytes: wholeBlocks(options.diskSize),
         level: options.raid,
@@ -78,7 +80,7 @@ function up(): Command {
       });
       const out = new Output(options.json === true);
       const report = rigReport(dir, status);
-      out.result(report, () => printUp(out, report, status, options.foreground === true));
+      out.result(report, () => printUp(out, report, status.active, options.foreground === true));
       if (options.foreground === true) await stay(dir, out);
     });
 }
@@ -123,9 +125,9 @@ async function stay(dir: string, out: Output): Promise<void> {
   process.on("SIGINT", ask);
   process.on("SIGTERM", ask);
   const record = readRig(dir);
-  while (!asked && (await daemonAnswers(record))) await sleep(200);
+  while (!asked && (await rigStatus(dir, record).catch(() => null)) !== null) await sleep(200);
   const outcome = await rigDown(dir);
-  if (!asked) throw new CliError(`the daemon has ended by itself; see ${rigPaths(dir).log}`);
+  if (!asked) throw new CliError(`the daemon has ended by itself; see ${rigNodes(dir, record)[0]?.log}`);
   if (!out.json) out.line(outcome === "killed" ? "The rig had to be killed." : "The rig is stopped; its data stays.");
 }
 
@@ -156,11 +158,13 @@ function status(): Command {
       const resolved = path.resolve(dir);
       const record = readRig(resolved);
       const out = new Output(json === true);
-      if (!(await daemonAnswers(record))) {
+      const report = await rigStatus(resolved, record);
+      if (report === null) {
         out.result({ dir: resolved, running: false }, () => out.line(`The rig in ${resolved} is down.`));
         return;
       }
-      const report = await new ApiClient(record.socket).get<StatusReport>("/v1/status");
-      out.result({ running: true, ...rigReport(resolved, report) }, () => printStatus(out, report));
+      out.result({ running: true, ...rigReport(resolved, report) }, () => {
+        for (const one of report.nodes) printStatus(out, one);
+      });
     });
 }

@@ -11,6 +11,7 @@ import { printExports } from "./export.js";
 import { printFileSystems } from "./fs.js";
 import { printGroups } from "./group.js";
 import { printLus } from "./lu.js";
+import { printPair } from "./node.js";
 
 export function statusCommand(): Command {
   return withDaemonOptions(new Command("status"))
@@ -24,12 +25,16 @@ export function statusCommand(): Command {
 
 export function printStatus(out: Output, status: StatusReport): void {
   const { host, nfsPort } = status.service;
-  out.line(`node ${status.node} is ${status.state.toUpperCase()}`);
+  out.line(`node ${status.node} is ${status.state.toUpperCase()}${status.role === "standby" ? ", standing by" : ""}`);
   for (const warning of status.warnings) out.line(`  warning: ${warning}`);
   out.line(
     `process ${status.pid}, version ${status.version}, up ${formatDuration(status.upSeconds)}, ${formatSize(status.residentBytes)} resident`,
   );
   out.line(nfsPort === null ? "NFS is not up" : `NFS on ${host} port ${nfsPort}`);
+  if (status.pair !== null) {
+    out.line();
+    printPair(out, status.pair);
+  }
   printTasks(out, status.groups);
   const sections: [string, readonly unknown[], () => void][] = [
     ["Disks", status.disks, () => printDisks(out, status.disks)],

@@ -10,7 +10,7 @@ import { Output } from "../output.js";
 import { killDaemon, runningPid } from "./daemon.js";
 import { seedOption } from "./fault.js";
 import { dirOption } from "./options.js";
-import { type RigRecord, readRig, rigPaths } from "./record.js";
+import { type RigNode, readRig, rigNodes, rigPaths } from "./record.js";
 import { lockRig } from "./up.js";
 
 interface CrashArguments {
@@ -25,7 +25,7 @@ export function crashCommand(): Command {
   return new Command("crash")
     .description("cut the power of a running rig: the daemon ends at once, without any clean-up")
     .addOption(dirOption())
-    .addOption(new Option("--node <number>", "whose").argParser(countArgument(1, 1)).default(1))
+    .addOption(new Option("--node <number>", "whose").argParser(countArgument(1, 2)).default(1))
     .addOption(seedOption())
     .addOption(
       new Option("--mode <mode>", "what was not flushed is lost, or any sectors of it are written")
@@ -42,7 +42,7 @@ written is on the disks, as after kill -9. "rig up" brings the rig up again.`,
     .action(async (options: CrashArguments) => {
       const dir = path.resolve(options.dir);
       const seed = options.seed ?? Math.floor(Math.random() * 2 ** 32);
-      const { report, volatileCache } = await rigCrash(dir, seed, options.mode);
+      const { report, volatileCache } = await rigCrash(dir, options.node, seed, options.mode);
       const keptSectors = sum(report, "keptSectors");
       const lostSectors = sum(report, "lostSectors");
       const out = new Output(options.json === true);
@@ -72,16 +72,18 @@ interface Crashed {
 }
 
 /** @throws CliError when the rig is not running */
-async function rigCrash(dir: string, seed: number, mode: "drop" | "torn"): Promise<Crashed> {
+async function rigCrash(dir: string, number: number, seed: number, mode: "drop" | "torn"): Promise<Crashed> {
   const record = readRig(dir);
   const paths = rigPaths(dir);
   const release = lockRig(paths);
   try {
-    const pid = runningPid(paths);
-    if (pid === undefined) throw new CliError(`the rig in ${dir} is not running`);
-    const report = await cutPower(record, seed, mode);
+    const node = rigNodes(dir, record)[number - 1];
+    if (node === undefined) throw new CliError(`the rig in ${dir} has ${record.nodes} node`);
+    const pid = runningPid(node);
+    if (pid === undefined) throw new CliError(`${node.name} of the rig in ${dir} is not running`);
+    const report = await cutPower(node, seed, mode);
     // It is gone already, unless it has no fault injection or did not answer.
-    await killDaemon(paths, pid);
+    await killDaemon(node, pid);
     return { report, volatileCache: report !== null && record.volatileCache };
   } finally {
     release();
@@ -89,7 +91,7 @@ async function rigCrash(dir: string, seed: number, mode: "drop" | "torn"): Promi
 }
 
 /** A daemon that hangs, or goes before its answer arrives, is crashed all the same. */
-async function cutPower({ socket }: RigRecord, seed: number, mode: string): Promise<CrashReport | null> {
+async function cutPower({ socket }: RigNode, seed: number, mode: string): Promise<CrashReport | null> {
   const answer = new ApiClient(socket).post<CrashReport>("/v1/crash", { seed, mode }).catch((error: unknown) => {
     if (error instanceof CliError || error instanceof SyntaxError) return null;
     throw error;

@@ -6,8 +6,8 @@ import { ApiClient } from "../client.js";
 import { countArgument, jsonOption, sizeArgument } from "../context.js";
 import { UsageError } from "../errors.js";
 import { diskNumber, Output } from "../output.js";
+import { rigSocket } from "./choose.js";
 import { dirOption } from "./options.js";
-import { readRig } from "./record.js";
 
 /** In the order of the help. */
 const KINDS: Readonly<Record<FaultRow["kind"], string>> = {
@@ -30,6 +30,7 @@ The daemon holds the faults: a restart forgets them. What they did to the disks 
 
 interface FaultArguments {
   readonly dir: string;
+  readonly node?: string;
   readonly disk?: number;
   readonly kind?: FaultRow["kind"];
   readonly at?: number;
@@ -47,6 +48,7 @@ export function faultCommand(): Command {
   return new Command("fault")
     .description("make a disk of a running rig fail or lie")
     .addOption(dirOption())
+    .addOption(new Option("--node <name>", "of two: for which the disk fails (default: the one that serves)"))
     .addOption(new Option("--disk <number>", "1, #001, …").argParser(oneDisk))
     .addOption(new Option("--kind <kind>", "what is wrong, see below").choices(Object.keys(KINDS)))
     .addOption(new Option("--at <byte>", "where on the disk (default: anywhere)").argParser(sizeArgument))
@@ -64,7 +66,7 @@ export function faultCommand(): Command {
     .addOption(jsonOption())
     .addHelpText("after", HELP)
     .action(async (options: FaultArguments) => {
-      const api = new ApiClient(readRig(path.resolve(options.dir)).socket);
+      const api = new ApiClient(rigSocket(path.resolve(options.dir), options.node));
       const out = new Output(options.json === true);
       if (options.list === true) await list(api, out);
       else if (options.clear === true) await clear(api, out, options);

@@ -16,6 +16,8 @@ const recordSchema = z.strictObject({
   loop: z.boolean(),
   nfsPort: z.int().positive(),
   socket: z.string(),
+  /** Daemons that look at the same disks. */
+  nodes: z.union([z.literal(1), z.literal(2)]).default(1),
   /** The file system stands. Until then `rig up` goes on where it was interrupted; afterwards it never makes a disk again. */
   complete: z.boolean(),
   /** Disks can be made to fail and lie. */
@@ -29,30 +31,56 @@ export type RigRecord = z.infer<typeof recordSchema>;
 export interface RigPaths {
   readonly dir: string;
   readonly record: string;
-  readonly config: string;
   readonly disks: string;
+  readonly lock: string;
+}
+
+/** One daemon of a rig. */
+export interface RigNode {
+  readonly name: string;
+  readonly partner: string | null;
+  /** Where it serves; in a pair each node has an address of its own, and the port is the same. */
+  readonly host: string;
+  readonly socket: string;
+  readonly config: string;
   readonly state: string;
   /** The daemon's log, kept over restarts. */
   readonly log: string;
   /** What the daemon last said on stderr: why it did not start. */
   readonly complaint: string;
   readonly pid: string;
-  readonly lock: string;
 }
+
+/** Names of the nodes of a pair, as the channel adapters of a cabinet are paired. */
+const NODE_NAMES = ["chn1", "chn5"] as const;
 
 export function rigPaths(dir: string): RigPaths {
   const inside = (name: string) => path.join(dir, name);
   return {
     dir,
     record: inside("rig.json"),
-    config: inside("stripeward.yaml"),
     disks: inside("disks"),
-    state: inside("state"),
-    log: inside("stripeward.log"),
-    complaint: inside("stripeward.err"),
-    pid: inside("state/stripeward.pid"),
     lock: inside(".lock"),
   };
+}
+
+/** The first has the names that a rig of one node has. */
+export function rigNodes(dir: string, { nodes }: Pick<RigRecord, "nodes">): RigNode[] {
+  return NODE_NAMES.slice(0, nodes).map((name, i) => {
+    const base = i === 0 ? "stripeward" : name;
+    const state = path.join(dir, i === 0 ? "state" : `state-${name}`);
+    return {
+      name,
+      partner: nodes === 1 ? null : NODE_NAMES[1 - i]!,
+      host: `127.0.0.${i + 1}`,
+      socket: socketPathFor(dir, path.join(state, "stripeward.sock")),
+      config: path.join(dir, `${base}.yaml`),
+      state,
+      log: path.join(dir, `${base}.log`),
+      complaint: path.join(dir, `${base}.err`),
+      pid: path.join(state, "stripeward.pid"),
+    };
+  });
 }
 
 export function diskPath({ disks }: RigPaths, number: number): string {
@@ -88,9 +116,8 @@ export function prepareFolder(dir: string): void {
 }
 
 /** In the rig, unless the kernel's limit on socket paths forbids it: then under the temporary folder, by a hash of the rig's place. */
-export function socketPathFor(dir: string): string {
-  const inside = path.join(dir, "state/stripeward.sock");
+export function socketPathFor(dir: string, inside = path.join(dir, "state/stripeward.sock")): string {
   if (Buffer.byteLength(inside) <= LIMITS.socketPathBytesMax) return inside;
-  const hash = createHash("sha256").update(dir).digest("hex").slice(0, 16);
+  const hash = createHash("sha256").update(inside).digest("hex").slice(0, 16);
   return path.join(os.tmpdir(), `stripeward-${process.getuid?.() ?? 0}-${hash}.sock`);
 }

@@ -1,17 +1,22 @@
 import { closeSync, openSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { flockSync } from "fs-ext";
 import type { DiskRow, ExportRow, FileSystemRow, GroupRow, LuRow, StatusReport } from "../../control/types.js";
 import { formatSize } from "../../lib/size.js";
+import { LIMITS } from "../../limits.js";
 import { ApiClient } from "../client.js";
 import { CliError } from "../errors.js";
+import { statusOf } from "./choose.js";
 import { daemonAnswers, freePort, startDaemon, stopDaemon, writeConfig } from "./daemon.js";
 import { allDisks, attachLoops, detachLoops, makeDiskFiles } from "./disks.js";
 import {
   prepareFolder,
+  type RigNode,
   type RigPaths,
   type RigRecord,
   readRig,
   rigExists,
+  rigNodes,
   rigPaths,
   socketPathFor,
   writeRig,
@@ -20,6 +25,7 @@ import {
 /** What is absent keeps the rig's own value, or the default for a new one. */
 export interface UpOptions {
   readonly dir: string;
+  readonly nodes?: 1 | 2 | undefined;
   readonly diskCount?: number | undefined;
   readonly diskBytes?: number | undefined;
   readonly level?: 1 | 5 | undefined;
@@ -42,52 +48,93 @@ export interface RigReport {
 
 const GROUP = "rig";
 const FILE_SYSTEM = "data";
+/** How often the nodes of a pair are asked whether they have found each other. */
+const POLL_MS = 25;
 const DEFAULTS = { diskCount: 5, diskBytes: 1024 ** 3, level: 5 } as const;
 
 /**
  * Bring a rig up: a new one, one that was interrupted while it was made, one with data, or one that is up already.
  * After the daemon's start only management calls are used, the same ones as an administrator's.
  */
-export async function rigUp(options: UpOptions): Promise<StatusReport> {
+export async function rigUp(options: UpOptions): Promise<RigStatus> {
   const paths = rigPaths(options.dir);
   if (!rigExists(options.dir)) prepareFolder(options.dir);
   const release = lockRig(paths);
   try {
     const record = rigExists(options.dir) ? resumed(options) : await created(options);
-    if (!(await daemonAnswers(record))) await bringUp(paths, record);
-    const api = new ApiClient(record.socket);
-    if (!record.complete) await furnish(api, paths, record);
-    return await api.get<StatusReport>("/v1/status");
+    const [first, ...others] = rigNodes(options.dir, record);
+    if (first === undefined) throw new CliError("a rig has a node");
+    if (!(await daemonAnswers(first))) await bringUp(paths, record, first);
+    // The first makes everything; the partner then finds it on the disks.
+    if (!record.complete) await furnish(new ApiClient(first.socket), paths, record);
+    for (const node of others)
+      if (!(await daemonAnswers(node))) await bringUp(paths, { ...record, complete: true }, node);
+    return await settled(options.dir, record);
   } finally {
     release();
   }
 }
 
-/** @returns whether a daemon had to be stopped, and how */
+/** What each node that answers says of itself, the one that serves first. */
+export interface RigStatus {
+  readonly active: StatusReport;
+  readonly nodes: readonly StatusReport[];
+}
+
+/** null: no daemon answers. */
+export async function rigStatus(dir: string, record: RigRecord): Promise<RigStatus | null> {
+  const nodes: StatusReport[] = [];
+  for (const node of rigNodes(dir, record)) {
+    const status = await statusOf(node);
+    if (status !== null) nodes.push(status);
+  }
+  const active = nodes.find(({ role }) => role === "active") ?? nodes[0];
+  return active === undefined ? null : { active, nodes };
+}
+
+/** A pair is up when every group is served, and each node has heard the other. */
+async function settled(dir: string, record: RigRecord): Promise<RigStatus> {
+  const deadline = Date.now() + LIMITS.startMs;
+  for (;;) {
+    const status = await rigStatus(dir, record);
+    if (status === null) throw new CliError(`the rig in ${dir} has gone down again`);
+    const pairs = status.nodes.flatMap(({ pair }) => (pair === null ? [] : [pair]));
+    const served = pairs.every(({ groups }) => groups.every(({ servedBy }) => servedBy !== null));
+    const heard = pairs.every(({ nodes }) => nodes.every(({ role }) => role !== "away"));
+    if (served && heard) return status;
+    if (Date.now() > deadline) throw new CliError(status.active.warnings[0] ?? "the nodes have not found each other");
+    await sleep(POLL_MS);
+  }
+}
+
+/** Who only stands by first, so that nothing is taken over meanwhile. @returns whether a daemon had to be stopped, and how */
 export async function rigDown(dir: string): Promise<"absent" | "stopped" | "killed"> {
   const record = readRig(dir);
   const paths = rigPaths(dir);
   const release = lockRig(paths);
   try {
-    const outcome = await stopDaemon(paths, record);
+    const active = (await rigStatus(dir, record).catch(() => null))?.active.node;
+    const nodes = rigNodes(dir, record).sort((a, b) => Number(a.name === active) - Number(b.name === active));
+    const outcomes: ("absent" | "stopped" | "killed")[] = [];
+    for (const node of nodes) outcomes.push(await stopDaemon(node));
     if (record.loop) detachLoops(paths, record);
-    return outcome;
+    return outcomes.find((one) => one === "killed") ?? outcomes.find((one) => one === "stopped") ?? "absent";
   } finally {
     release();
   }
 }
 
-export function rigReport(dir: string, status: StatusReport): RigReport {
-  const { host, nfsPort } = status.service;
-  const paths = [...new Set(status.exports.map(({ path }) => path))];
+export function rigReport(dir: string, { active, nodes }: RigStatus): RigReport {
+  const { host, nfsPort } = active.service;
+  const paths = [...new Set(active.exports.map(({ path }) => path))];
   return {
     dir,
-    nodes: [{ name: status.node, pid: status.pid, socket: status.socket, role: status.role }],
-    service: status.service,
+    nodes: nodes.map(({ node, pid, socket, role }) => ({ name: node, pid, socket, role })),
+    service: active.service,
     exports: paths.map((path) => ({ path, url: `nfs://${host}${path}?nfsport=${nfsPort}&mountport=${nfsPort}` })),
-    disks: status.disks.map(({ number, path, state }) => ({ number, path, state })),
-    groups: status.groups,
-    lus: status.lus,
+    disks: active.disks.map(({ number, path, state }) => ({ number, path, state })),
+    groups: active.groups,
+    lus: active.lus,
   };
 }
 
@@ -110,6 +157,7 @@ async function created(options: UpOptions): Promise<RigRecord> {
   if (diskCount < fewest) throw new CliError(`RAID-${level} needs at least ${fewest} disks`);
   const record: RigRecord = {
     version: 1,
+    nodes: options.nodes ?? 1,
     diskCount,
     diskBytes: options.diskBytes ?? DEFAULTS.diskBytes,
     level,
@@ -134,6 +182,7 @@ function torture(options: UpOptions, before: Torture): Torture {
 /** A rig keeps its shape: what was asked for must fit what is there. Only the port and its faults may change, while it is down. */
 function resumed(options: UpOptions): RigRecord {
   const record = readRig(options.dir);
+  refuseChange(options, "--nodes", options.nodes, record.nodes);
   refuseChange(options, "--disks", options.diskCount, record.diskCount);
   refuseChange(options, "--disk-size", options.diskBytes, record.diskBytes, formatSize);
   refuseChange(options, "--raid", options.level, record.level);
@@ -155,12 +204,12 @@ function refuseChange<T>(
   );
 }
 
-async function bringUp(paths: RigPaths, record: RigRecord): Promise<void> {
+async function bringUp(paths: RigPaths, record: RigRecord, node: RigNode): Promise<void> {
   if (!record.complete) makeDiskFiles(paths, record);
   // What a killed daemon left behind: its socket and process id.
-  await stopDaemon(paths, record);
-  writeConfig(paths, record, record.loop ? attachLoops(paths, record) : allDisks(paths, record));
-  await startDaemon(paths, record);
+  await stopDaemon(node);
+  writeConfig(node, record, record.loop ? attachLoops(paths, record) : allDisks(paths, record));
+  await startDaemon(node);
   // Only now: a port that could not be had is not remembered.
   writeRig(paths.dir, record);
 }

@@ -300,6 +300,11 @@ export class FileContents implements Contents, CommitParticipant {
     };
   }
 
+  async settleAll(): Promise<void> {
+    await this.#writeBack.writeBackAll();
+    await this.#store.durable();
+  }
+
   /** Write everything home and commit it. The page store is closed afterwards, by its owner. @throws StorageError EIO */
   async close(): Promise<void> {
     for (const inspector of this.#inspectors) inspector.end();

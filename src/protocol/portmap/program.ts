@@ -14,7 +14,8 @@ export interface Service {
 /** What the port answers, asked at the time of the call: the port number is known only after listening. */
 export interface ServiceDirectory {
   services(): readonly Service[];
-  port(): number;
+  /** @param address  our own one, as the client reached it */
+  port(address: string): number;
 }
 
 type Run = (directory: ServiceDirectory, call: RpcCall, args: XdrReader) => void;
@@ -78,7 +79,7 @@ function getPort(directory: ServiceDirectory, call: RpcCall, args: XdrReader): v
   args.u32(); // port: not used
   const over = protocol === IPPROTO_UDP ? "udp" : "tcp";
   const known = (protocol === IPPROTO_TCP || over === "udp") && serves(directory, program, version, over);
-  call.begin(4).u32(known ? directory.port() : 0);
+  call.begin(4).u32(known ? directory.port(call.connection.peer.localAddress) : 0);
   call.finish();
 }
 
@@ -88,7 +89,14 @@ function dump(directory: ServiceDirectory, call: RpcCall): void {
   for (const service of directory.services()) {
     for (const transport of transportsOf(service)) {
       const protocol = transport === "udp" ? IPPROTO_UDP : IPPROTO_TCP;
-      for (const value of [1, service.program, service.version, protocol, directory.port()]) w.u32(value);
+      for (const value of [
+        1,
+        service.program,
+        service.version,
+        protocol,
+        directory.port(call.connection.peer.localAddress),
+      ])
+        w.u32(value);
     }
   }
   w.u32(0);
@@ -105,7 +113,7 @@ function getAddress(directory: ServiceDirectory, call: RpcCall, args: XdrReader)
   const over = network.startsWith("udp") ? "udp" : "tcp";
   const isKnown = NETWORKS.has(network) && serves(directory, program, version, over);
   const host = ownAddress(call.connection.peer.localAddress, asked);
-  call.begin(4).text(isKnown ? universalAddress(host, directory.port()) : "");
+  call.begin(4).text(isKnown ? universalAddress(host, directory.port(call.connection.peer.localAddress)) : "");
   call.finish();
 }
 
@@ -129,7 +137,7 @@ function dumpAddresses(directory: ServiceDirectory, call: RpcCall): void {
       w.u32(service.program);
       w.u32(service.version);
       w.text(host.includes(":") ? `${transport}6` : transport);
-      w.text(universalAddress(host, directory.port()));
+      w.text(universalAddress(host, directory.port(call.connection.peer.localAddress)));
       w.text("stripeward");
     }
   }

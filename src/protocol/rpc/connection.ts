@@ -77,6 +77,8 @@ export class Connection implements RecordSink {
     private readonly services: ConnectionServices,
     accepted: Socket,
     readonly peer: Peer,
+    /** All connections that came in at the same address. */
+    readonly siblings: Set<Connection>,
   ) {
     const { limits, pool } = services;
     this.replies = new ReplyQueue(pool, () => this.#progress());

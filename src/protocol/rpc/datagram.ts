@@ -97,13 +97,13 @@ class DatagramOrigin implements CallOrigin {
  */
 export class DatagramServer {
   readonly #pool = new BufferPool(POOL_CLASSES, POOL_FREE_BYTES_MAX);
-  #socket: Socket | null = null;
-  #localAddress = "";
+  /** By address and port. */
+  readonly #sockets = new Map<string, Socket>();
   #inFlight = 0;
 
   constructor(private readonly options: DatagramOptions) {}
 
-  /** @throws the socket's error (EADDRINUSE, EACCES) */
+  /** On one more address. @throws the socket's error (EADDRINUSE, EACCES) */
   listen(place: { host: string; port: number }): Promise<{ host: string; port: number }> {
     const socket = createSocket({ type: place.host.includes(":") ? "udp6" : "udp4" });
     return new Promise((resolve, reject) => {
@@ -115,28 +115,36 @@ export class DatagramServer {
       socket.bind({ address: place.host, port: place.port }, () => {
         socket.off("error", refused);
         socket.on("error", (error) => this.options.log.error({ error: error.message }, "rpc: datagram socket"));
-        socket.on("message", (message, from) => this.#onMessage(socket, message, from));
-        this.#socket = socket;
         const { address, port } = socket.address();
-        this.#localAddress = normalAddress(address);
+        const local = normalAddress(address);
+        socket.on("message", (message, from) => this.#onMessage(socket, message, peerOf(from, local)));
+        this.#sockets.set(`${address} ${port}`, socket);
         resolve({ host: address, port });
       });
     });
   }
 
   /** Calls under way end without a reply. */
-  close(): Promise<void> {
-    const socket = this.#socket;
-    this.#socket = null;
-    return new Promise((resolve) => (socket === null ? resolve() : socket.close(() => resolve())));
+  async unlisten({ host, port }: { host: string; port: number }): Promise<void> {
+    const key = `${host} ${port}`;
+    const socket = this.#sockets.get(key);
+    this.#sockets.delete(key);
+    if (socket !== undefined) await new Promise<void>((resolve) => socket.close(resolve));
   }
 
-  #onMessage(socket: Socket, message: Buffer, from: RemoteInfo): void {
+  /** All addresses. */
+  async close(): Promise<void> {
+    const sockets = [...this.#sockets.values()];
+    this.#sockets.clear();
+    await Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(resolve))));
+  }
+
+  #onMessage(socket: Socket, message: Buffer, peer: Peer): void {
     if (this.#inFlight >= IN_FLIGHT_MAX) return;
     const reader = new XdrReader(message);
     const send = (reply: Buffer) => {
-      if (reply.length > REPLY_BYTES_MAX || this.#socket !== socket) return;
-      socket.send(reply, from.port, from.address, (error) => {
+      if (reply.length > REPLY_BYTES_MAX || ![...this.#sockets.values()].includes(socket)) return;
+      socket.send(reply, peer.port, peer.address, (error) => {
         if (error !== null) this.options.log.debug({ error: messageOf(error) }, "rpc: datagram not sent");
       });
     };
@@ -145,7 +153,7 @@ export class DatagramServer {
       send(origin.message);
     };
     const forgotten = (key: string) => this.options.replyCache.abandon(key);
-    const origin = new DatagramOrigin(this.#peerOf(from), this.#pool, answered, forgotten);
+    const origin = new DatagramOrigin(peer, this.#pool, answered, forgotten);
     try {
       const call = this.#header(reader, origin, message.length);
       if (call === null) send(origin.message);
@@ -153,12 +161,6 @@ export class DatagramServer {
     } catch (error) {
       if (!(error instanceof XdrError)) this.#unexpected("header", error);
     }
-  }
-
-  #peerOf({ address, family, port }: RemoteInfo): Peer {
-    const normal = normalAddress(address);
-    const isV6 = family === "IPv6" && normal.includes(":");
-    return { address: normal, family: isV6 ? "ipv6" : "ipv4", port, localAddress: this.#localAddress };
   }
 
   /** @returns null when a refusal is written. @throws XdrError for what is no call: it gets no answer */
@@ -246,4 +248,9 @@ export class DatagramServer {
     this.options.log.error({ call: what, error: messageOf(error) }, "rpc: call failed unexpectedly");
     this.options.onUnexpected(error);
   }
+}
+
+function peerOf({ address, port }: RemoteInfo, localAddress: string): Peer {
+  const normal = normalAddress(address);
+  return { address: normal, family: normal.includes(":") ? "ipv6" : "ipv4", port, localAddress };
 }

@@ -26,12 +26,22 @@ export interface RpcServerOptions {
   readonly onUnexpected?: (error: unknown) => void;
 }
 
-/** Serves RPC programs over TCP, all on one port. */
+interface Listener {
+  readonly server: Server;
+  readonly connections: Set<Connection>;
+}
+
+function keyOf({ host, port }: { host: string; port: number }): string {
+  return `${host} ${port}`;
+}
+
+/** Serves RPC programs over TCP, all of them on each address. */
 export class RpcServer {
   readonly #connections = new Set<Connection>();
   readonly #services: ConnectionServices;
   readonly #dirty: Connection[] = [];
-  #server: Server | null = null;
+  /** By address. */
+  readonly #listeners = new Map<string, Listener>();
   #cancelSweep: () => void = () => {};
   #refusedConnections = 0;
 
@@ -47,7 +57,10 @@ export class RpcServer {
       programs: new ProgramTable(options.programs),
       scheduleFlush: (connection) => this.#scheduleFlush(connection),
       onUnexpected: options.onUnexpected ?? (() => {}),
-      onClosed: (connection) => this.#connections.delete(connection),
+      onClosed: (connection) => {
+        this.#connections.delete(connection);
+        connection.siblings.delete(connection);
+      },
     };
   }
 
@@ -55,37 +68,46 @@ export class RpcServer {
     return this.#services.programs;
   }
 
-  /** @throws the socket's error (address in use, no permission) */
+  /** On one more address. @throws the socket's error (address in use, no permission) */
   listen(place: { host: string; port: number }): Promise<{ host: string; port: number }> {
+    const connections = new Set<Connection>();
     const server = createServer({ noDelay: true, allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
-      this.#accept(socket),
+      this.#accept(socket, server, connections),
     );
-    this.#server = server;
-    this.#sweepLater();
+    if (this.#listeners.size === 0) this.#sweepLater();
     return new Promise((resolve, reject) => {
       server.once("error", reject);
       server.listen({ host: place.host, port: place.port, backlog: 512 }, () => {
         server.off("error", reject);
         server.on("error", (error) => this.options.log.error({ error: error.message }, "rpc: listener"));
         const { address, port } = server.address() as AddressInfo;
+        this.#listeners.set(keyOf({ host: address, port }), { server, connections });
         resolve({ host: address, port });
       });
     });
   }
 
-  /** Stop accepting, let requests in flight finish for at most `drainMs`, then close every connection. */
-  async close({ drainMs }: { drainMs: number }): Promise<void> {
-    this.#cancelSweep();
-    const server = this.#server;
-    this.#server = null;
-    if (server === null) return;
+  /** Stop accepting on one address, let the requests that came in there finish for at most `drainMs`, close its connections. */
+  async unlisten(place: { host: string; port: number }, { drainMs }: { drainMs: number }): Promise<void> {
+    const key = keyOf(place);
+    const listener = this.#listeners.get(key);
+    if (listener === undefined) return;
+    this.#listeners.delete(key);
+    if (this.#listeners.size === 0) this.#cancelSweep();
+    const { server, connections } = listener;
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    for (const connection of this.#connections) connection.drain();
+    for (const connection of connections) connection.drain();
     const cancel = this.options.clock.after(drainMs, () => {
-      for (const connection of this.#connections) connection.destroy();
+      for (const connection of connections) connection.destroy();
     });
     await closed;
     cancel();
+  }
+
+  /** All addresses. */
+  async close(options: { drainMs: number }): Promise<void> {
+    const places = [...this.#listeners.values()].map(({ server }) => server.address() as AddressInfo);
+    await Promise.all(places.map(({ address, port }) => this.unlisten({ host: address, port }, options)));
   }
 
   connections(): ConnectionState[] {
@@ -100,15 +122,17 @@ export class RpcServer {
     };
   }
 
-  #accept(socket: Socket): void {
-    if (this.#connections.size >= this.options.limits.connectionsMax || this.#server === null) {
+  #accept(socket: Socket, server: Server, ofListener: Set<Connection>): void {
+    if (this.#connections.size >= this.options.limits.connectionsMax || !server.listening) {
       this.#refusedConnections++;
       socket.on("error", () => {});
       socket.destroy();
       return;
     }
     socket.setKeepAlive(true, this.options.limits.keepAliveMs);
-    this.#connections.add(new Connection(this.#services, socket, peerOf(socket)));
+    const connection = new Connection(this.#services, socket, peerOf(socket), ofListener);
+    this.#connections.add(connection);
+    ofListener.add(connection);
   }
 
   /**

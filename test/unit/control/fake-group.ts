@@ -67,7 +67,7 @@ export class FakeGroup implements Group {
     const state: GroupState = away === 0 ? "clean" : away === 1 ? "degraded" : "failed";
     return {
       ...{ uuid: this.uuid, name, state, disks, lus, scrub, tasks: [...this.#tasks.values()] },
-      ...{ chunkBytes: 65536, rowBytes: ROW_BYTES, rowCount: ROW_COUNT, nodes: [], generation: 1 },
+      ...{ chunkBytes: 65536, rowBytes: ROW_BYTES, rowCount: ROW_COUNT, nodes: [], ownerEpoch: 1, generation: 1 },
       rowsFree: ROW_COUNT - lus.reduce((sum, lu) => sum + lu.sizeBytes / ROW_BYTES, 0),
     };
   }

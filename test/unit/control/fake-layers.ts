@@ -5,6 +5,7 @@ import type {
   NewGroup,
   ServedFileSystem,
   StorageLayers,
+  SurveyedDisk,
 } from "../../../src/control/layers.js";
 import type { ExportRow } from "../../../src/control/types.js";
 import type { BlockDevice } from "../../../src/device/device.js";
@@ -65,11 +66,21 @@ export class FakeWorld {
   };
 }
 
+function surveyFake(world: FakeWorld, path: string): SurveyedDisk | null {
+  const label = world.labels.get(path);
+  if (label === undefined || !world.present.has(path)) return null;
+  const { number, groupUuid } = label;
+  const group =
+    groupUuid === undefined ? null : { uuid: groupUuid, name: groupUuid, nodes: [], memberCount: 2, ownerEpoch: 1 };
+  return { path, number, sizeBytes: 1, group };
+}
+
 export function fakeLayers(world: FakeWorld): StorageLayers {
   return {
     exists: (path) => world.present.has(path),
     openDevice: async (path) => openFake(world, path, true),
     openReadOnly: async (path) => openFake(world, path, false),
+    surveyDisk: async (path) => surveyFake(world, path),
     identify: async ({ name }) => world.foreign.get(name) ?? null,
     readLabel: async (device) => labelOf(world, device),
     initDisk: async (device, { number, spare, force }) => {
@@ -166,6 +177,7 @@ function mountFake(
       next: after === null ? "b" : null,
     }),
     statistics: () => ({ dirtyBytes: 12 }),
+    settle: async () => void world.trace.push(`settle file system ${name}`),
     grow: async () => void world.trace.push(`grow file system ${name}`),
     // Administration only passes it on.
     inspectors: () =>

@@ -1,0 +1,88 @@
+import { LockProbe, type LockState } from "../device/lock-probe.js";
+import type { GroupHost, SeenGroup } from "../ha/contract.js";
+import { StorageError } from "../lib/errors.js";
+import { FailedGroup } from "./failed-group.js";
+import type { GroupAdmin } from "./group-admin.js";
+import type { SurveyedDisk } from "./layers.js";
+import type { CabinetParts } from "./parts.js";
+
+/** The cabinet as the pair's agent handles it: groups change hands through this. */
+export class GroupHands implements GroupHost {
+  /** Members by group, as they were seen last. */
+  readonly #members = new Map<string, readonly string[]>();
+  readonly #probes = new Map<string, LockProbe>();
+
+  constructor(
+    private readonly parts: CabinetParts,
+    private readonly admin: GroupAdmin,
+  ) {}
+
+  async survey(): Promise<Awaited<ReturnType<GroupHost["survey"]>>> {
+    const surveyed = await this.parts.shelf.survey();
+    const groups = new Map<string, SeenGroup>();
+    for (const { group } of surveyed) {
+      if (group === null) continue;
+      const paths = surveyed.filter((other) => other.group?.uuid === group.uuid).map(({ path }) => path);
+      const { uuid, name, memberCount } = group;
+      const epoch = Math.max(group.ownerEpoch, groups.get(uuid)?.epoch ?? 0);
+      groups.set(uuid, { uuid, name, memberCount, paths, epoch, home: group.nodes[0] ?? null });
+      this.#members.set(uuid, paths);
+    }
+    return { groups: [...groups.values()], disks: surveyed.map(boardDisk) };
+  }
+
+  lock(group: string): Promise<void> {
+    this.#probes.get(group)?.close();
+    return this.parts.changes.run(() => this.parts.shelf.openMembers(this.#members.get(group) ?? []));
+  }
+
+  unlock(group: string): Promise<void> {
+    return this.parts.changes.run(() => this.parts.shelf.closeMembers(group));
+  }
+
+  open(uuid: string): Promise<void> {
+    return this.parts.changes.run(async () => {
+      const { fileSystems } = this.parts;
+      const group = await this.admin.assembleOne(uuid);
+      if (group instanceof FailedGroup) throw new StorageError(group.code, group.reason);
+      await fileSystems.mountAll(group);
+    });
+  }
+
+  async settle(uuid: string): Promise<void> {
+    const group = this.parts.groups.get(uuid);
+    if (group !== undefined) await this.parts.fileSystems.settle(group);
+  }
+
+  close(uuid: string): Promise<void> {
+    return this.parts.changes.run(async () => {
+      await this.admin.takeDown(uuid);
+      await this.parts.shelf.closeMembers(uuid);
+    });
+  }
+
+  hasFailed(uuid: string): boolean {
+    return this.parts.groups.get(uuid)?.describe().state === "failed";
+  }
+
+  lockState(uuid: string): LockState {
+    const [path] = this.#members.get(uuid) ?? [];
+    if (path === undefined) return "unknown";
+    const known = this.#probes.get(uuid);
+    const probe = known?.path === path ? known : new LockProbe(path);
+    if (probe !== known) {
+      known?.close();
+      this.#probes.set(uuid, probe);
+    }
+    return probe.state();
+  }
+
+  end(): void {
+    for (const probe of this.#probes.values()) probe.close();
+    this.#probes.clear();
+  }
+}
+
+function boardDisk({ path, group }: SurveyedDisk): { path: string; group: string | null } {
+  return { path, group: group?.uuid ?? null };
+}

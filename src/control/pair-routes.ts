@@ -1,0 +1,46 @@
+import type { FastifyInstance } from "fastify";
+import type { PairAgent } from "../ha/pair-agent.js";
+import { StorageError } from "../lib/errors.js";
+import { pairRow } from "./pair-rows.js";
+import type { PairRow } from "./types.js";
+
+export interface PairRouteOptions {
+  /** null: this node has no partner. */
+  readonly pair?: PairAgent | null | undefined;
+}
+
+/** Who serves what, and moving it. */
+export function pairRoutes(app: FastifyInstance, { pair = null }: PairRouteOptions): void {
+  app.get("/v1/pair", () => pairRow(must(pair)));
+  app.post("/v1/pair/takeover", ({ body }) => takeover(must(pair), (body as { to?: unknown } | null)?.to));
+  app.post("/v1/pair/giveback", () => giveback(must(pair)));
+}
+
+function must(pair: PairAgent | null): PairAgent {
+  if (pair === null)
+    throw new StorageError("EINVAL", "this node has no partner: its configuration names none (pair.partner)");
+  return pair;
+}
+
+/** Everything to one node. @param to  its name; absent: the one that serves less now */
+async function takeover(pair: PairAgent, to: unknown): Promise<PairRow> {
+  const target =
+    typeof to === "string" ? to : pair.groups().some(({ role }) => role === "owned") ? pair.partnerName : pair.name;
+  if (target !== pair.name && target !== pair.partnerName) {
+    throw new StorageError("ENOENT", `${target} is not a node of this pair (${pair.name}, ${pair.partnerName})`);
+  }
+  for (const { name, role } of pair.groups()) {
+    if (target === pair.name && role !== "owned") await pair.takeover(name);
+    if (target === pair.partnerName && role === "owned") await pair.giveback(name);
+  }
+  return pairRow(pair);
+}
+
+/** Every group to its home. */
+async function giveback(pair: PairAgent): Promise<PairRow> {
+  for (const { name, home, role } of pair.groups()) {
+    if (home === pair.name && role !== "owned") await pair.takeover(name);
+    if (home === pair.partnerName && role === "owned") await pair.giveback(name);
+  }
+  return pairRow(pair);
+}

@@ -1,0 +1,62 @@
+import type { PairAgent } from "../ha/pair-agent.js";
+import type { NodeRole, NodeRow, PairGroupRow, PairRow } from "./types.js";
+
+/** What the management API says of the pair. */
+export function pairRow(pair: PairAgent): PairRow {
+  return { nodes: [ownRow(pair), partnerRow(pair)], groups: groupRows(pair) };
+}
+
+export function roleOf(pair: PairAgent | null): NodeRole {
+  return pair === null || pair.groups().some(({ role }) => role === "owned") ? "active" : "standby";
+}
+
+export function pairWarnings(pair: PairAgent): string[] {
+  const { heartbeat, silentMs } = pair.partner();
+  const found: string[] = [];
+  if (heartbeat === null) found.push(`partner ${pair.partnerName} has never been seen on these disks`);
+  else if (!pair.partnerIsAlive)
+    found.push(`partner ${pair.partnerName} is away${since(silentMs)}: nobody would take over`);
+  for (const { name, trouble } of groupRows(pair)) {
+    if (trouble !== null) found.push(`group ${name} could not be taken over: ${trouble}`);
+  }
+  return found;
+}
+
+function since(silentMs: number): string {
+  return Number.isFinite(silentMs) ? ` since ${Math.round(silentMs / 1000)} s` : "";
+}
+
+function ownRow(pair: PairAgent): NodeRow {
+  const { pid, version, service } = pair.self;
+  const serves = pair.groups().filter(({ role }) => role === "owned");
+  return {
+    name: pair.name,
+    role: roleOf(pair),
+    pid,
+    version,
+    serves: serves.map(({ name }) => name),
+    service,
+    silentMs: 0,
+  };
+}
+
+function partnerRow(pair: PairAgent): NodeRow {
+  const { heartbeat, silentMs } = pair.partner();
+  const name = pair.partnerName;
+  if (heartbeat === null)
+    return { name, role: "away", pid: null, version: null, serves: [], service: null, silentMs: null };
+  const { pid, version, service, owned } = heartbeat;
+  const serves = pair.partnerIsAlive ? pair.groups().filter(({ uuid }) => owned.includes(uuid)) : [];
+  const role = !pair.partnerIsAlive ? "away" : serves.length > 0 ? "active" : "standby";
+  const silent = Number.isFinite(silentMs) ? Math.round(silentMs) : null;
+  return { name, role, pid, version, serves: serves.map((group) => group.name), service, silentMs: silent };
+}
+
+function groupRows(pair: PairAgent): PairGroupRow[] {
+  const { heartbeat } = pair.partner();
+  return pair.groups().map(({ uuid, name, home, role, epoch, complaint }) => {
+    const theirs = pair.partnerIsAlive && heartbeat?.owned.includes(uuid) === true;
+    const servedBy = role === "owned" ? pair.name : theirs ? pair.partnerName : null;
+    return { name, home, servedBy, epoch: epoch < 0 ? null : epoch, trouble: complaint === "" ? null : complaint };
+  });
+}

@@ -1,0 +1,76 @@
+import { execFile } from "node:child_process";
+import type { Config, PairConfig } from "../config/schema.js";
+import { openFileDevice } from "../device/file-device.js";
+import { Board } from "../ha/board.js";
+import { PAIR_SETTINGS } from "../ha/contract.js";
+import { PairAgent } from "../ha/pair-agent.js";
+import { thisProcess } from "../ha/process-identity.js";
+import type { ServiceAddress } from "../ha/record.js";
+import type { Clock } from "../lib/clock.js";
+import { StorageError } from "../lib/errors.js";
+import type { Logger } from "../lib/log.js";
+import type { DiskSharing } from "./disk-shelf.js";
+import type { EventLog } from "./event-log.js";
+import type { GroupHands } from "./group-hands.js";
+import { ProcessFence } from "./process-fence.js";
+import type { ServiceAddresses } from "./service-addresses.js";
+import { version } from "./version.js";
+
+const HOOK_MS_MAX = 10_000;
+
+export interface PairParts {
+  readonly config: Config;
+  readonly pair: PairConfig;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly events: EventLog;
+  readonly hands: GroupHands;
+  readonly services: ServiceAddresses;
+  readonly stopAtOnce: (reason: string) => void;
+}
+
+/** This node's part in its pair, over the real disks, processes and commands. */
+export function makePairAgent({ config, pair, clock, log, events, hands, services, stopAtOnce }: PairParts): PairAgent {
+  const identity = thisProcess();
+  const direct = config.directIo;
+  const board: Board = new Board({
+    open: (path) => openFileDevice(path, { mode: "read-write-unlocked", log, direct }),
+    log,
+    // On one host both nodes see the same page cache.
+    durable: () => agent.partner().heartbeat?.bootId !== identity.bootId,
+  });
+  const agent: PairAgent = new PairAgent({
+    ...{ node: config.node, partner: pair.partner, identity, version: version(), clock, board, services, stopAtOnce },
+    service: { host: config.nfs.host, port: config.nfs.port },
+    host: hands,
+    fence: new ProcessFence(pair.fenceCommand),
+    settings: { ...PAIR_SETTINGS, heartbeatMs: pair.heartbeatMs, leaseMs: pair.leaseMs },
+    onEvent: (event) => events.add(event),
+  });
+  return agent;
+}
+
+/** What a node of a pair may take from the disks that both see. The agent comes later than the shelf that asks. */
+export function diskSharing(agent: () => PairAgent | null): DiskSharing {
+  return {
+    isOurs: (group) => (agent()?.epochOf(group) ?? -1) >= 0,
+    isPartner: (pid) => agent()?.partner().heartbeat?.pid === pid,
+  };
+}
+
+/** `COMMAND add|remove ADDRESS`: makes the address this machine's (and tells the network), or gives it up. */
+export function addressHook(
+  command: string | null,
+): ((action: "add" | "remove", address: ServiceAddress) => Promise<void>) | null {
+  if (command === null) return null;
+  return (action, { host }) =>
+    new Promise((resolve, reject) => {
+      execFile(command, [action, host], { timeout: HOOK_MS_MAX }, (error, _stdout, stderr) => {
+        if (error === null) resolve();
+        else {
+          const why = stderr.trim().split("\n")[0] || error.message;
+          reject(new StorageError("EIO", `the address command failed to ${action} ${host}: ${why}`));
+        }
+      });
+    });
+}

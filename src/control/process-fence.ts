@@ -1,0 +1,44 @@
+import { execFile } from "node:child_process";
+import type { Fence } from "../ha/contract.js";
+import { processStat } from "../ha/process-identity.js";
+import { StorageError } from "../lib/errors.js";
+
+const COMMAND_MS_MAX = 60_000;
+
+/** Ends the partner: its process on this host, or by a command its machine. */
+export class ProcessFence implements Fence {
+  readonly command: Fence["command"];
+
+  /** @param executable  as fence agents are called (ClusterLabs, FenceAgentAPI): options on standard input, a line each; 0 means that it is off */
+  constructor(executable: string | null) {
+    this.command = executable === null ? null : (node) => runFenceAgent(executable, node);
+  }
+
+  async kill(pid: number, processStart: number): Promise<void> {
+    // Also the process id of somebody else by now: the time of its start tells.
+    if (processStat(pid)?.start !== processStart) return;
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch (error) {
+      throw new StorageError("EPERM", `process ${pid} cannot be ended (${(error as NodeJS.ErrnoException).code})`);
+    }
+  }
+
+  processState(pid: number, processStart: number): string | null {
+    const stat = processStat(pid);
+    // A process that has ended, and that its parent has not waited for, holds nothing any more.
+    return stat === null || stat.start !== processStart || stat.state === "Z" || stat.state === "X" ? null : stat.state;
+  }
+}
+
+function runFenceAgent(executable: string, node: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(executable, [], { timeout: COMMAND_MS_MAX }, (error, _stdout, stderr) => {
+      if (error === null) resolve();
+      else
+        reject(new StorageError("EIO", `the fence command failed: ${stderr.trim().split("\n")[0] || error.message}`));
+    });
+    child.stdin?.on("error", () => {});
+    child.stdin?.end(`action=off\nport=${node}\nplug=${node}\nnodename=${node}\n`);
+  });
+}
