@@ -46,7 +46,20 @@ const LOCK_TABLES = `
   ) STRICT;
 `;
 
-const TABLE_COUNT = 3;
+const TABLES = ["lock", "lock_wait", "share"] as const;
+
+function tablesAreThere(db: Database.Database): boolean {
+  const named = TABLES.map((name) => `'${name}'`).join(", ");
+  const count = `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN (${named})`;
+  return db.prepare<[], number>(count).pluck().get() === TABLES.length;
+}
+
+/** For the check: inodes that have locks and do not exist. */
+export function inodesOfLostLocks(db: Database.Database): number[] {
+  if (!tablesAreThere(db)) return [];
+  const all = TABLES.map((table) => `SELECT ino FROM ${table}`).join(" UNION ");
+  return db.prepare<[], number>(`SELECT ino FROM (${all}) WHERE ino NOT IN (SELECT ino FROM inode)`).pluck().all();
+}
 
 interface OwnedRow {
   readonly id: bigint;
@@ -106,13 +119,7 @@ export class SqlLockRows implements LockRows {
   ) {}
 
   load(): StoredLocks {
-    const there = this.db
-      .prepare<[], number>(
-        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('lock', 'lock_wait', 'share')",
-      )
-      .pluck()
-      .get();
-    if (there !== TABLE_COUNT) return { held: [], waiting: [], shares: [] };
+    if (!tablesAreThere(this.db)) return { held: [], waiting: [], shares: [] };
     const all = <T>(table: string) =>
       this.db.prepare<[], T>(`SELECT * FROM ${table} ORDER BY id`).safeIntegers(true).all();
     return {

@@ -222,3 +222,13 @@ test("locks: the result is told in the piece in which it is applied, before it i
   assert.deepEqual(told, ["granted 0", "denied 1"]);
   assert.equal(store.commits, commits + 1, "a refusal waits for no commit");
 });
+
+test("locks: fs check finds those of an inode that does not exist", async () => {
+  const { fs, store } = openNamespace();
+  const file = await makeFile(fs, ROOT, fs.root, "f");
+  assert.deepEqual((await fs.check()).faults, []);
+  await fs.locks.lock(file, want(A, 0n, 1n), null);
+  assert.deepEqual((await fs.check()).faults, []);
+  store.db.prepare("UPDATE lock SET ino = 999").run();
+  assert.deepEqual((await fs.check()).faults, [{ ino: 999, what: "has locks, but does not exist" }]);
+});
