@@ -21,6 +21,7 @@ import { stopChildren, Undo } from "./undo.js";
 
 const HELP = `Usage: npm run bench -- [options]
        npm run bench -- raid [options]     RAID against its peers (raid --help)
+       npm run bench -- failover [options] what clients see of a takeover (failover --help)
 
   --rounds N          alternating rounds; the table shows medians (3)
   --size MiB          of the data file (512)
@@ -199,9 +200,16 @@ async function main(): Promise<void> {
   }
 }
 
+async function chosen(what: string | undefined): Promise<void> {
+  if (what === "raid") return (await import("./raid/main.js")).main();
+  if (what !== "failover") return main();
+  const { failover } = await import("./failover.js");
+  process.exitCode = await failover(process.argv.slice(3));
+}
+
 // mkfs, losetup and the peer's daemons are there, whoever calls.
 process.env.PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
-const started = process.argv[2] === "raid" ? import("./raid/main.js").then(({ main }) => main()) : main();
+const started = chosen(process.argv[2]);
 started.catch((error: unknown) => {
   console.error(`bench: ${(error as Error).message}`);
   if (error instanceof UsageError) process.stderr.write(HELP);

@@ -48,7 +48,7 @@ test("config: every mistake is one line with its place", () => {
     '/etc/s.yaml:7:15: memory.data-cache: not a size: "much" (examples: 4096, 64K, 1.5G, 2T)',
     "/etc/s.yaml:8:19: memory.metadata-cache: wants 4 MiB to 1 GiB, not 1 KiB",
     "/etc/s.yaml:9:12: log-level: wants one of error, warn, info, debug",
-    "/etc/s.yaml:10:1: colour: unknown key; known here: node, state-directory, disks, management, nfs, memory, care, direct-io, fault-injection, volatile-cache, log-level",
+    "/etc/s.yaml:10:1: colour: unknown key; known here: node, state-directory, disks, management, nfs, memory, care, pair, direct-io, fault-injection, volatile-cache, log-level",
   ]);
 });
 
