@@ -24,6 +24,7 @@ import { SystemClock } from "./lib/clock.js";
 import { messageOf } from "./lib/errors.js";
 import { LIMITS } from "./limits.js";
 import { ExportTable } from "./protocol/exports.js";
+import { PORTMAP_PORT } from "./protocol/portmap/program.js";
 import { NfsServer, newReplyCache } from "./protocol/server.js";
 
 /** What runs: one node of a cabinet. */
@@ -37,9 +38,6 @@ export interface RunningNode {
 
 /** Exit status after a failed assertion (EX_SOFTWARE of sysexits.h): systemd restarts, and nobody takes it for a clean stop. */
 const EXIT_SOFTWARE = 70;
-
-/** Lock managers of clients ask this port where NLM is, whatever the clients were mounted with. */
-const PORTMAP_PORT = 111;
 
 /** The groups were lost to the partner (EX_TEMPFAIL). */
 const EXIT_LOST = 75;

@@ -2,6 +2,7 @@ import type { ServiceHost } from "../ha/contract.js";
 import type { ServiceAddress } from "../ha/record.js";
 import type { Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
+import { PORTMAP_PORT } from "../protocol/portmap/program.js";
 import type { NfsServer } from "../protocol/server.js";
 
 /** After the end of a process its address is free at once; one that shuts down may hold it for a moment. */
@@ -60,7 +61,7 @@ export class ServiceAddresses implements ServiceHost {
 
 export function listenError({ host, port }: ServiceAddress, error: unknown): StorageError {
   const failed = (error as { readonly port?: number }).port ?? port;
-  const isPortmap = failed !== port && port !== 0;
+  const isPortmap = failed === PORTMAP_PORT && port !== PORTMAP_PORT;
   const who = isPortmap ? "the port mapper" : "NFS";
   const instead = isPortmap ? " (is it an rpcbind? Then set nfs: { rpcbind: true } instead of portmap)" : "";
   const what = `${who} cannot listen on ${host} port ${failed}: ${listenReason(error)}${instead}`;

@@ -24,6 +24,8 @@ interface Procedure extends RpcProcedure {
 }
 
 export const PORTMAP_PROGRAM = 100000;
+/** Lock managers ask this port where NLM is, whatever their client was mounted with. */
+export const PORTMAP_PORT = 111;
 export const IPPROTO_TCP = 6;
 const IPPROTO_UDP = 17;
 /** A universal address or network name is short; RFC 1833 sets no limit. */
