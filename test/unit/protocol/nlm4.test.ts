@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { SystemClock } from "../../../src/lib/clock.js";
-import { RpcClient } from "../../../src/protocol/rpc/client.js";
+import { RpcClient, SystemDialer } from "../../../src/protocol/rpc/client.js";
 import type { NfsServerOptions } from "../../../src/protocol/server.js";
 import { FakeLockManager } from "../../support/lock-manager.js";
-import { encode } from "../../support/nfs-client.js";
+import { MemoryFileSystem } from "../../support/memory-fs.js";
+import { encode, encodeCall } from "../../support/nfs-client.js";
 import {
   cancelArgs,
   lockArgs,
@@ -190,6 +191,47 @@ test("NLM: messages are answered with calls to the client, over UDP when it has 
     await send(NlmProc.cancelMsg, cancelArgs({ handle, ...A, cookie: "5" }));
     assert.equal((await manager.next(NlmProc.cancelRes)).result?.status, NlmStat.denied);
   }
+});
+
+test("NLM: GRANTED_RES counts only from where the request came", async (t) => {
+  const { nlm, handle, fs, manager, port } = await openWithManager(t);
+  manager.answer = null;
+  await nlm.lock({ handle, ...A });
+  await nlm.call(NlmProc.lockMsg, lockArgs({ handle, ...B, block: true }));
+  await nlm.unlock({ handle, ...A });
+  const { granted } = await manager.next(NlmProc.grantedMsg);
+  const answer = encode((w) => {
+    w.opaque(Buffer.from(granted!.cookie, "latin1"));
+    w.u32(NlmStat.denied);
+  });
+  const call = encodeCall(1, NlmProc.grantedRes, answer, { program: NLM, version: 4 });
+  const dialer = new SystemDialer();
+  await dialer.exchange("tcp", { host: "127.0.0.1", port, from: "127.0.0.2" }, call, 1, 2000);
+  assert.deepEqual(statesOf(fs), ["held beta", "offered beta"]);
+  await dialer.exchange("tcp", { host: "127.0.0.1", port, from: "127.0.0.1" }, call, 1, 2000);
+  await settled(fs);
+  assert.deepEqual(statesOf(fs), []);
+});
+
+test("NLM: clients are called back also for a file system that was exported later, and not for one that is not any more", async (t) => {
+  const { nlm, client, exports, manager } = await openWithManager(t);
+  const later = new MemoryFileSystem({ id: 9 });
+  exports.add({ path: "/later", fileSystem: later, rules: [RW] });
+  const { handle: root } = await client.mount("/later");
+  const { handle: file } = await client.create(root, "file");
+  const handle = Buffer.from(file!);
+  await nlm.lock({ handle, ...A });
+  await nlm.lock({ handle, ...B, block: true });
+  await nlm.unlock({ handle, ...A });
+  await manager.next(NlmProc.granted);
+  await settled(later);
+  await nlm.lock({ handle, host: "gamma", block: true });
+  exports.remove("/later");
+  await later.locks.freeHost("beta");
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(manager.received.length, 1);
+  exports.add({ path: "/later", fileSystem: later, rules: [RW] });
+  await manager.next(NlmProc.granted, 1);
 });
 
 test("NLM: who takes the server for a client is told that nobody waits", async (t) => {

@@ -102,6 +102,26 @@ test("locks: a refused grant goes to the next, and leaves its owner what it held
   assert.deepEqual(states(fs), ["held alpha 14-14 w", "held beta 0-9 r", "offered alpha 14-14 w"]);
 });
 
+test("locks: what an owner does with a range that it was offered ends the offer", async () => {
+  const { fs } = openNamespace();
+  const file = await makeFile(fs, ROOT, fs.root, "f");
+  const grants: LockGrant[] = [];
+  fs.locks.onGranted((grant) => grants.push(grant));
+  await fs.locks.lock(file, want(A, 0n, 10n), null);
+  await fs.locks.lock(file, want(B, 0n, 10n), NOTE);
+  await fs.locks.unlock(file, want(A, 0n, 10n));
+  await fs.locks.lock(file, want(B, 2n, 4n, false), null);
+  assert.ok(!fs.locks.pending(grants[0]!));
+  await fs.locks.settle(grants[0]!, false);
+  assert.deepEqual(states(fs), ["held beta 0-1 w", "held beta 2-5 r", "held beta 6-9 w"]);
+  await fs.locks.unlock(file, want(B, 0n, 0n));
+  await fs.locks.lock(file, want(A, 0n, 10n), null);
+  await fs.locks.lock(file, want(B, 0n, 10n), NOTE);
+  await fs.locks.unlock(file, want(A, 0n, 10n));
+  await fs.locks.unlock(file, want(B, 9n, 0n));
+  assert.ok(!fs.locks.pending(grants[1]!));
+});
+
 test("locks: a request is cancelled, waiting or just granted", async () => {
   const { fs } = openNamespace();
   const file = await makeFile(fs, ROOT, fs.root, "f");
@@ -128,6 +148,9 @@ test("locks: a restart and a crash keep locks, waiting requests and reservations
   assert.deepEqual(states(disk.fs), before);
   await disk.crash();
   assert.deepEqual(states(disk.fs), before);
+  // New rows go beside those of earlier lives.
+  await disk.fs.locks.lock(file, want(C, 1n, 1n), null);
+  await disk.fs.locks.unlock(file, want(C, 1n, 1n));
   const grants: LockGrant[] = [];
   disk.fs.locks.onGranted((grant) => grants.push(grant));
   await disk.fs.locks.unlock(file, want(A, 0n, 0n));
