@@ -11,7 +11,7 @@ import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
 import { FaultBench } from "./control/fault-bench.js";
 import { ServiceNotifier } from "./control/notify.js";
-import { addressHook, diskSharing, makePairAgent } from "./control/pair.js";
+import { addressHook, diskSharing, makeFollower, makePairAgent, makeReadiness } from "./control/pair.js";
 import { register, unregister } from "./control/rpcbind.js";
 import { ServiceAddresses } from "./control/service-addresses.js";
 import { StateDirectory } from "./control/state-directory.js";
@@ -91,7 +91,9 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   let agent: PairAgent | null = null;
   const paired = config.pair !== null;
   const epochOf = paired ? (uuid: string) => agent?.epochOf(uuid) ?? -1 : undefined;
-  const layers = bindLayers({ config, clock, random, log, scratch: state.scratch, epochOf });
+  const follower = paired ? makeFollower(config, clock, log, state.scratch, () => agent) : null;
+  const warm = follower === null ? undefined : (group: string, lu: string) => follower.take(group, lu);
+  const layers = bindLayers({ config, clock, random, log, scratch: state.scratch, epochOf, warm });
   const { faultInjection, volatileCache } = config;
   const faults = faultInjection ? new FaultBench({ clock, random, log, volatileCache }) : undefined;
   if (faults !== undefined) log.warn({}, "fault injection is on: the management socket can make disks fail and lie");
@@ -128,7 +130,12 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
       hands: cabinet.groupHands,
     });
     undo.add("pair", () => agent?.stop());
+    undo.add("following the partner", () => follower?.end());
     await agent.start();
+    follower?.start();
+    const readiness = makeReadiness(agent, config.pair, clock, events);
+    undo.add("readiness", () => readiness.end());
+    readiness.start();
   }
   const service = () => serviceOf(config, services);
   if (config.nfs.rpcbind) {

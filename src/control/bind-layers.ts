@@ -10,6 +10,7 @@ import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
 import { LIMITS } from "../limits.js";
 import { assembleGroup, createGroup } from "../lu/group.js";
+import type { WarmPages } from "../pagestore/warm-copy.js";
 import { ARENA_BYTES_MAX, Arena } from "../parity/arena.js";
 import type { DiskDescription, Group, GroupDescription, LabelledDisk } from "../raid/contract.js";
 import type { GroupRecord } from "../raid/label.js";
@@ -29,11 +30,13 @@ export interface LayerSources {
   readonly scratch: string;
   /** Under which epoch this node owns a group; by default the one on its disks. A change means that the group was lost. */
   readonly epochOf?: ((groupUuid: string) => number) | undefined;
+  /** A copy of a page store that was kept while the partner served it, by its LU. */
+  readonly warm?: ((groupUuid: string, luUuid: string) => Promise<WarmPages | null>) | undefined;
 }
 
 /** The real layers, with clock, randomness, buffers and log given to each. */
 export function bindLayers(sources: LayerSources): StorageLayers {
-  const { config, clock, random, log, epochOf } = sources;
+  const { config, clock, random, log, epochOf, warm } = sources;
   const common = { clock, random, log };
   const arenas = new GroupArenas(config.memory.dataCacheBytes);
   const direct = config.directIo;
@@ -82,6 +85,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
         cacheBytes: config.memory.dataCacheBytes,
         sqliteCacheBytes: config.memory.metadataCacheBytes,
         epoch: () => epoch,
+        warm: warm === undefined ? undefined : () => warm(groupUuid, lus.metadataLu.description.uuid),
       });
       return serveFileSystem(mounted);
     },

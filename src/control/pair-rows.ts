@@ -16,6 +16,10 @@ export function pairWarnings(pair: PairAgent): string[] {
   if (heartbeat === null) found.push(`partner ${pair.partnerName} has never been seen on these disks`);
   else if (!pair.partnerIsAlive)
     found.push(`partner ${pair.partnerName} is away${since(silentMs)}: nobody would take over`);
+  const { trouble: theirs } = heartbeat ?? { trouble: null };
+  if (pair.partnerIsAlive)
+    for (const one of theirs ?? []) found.push(`${pair.partnerName} could not take over now: ${one}`);
+  for (const one of pair.trouble ?? []) found.push(`${pair.name} could not take over now: ${one}`);
   for (const { name, trouble } of groupRows(pair)) {
     if (trouble !== null) found.push(`group ${name} could not be taken over: ${trouble}`);
   }
@@ -37,6 +41,7 @@ function ownRow(pair: PairAgent): NodeRow {
     serves: serves.map(({ name }) => name),
     service,
     silentMs: 0,
+    trouble: pair.trouble,
   };
 }
 
@@ -44,12 +49,13 @@ function partnerRow(pair: PairAgent): NodeRow {
   const { heartbeat, silentMs } = pair.partner();
   const name = pair.partnerName;
   if (heartbeat === null)
-    return { name, role: "away", pid: null, version: null, serves: [], service: null, silentMs: null };
-  const { pid, version, service, owned } = heartbeat;
+    return { name, role: "away", pid: null, version: null, serves: [], service: null, silentMs: null, trouble: null };
+  const { pid, version, service, owned, trouble: theirs } = heartbeat;
+  const trouble = pair.partnerIsAlive ? theirs : null;
   const serves = pair.partnerIsAlive ? pair.groups().filter(({ uuid }) => owned.includes(uuid)) : [];
   const role = !pair.partnerIsAlive ? "away" : serves.length > 0 ? "active" : "standby";
   const silent = Number.isFinite(silentMs) ? Math.round(silentMs) : null;
-  return { name, role, pid, version, serves: serves.map((group) => group.name), service, silentMs: silent };
+  return { name, role, pid, version, serves: serves.map((group) => group.name), service, silentMs: silent, trouble };
 }
 
 function groupRows(pair: PairAgent): PairGroupRow[] {

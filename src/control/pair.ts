@@ -11,8 +11,10 @@ import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { DiskSharing } from "./disk-shelf.js";
 import type { EventLog } from "./event-log.js";
+import { FollowerKeeper } from "./follower-keeper.js";
 import type { GroupHands } from "./group-hands.js";
 import { ProcessFence } from "./process-fence.js";
+import { Readiness } from "./readiness.js";
 import type { ServiceAddresses } from "./service-addresses.js";
 import { version } from "./version.js";
 
@@ -48,6 +50,29 @@ export function makePairAgent({ config, pair, clock, log, events, hands, service
     onEvent: (event) => events.add(event),
   });
   return agent;
+}
+
+/** Reads along with the groups that the partner serves. */
+export function makeFollower(
+  config: Config,
+  clock: Clock,
+  log: Logger,
+  folder: string,
+  agent: () => PairAgent | null,
+): FollowerKeeper {
+  const direct = config.directIo;
+  return new FollowerKeeper({
+    ...{ clock, log, folder },
+    open: (path) => openFileDevice(path, { mode: "read-only", log, direct }),
+    groups: () => {
+      const followed = (agent()?.groups() ?? []).filter(({ role }) => role === "watched" || role === "taking");
+      return new Map(followed.map(({ uuid, paths }) => [uuid, paths]));
+    },
+  });
+}
+
+export function makeReadiness(pair: PairAgent, config: PairConfig, clock: Clock, events: EventLog): Readiness {
+  return new Readiness({ pair, config, clock, events, unheard: () => pair.unheard() });
 }
 
 /** What a node of a pair may take from the disks that both see. The agent comes later than the shelf that asks. */

@@ -192,6 +192,8 @@ export interface NodeRow {
   readonly service: { readonly host: string; readonly port: number } | null;
   /** Since it was last heard; 0 for this node, null when it never was. */
   readonly silentMs: number | null;
+  /** Why it could not take over now, a sentence each; empty when it could, null when that is not known. */
+  readonly trouble: readonly string[] | null;
 }
 
 /** A group of a pair: who serves it in normal work, and who does now. */

@@ -5,7 +5,7 @@ import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
 import type { LogicalUnit } from "../lu/lu.js";
 import { formatPageStore } from "../pagestore/format.js";
-import { openPageStore } from "../pagestore/open.js";
+import { type OpenOptions, openPageStore } from "../pagestore/open.js";
 import type { LogPageStore } from "../pagestore/store.js";
 import type { Arena } from "../parity/arena.js";
 import { FileContents, type WithoutChecks } from "./contents/file-contents.js";
@@ -68,6 +68,8 @@ export interface MountFileSystemOptions {
   /** SQLite's page cache. Default: the page store's. */
   readonly sqliteCacheBytes?: number;
   readonly inodesCachedMax?: number;
+  /** Of the metadata, kept while another node served it. */
+  readonly warm?: OpenOptions["warm"] | undefined;
   readonly onEvent?: (event: FileSystemEvent) => void;
   /** Parts that are switched off. */
   readonly without?: WithoutChecks;
@@ -118,6 +120,7 @@ async function openStore(options: MountFileSystemOptions, recovery: SidecarRecov
     arena,
     ...(options.epoch && { epoch: options.epoch }),
     ...(options.sqliteCacheBytes !== undefined && { cacheBytes: options.sqliteCacheBytes }),
+    warm: options.warm,
     onReplay: (seq, sidecar) => recovery.replay(seq, sidecar),
   });
 }

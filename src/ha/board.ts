@@ -75,6 +75,17 @@ export class Board {
     return blocks.flatMap((block) => decodeHeartbeat(block) ?? []);
   }
 
+  /** Disks that hold no heartbeat of the node as young as `sequence`. */
+  async disksWithout(slot: number, sequence: number): Promise<string[]> {
+    const without: string[] = [];
+    for (const disk of this.#disks) {
+      const [block] = await this.#readAll([disk], HEARTBEAT_BLOCK + slot);
+      const found = block === undefined ? null : decodeHeartbeat(block);
+      if (block !== undefined && (found === null || found.sequence < sequence)) without.push(disk.path);
+    }
+    return without;
+  }
+
   /**
    * On the members of its group. Durable when it resolves.
    * @param memberCount  of the group, found or not

@@ -48,6 +48,10 @@ interface Tracked {
 export interface GroupStanding {
   readonly uuid: string;
   readonly name: string;
+  /** Of the members that were found. */
+  readonly paths: readonly string[];
+  /** Members that there are. */
+  readonly memberCount: number;
   readonly home: string;
   readonly role: GroupRole;
   readonly epoch: number;
@@ -60,6 +64,11 @@ const YIELD_MS = 10_000;
 const RETRY_MS = 500;
 const MOVE_MS_MAX = 20_000;
 const POLL_MS = 10;
+/** A disk may miss some beats, slow as it may be. */
+const UNHEARD_BEATS = 50;
+/** They must fit a heartbeat's block. */
+const TROUBLE_MAX = 4;
+const TROUBLE_LENGTH_MAX = 200;
 
 /** chn1..chn8 have blocks 0 to 7. */
 export function slotOf(node: string): number {
@@ -85,6 +94,8 @@ export class PairAgent {
   #cancelProbe: CancelTimer = () => {};
   #stopped = false;
   #killing = false;
+  /** Why this node could not take over now; null: nobody has looked yet. Travels with the heartbeat. */
+  trouble: readonly string[] | null = null;
   /** What is being taken or released. */
   #working = new Set<Promise<void>>();
 
@@ -147,7 +158,16 @@ export class PairAgent {
 
   groups(): GroupStanding[] {
     return [...this.#groups.values()].map(({ seen, home, role, epoch, complaint }) => ({
-      ...{ uuid: seen.uuid, name: seen.name, home, role, epoch, complaint },
+      ...{
+        uuid: seen.uuid,
+        name: seen.name,
+        paths: seen.paths,
+        memberCount: seen.memberCount,
+        home,
+        role,
+        epoch,
+        complaint,
+      },
     }));
   }
 
@@ -166,6 +186,13 @@ export class PairAgent {
 
   partner(): PartnerView {
     return this.#watch.view(this.#parts.clock.monotonicMs());
+  }
+
+  /** Disks that we see, and on which a living partner has said nothing for some time. */
+  async unheard(): Promise<string[]> {
+    const { heartbeat } = this.partner();
+    if (heartbeat === null || !this.partnerIsAlive) return [];
+    return await this.#parts.board.disksWithout(slotOf(this.#parts.partner), heartbeat.sequence - UNHEARD_BEATS);
   }
 
   get partnerIsAlive(): boolean {
@@ -249,6 +276,10 @@ export class PairAgent {
     const { seconds, nanoseconds } = clock.wallTime();
     return {
       ...{ node, ...identity, version, service, owned, wants: [...this.#wants] },
+      trouble:
+        this.trouble === null
+          ? null
+          : this.trouble.slice(0, TROUBLE_MAX).map((one) => one.slice(0, TROUBLE_LENGTH_MAX)),
       sequence: ++this.#sequence,
       wallMs: seconds * 1000 + Math.floor(nanoseconds / 1e6),
     };

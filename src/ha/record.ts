@@ -40,6 +40,8 @@ const heartbeat = z.object({
   owned: z.array(z.string()),
   /** Groups that it asks its partner for. */
   wants: z.array(z.string()),
+  /** Why it could not take over now; empty when it could, null when it has not looked yet. */
+  trouble: z.array(z.string()).nullable(),
   /** Its clock, for people: nothing is decided by it. */
   wallMs: count,
 });

@@ -9,6 +9,7 @@ import { type Geometry, homeOf } from "./layout.js";
 import type { LogArea } from "./log.js";
 import { inParallel } from "./parallel.js";
 import { type HealCounters, prove } from "./prove.js";
+import type { WarmPages } from "./warm-copy.js";
 
 const PIECE_PAGES = MIB / BLOCK_BYTES;
 
@@ -24,6 +25,8 @@ export interface LoadParts {
   /** Some MiB. */
   readonly buffer: Buffer;
   readonly counters: HealCounters;
+  /** A copy that somebody kept while the last owner wrote; every record before its position is in it. */
+  readonly warm?: WarmPages | undefined;
 }
 
 /**
@@ -31,7 +34,9 @@ export interface LoadParts {
  * @throws StorageError EIO when a page that the log does not hold is bad in every copy
  */
 export async function loadScratch(parts: LoadParts, file: string): Promise<void> {
-  const handle = await fs.open(file, "wx", 0o600);
+  const { warm } = parts;
+  if (warm !== undefined) await fs.rename(warm.file, file);
+  const handle = await fs.open(file, warm === undefined ? "wx" : "r+", 0o600);
   try {
     await loadHome(parts, handle);
     await loadLog(parts, handle);
@@ -47,8 +52,21 @@ async function loadHome(parts: LoadParts, handle: fs.FileHandle): Promise<void> 
   const pieces = Array.from({ length: Math.ceil(count / PIECE_PAGES) }, (_, i) => 1 + i * PIECE_PAGES).values();
   await inParallel([...Array(lanes).keys()], lanes, async (lane) => {
     const buffer = parts.buffer.subarray(lane * MIB, (lane + 1) * MIB);
-    for (const firstPage of pieces) await loadPiece(parts, handle, buffer, firstPage, count);
+    for (const firstPage of pieces) {
+      if (!isWarm(parts, firstPage, count)) await loadPiece(parts, handle, buffer, firstPage, count);
+    }
   });
+}
+
+/** Every page of the piece is in the file already, as the table says it is at home, or will come from the log. */
+function isWarm({ warm, images, table }: LoadParts, firstPage: number, lastPage: number): boolean {
+  if (warm === undefined) return false;
+  const end = Math.min(firstPage + PIECE_PAGES - 1, lastPage);
+  for (let page = firstPage; page <= end; page++) {
+    const mark = table.mark(page);
+    if (mark !== 0 && mark !== warm.marks[page - 1] && !images.has(page)) return false;
+  }
+  return true;
 }
 
 async function loadPiece(
@@ -84,7 +102,8 @@ async function provePage(parts: LoadParts, content: Buffer, page: number): Promi
 }
 
 async function loadLog(parts: LoadParts, handle: fs.FileHandle): Promise<void> {
-  const images = [...parts.images.values()].filter((image) => image.page <= parts.pageCount);
+  const from = parts.warm?.position ?? 0;
+  const images = [...parts.images.values()].filter(({ page, position }) => page <= parts.pageCount && position >= from);
   await loadImages(parts.lu, parts.log, images, parts.buffer, parts.counters, async (pages) => {
     for (const { page, content } of pages) await writeAll(handle, content, (page - 1) * BLOCK_BYTES);
   });

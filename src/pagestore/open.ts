@@ -1,3 +1,4 @@
+import fs from "node:fs/promises";
 import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
@@ -16,6 +17,7 @@ import { removeScratch, Scratch, scratchPath } from "./scratch.js";
 import { newStatistics } from "./statistics.js";
 import { LogPageStore } from "./store.js";
 import { readNewestSuperblock, type Superblock } from "./superblock.js";
+import type { WarmPages } from "./warm-copy.js";
 
 const CACHE_BYTES_DEFAULT = 48 * MIB;
 
@@ -33,6 +35,8 @@ export interface OpenOptions {
   readonly onReplay?: (seq: number, sidecar: Buffer) => void;
   /** Default: ordinary memory. PAGE_STORE_BUFFER_BYTES are taken. */
   readonly arena?: BufferSource;
+  /** A copy that was kept while the last owner wrote; it is used up. What of it is no longer true is read anew. */
+  readonly warm?: (() => Promise<WarmPages | null>) | undefined;
   /** Run SQLite's quick_check. Default: false (pages and records are proven by their checksums anyway). */
   readonly quickCheck?: boolean;
 }
@@ -74,12 +78,14 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   const { pageCount } = replayed;
   const file = scratchPath({ directory: options.scratchDir, uuid: uuidText(superblock.uuid) });
   removeScratch(file);
-  const load = { lu, geometry: superblock.geometry, log, table, images, pageCount, counters: statistics };
+  const warm = await usable(await options.warm?.(), superblock);
+  const load = { lu, geometry: superblock.geometry, log, table, images, pageCount, counters: statistics, warm };
   try {
     await loadScratch({ ...load, homePageCount: superblock.pageCount, buffer: buffers.checkpoint }, file);
     const scratch = openScratch(options, superblock);
     const ms = clock.monotonicMs() - startedMs;
-    logger.info({ pageStore: superblock.name, pageCount, records: replayed.records, ms }, "page store opened");
+    const found = { pageStore: superblock.name, pageCount, records: replayed.records, warm: warm !== undefined, ms };
+    logger.info(found, "page store opened");
     return new LogPageStore({
       ...{ lu, log, table, scratch, buffers, superblock, images, pageCount },
       ...{ epoch, lastEpoch: replayed.epoch, clock, logger, statistics },
@@ -88,6 +94,14 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
     removeScratch(file);
     throw error;
   }
+}
+
+/** It must reach into the log as it is now: what left the log before is then in it, and what stands there is applied to it. */
+async function usable(warm: WarmPages | null | undefined, superblock: Superblock): Promise<WarmPages | undefined> {
+  if (warm === null || warm === undefined) return undefined;
+  if (warm.uuid.equals(superblock.uuid) && warm.nextSeq >= superblock.tailSeq) return warm;
+  await fs.rm(warm.file, { force: true });
+  return undefined;
 }
 
 async function findSuperblock(

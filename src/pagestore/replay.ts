@@ -65,7 +65,24 @@ export class Replay {
     images: ImageMap,
     onRecord: (seq: number, sidecar: Buffer) => void,
   ): Promise<ReplayResult> {
-    const result = { ...start, records: 0 };
+    const result = await this.#readOn(start, epochMax, images, onRecord);
+    await this.#refuseLaterRecord();
+    return result;
+  }
+
+  /** As `run`, while the owner goes on writing: what stands behind the last whole record says nothing. */
+  follow(start: Omit<ReplayResult, "records">, images: ImageMap): Promise<ReplayResult> {
+    return this.#readOn(start, Number.MAX_SAFE_INTEGER, images, () => {});
+  }
+
+  async #readOn(
+    start: Omit<ReplayResult, "records">,
+    epochMax: number,
+    images: ImageMap,
+    onRecord: (seq: number, sidecar: Buffer) => void,
+  ): Promise<ReplayResult> {
+    const { pageCount, epoch } = start;
+    const result = { pageCount, epoch, records: 0 };
     for (;;) {
       const head = await this.#readHead(result.epoch);
       const sidecar = head === null ? null : await this.#readBody(head);
@@ -78,7 +95,6 @@ export class Replay {
       result.records++;
       onRecord(head.seq, sidecar);
     }
-    await this.#refuseLaterRecord();
     return result;
   }
 

@@ -49,8 +49,8 @@ function giveback(): Command {
 
 export function printPair(out: Output, pair: PairRow): void {
   out.table(
-    ["NODE", "ROLE", "PROCESS", "VERSION", "SERVES", "ADDRESS", "HEARD"],
-    pair.nodes.map(({ name, role, pid, version, serves, service, silentMs }) => [
+    ["NODE", "ROLE", "PROCESS", "VERSION", "SERVES", "ADDRESS", "HEARD", "CAN TAKE OVER"],
+    pair.nodes.map(({ name, role, pid, version, serves, service, silentMs, trouble }) => [
       name,
       role.toUpperCase(),
       pid === null ? "–" : String(pid),
@@ -58,6 +58,7 @@ export function printPair(out: Output, pair: PairRow): void {
       serves.join(" ") || "–",
       service === null ? "–" : `${service.host}:${service.port}`,
       heard(role, silentMs),
+      role === "away" || trouble === null ? "–" : trouble.length === 0 ? "yes" : "NO",
     ]),
   );
   out.line();

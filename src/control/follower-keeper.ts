@@ -1,0 +1,164 @@
+import path from "node:path";
+import type { BlockDevice } from "../device/device.js";
+import type { CancelTimer, Clock } from "../lib/clock.js";
+import { isStorageError, messageOf } from "../lib/errors.js";
+import type { Logger } from "../lib/log.js";
+import { WarmCopy, type WarmPages } from "../pagestore/warm-copy.js";
+import { FollowedLu } from "../raid/followed-lu.js";
+import type { GroupRecord, LabelLu } from "../raid/label.js";
+import { readLabel } from "../raid/label-io.js";
+
+export interface FollowerParts {
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Where the copies lie. */
+  readonly folder: string;
+  /** For reading, without a lock. */
+  readonly open: (path: string) => Promise<BlockDevice>;
+  /** Groups that the partner serves, or that are being taken from it, with the paths of their members. */
+  readonly groups: () => ReadonlyMap<string, readonly string[]>;
+}
+
+/** How often the log of a group that the partner serves is looked at. */
+const FOLLOW_MS = 250;
+/** After trouble, and to see that LUs were made or resized. */
+const RENEW_MS = 5000;
+
+/** A page store of a followed group. */
+interface Followed {
+  readonly lu: LabelLu;
+  readonly copy: WarmCopy;
+}
+
+/** A group that the partner serves, with a warm copy of each page store on it. */
+class FollowedGroup {
+  #devices: (BlockDevice | null)[] = [];
+  #followed: Followed[] = [];
+  #generation = -1;
+  #renewAtMs = 0;
+  #round: Promise<void> | null = null;
+  #ended = false;
+
+  constructor(
+    private readonly parts: FollowerParts,
+    private readonly paths: readonly string[],
+  ) {}
+
+  /** One look; a second call waits for the first. */
+  follow(): Promise<void> {
+    this.#round ??= this.#follow().finally(() => {
+      this.#round = null;
+    });
+    return this.#round;
+  }
+
+  async take(luUuid: string): Promise<WarmPages | null> {
+    await this.#round;
+    const found = this.#followed.find(({ lu }) => lu.uuid === luUuid);
+    return (await found?.copy.take()) ?? null;
+  }
+
+  records(): ReadonlyMap<string, number> {
+    return new Map(this.#followed.map(({ lu, copy }) => [lu.name, copy.nextSeq - 1]));
+  }
+
+  async end(): Promise<void> {
+    this.#ended = true;
+    await this.#round;
+    for (const { copy } of this.#followed) await copy.close();
+    await this.#closeDevices();
+  }
+
+  async #follow(): Promise<void> {
+    try {
+      if (this.parts.clock.monotonicMs() >= this.#renewAtMs) await this.#renew();
+      for (const { copy } of this.#followed) if (!this.#ended) await copy.follow();
+    } catch (error) {
+      if (!isStorageError(error)) throw error;
+      this.parts.log.debug({ error: messageOf(error) }, "a group of the partner is not followed just now");
+      this.#generation = -1;
+      this.#renewAtMs = this.parts.clock.monotonicMs() + RENEW_MS;
+    }
+  }
+
+  /** Labels first: which members are online, and what LUs there are. */
+  async #renew(): Promise<void> {
+    this.#renewAtMs = this.parts.clock.monotonicMs() + RENEW_MS;
+    if (this.#devices.length === 0) this.#devices = await Promise.all(this.paths.map((place) => this.#open(place)));
+    const labels = await Promise.all(
+      this.#devices.map((device) => (device === null ? null : readLabel(device).catch(() => null))),
+    );
+    const records = labels.flatMap((label) => label?.group ?? []);
+    const record = records.sort((a, b) => b.generation - a.generation)[0];
+    if (record === undefined || record.generation === this.#generation) return;
+    this.#generation = record.generation;
+    const bySlot = record.members.map(({ uuid, state }) => {
+      const i = labels.findIndex((label) => label?.uuid === uuid);
+      return state === "online" ? (this.#devices[i] ?? null) : null;
+    });
+    await this.#setFollowed(record, bySlot);
+  }
+
+  async #setFollowed(record: GroupRecord, devices: readonly (BlockDevice | null)[]): Promise<void> {
+    for (const { copy } of this.#followed.splice(0)) await copy.close();
+    for (const lu of record.lus) {
+      if (lu.level !== 1 || lu.moving !== undefined) continue;
+      const file = path.join(this.parts.folder, `warm-${lu.uuid}.db`);
+      this.#followed.push({ lu, copy: new WarmCopy(new FollowedLu(record, lu, devices), file) });
+    }
+  }
+
+  async #open(place: string): Promise<BlockDevice | null> {
+    return await this.parts.open(place).catch(() => null);
+  }
+
+  async #closeDevices(): Promise<void> {
+    for (const device of this.#devices.splice(0)) await device?.close().catch(() => {});
+  }
+}
+
+/** Keeps this node warm: it reads along with what the partner commits, so that taking over is quick. */
+export class FollowerKeeper {
+  readonly #groups = new Map<string, FollowedGroup>();
+  #cancel: CancelTimer = () => {};
+  #ended = false;
+
+  constructor(private readonly parts: FollowerParts) {}
+
+  start(): void {
+    this.#cancel = this.parts.clock.after(FOLLOW_MS, () => void this.#tick());
+  }
+
+  async #setGroups(groups: ReadonlyMap<string, readonly string[]>): Promise<void> {
+    for (const [uuid, group] of this.#groups) {
+      if (groups.has(uuid)) continue;
+      this.#groups.delete(uuid);
+      await group.end();
+    }
+    for (const [uuid, paths] of groups) {
+      if (!this.#groups.has(uuid) && !this.#ended) this.#groups.set(uuid, new FollowedGroup(this.parts, paths));
+    }
+  }
+
+  /** The copy of a page store of a group that is being taken. */
+  async take(group: string, luUuid: string): Promise<WarmPages | null> {
+    return (await this.#groups.get(group)?.take(luUuid)) ?? null;
+  }
+
+  /** The last record that each page store of a group was followed to, by the name of its LU. */
+  records(group: string): ReadonlyMap<string, number> {
+    return this.#groups.get(group)?.records() ?? new Map();
+  }
+
+  async end(): Promise<void> {
+    this.#ended = true;
+    this.#cancel();
+    await this.#setGroups(new Map());
+  }
+
+  async #tick(): Promise<void> {
+    await this.#setGroups(this.parts.groups());
+    for (const group of this.#groups.values()) await group.follow();
+    if (!this.#ended) this.start();
+  }
+}

@@ -1,0 +1,168 @@
+import { constants } from "node:fs";
+import { access } from "node:fs/promises";
+import net from "node:net";
+import type { PairConfig } from "../config/schema.js";
+import type { PairAgent } from "../ha/pair-agent.js";
+import { processStat } from "../ha/process-identity.js";
+import type { CancelTimer, Clock } from "../lib/clock.js";
+import type { EventLog } from "./event-log.js";
+
+export interface ReadinessParts {
+  readonly pair: PairAgent;
+  readonly config: PairConfig;
+  readonly clock: Clock;
+  readonly events: EventLog;
+  /** Disks that we see and the partner says nothing on. */
+  readonly unheard: () => Promise<readonly string[]>;
+}
+
+const CHECK_MS = 60_000;
+/** The first check, when both nodes of a pair that has just been started have had time to hear each other. */
+const FIRST_MS = 3_000;
+const CLOCKS_APART_MS_MAX = 5_000;
+
+/**
+ * Whether this node could take over from its partner now, looked at every minute: a standby that cannot is found out before it is needed.
+ * The answer travels with the heartbeat, so that the node that serves shows it, too.
+ */
+export class Readiness {
+  #cancel: CancelTimer = () => {};
+  #ended = false;
+
+  constructor(private readonly parts: ReadinessParts) {}
+
+  start(): void {
+    this.#later(FIRST_MS);
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#cancel();
+  }
+
+  /** @returns one sentence for each thing that stands in the way of a takeover */
+  async check(): Promise<string[]> {
+    const problems = [
+      ...this.#partnerProblems(),
+      ...(await this.#diskProblems()),
+      ...(await this.#fenceProblems()),
+      ...(await this.#addressProblems()),
+    ];
+    this.#report(problems);
+    return problems;
+  }
+
+  #later(delayMs: number): void {
+    this.#cancel = this.parts.clock.after(delayMs, () => {
+      void this.check().finally(() => {
+        if (!this.#ended) this.#later(CHECK_MS);
+      });
+    });
+  }
+
+  #report(problems: readonly string[]): void {
+    const { pair, events } = this.parts;
+    const before = pair.trouble;
+    pair.trouble = problems;
+    if (problems.length > 0 && problems.join() !== before?.join()) {
+      const what = `${pair.name} could not take over from ${pair.partnerName} now: ${problems.join("; ")}`;
+      events.add({ severity: "warning", kind: "takeover-not-ready", what, detail: { problems } });
+    } else if (problems.length === 0 && before !== null && before.length > 0) {
+      const what = `${pair.name} can take over from ${pair.partnerName} again`;
+      events.add({ severity: "info", kind: "takeover-ready", what });
+    }
+  }
+
+  #partnerProblems(): string[] {
+    const { pair, clock } = this.parts;
+    const { heartbeat } = pair.partner();
+    if (heartbeat === null) return [`${pair.partnerName} has never been seen on these disks`];
+    const found: string[] = [];
+    if (heartbeat.version !== pair.self.version) {
+      found.push(`${pair.partnerName} runs version ${heartbeat.version}, this node ${pair.self.version}`);
+    }
+    const { seconds } = clock.wallTime();
+    const apartMs = Math.abs(seconds * 1000 - heartbeat.wallMs);
+    if (pair.partnerIsAlive && apartMs > CLOCKS_APART_MS_MAX) {
+      const about =
+        apartMs >= 120_000 ? `${Math.round(apartMs / 60_000)} minutes` : `${Math.round(apartMs / 1000)} seconds`;
+      found.push(`the clocks of the two nodes are ${about} apart (file times will jump; nothing else depends on it)`);
+    }
+    return found;
+  }
+
+  /** Members that this node cannot open for writing, and disks that only one of the two looks at. */
+  async #diskProblems(): Promise<string[]> {
+    const { pair } = this.parts;
+    const found: string[] = [];
+    for (const { name, paths, memberCount, role } of pair.groups()) {
+      if (role === "owned") continue;
+      const readable = await Promise.all(paths.map(canWrite));
+      const usable = readable.filter((one) => one).length;
+      if (usable < memberCount) found.push(`this node can use ${usable} of the ${memberCount} disks of group ${name}`);
+    }
+    const unheard = pair.partnerIsAlive ? await this.parts.unheard() : [];
+    if (unheard.length > 0)
+      found.push(
+        `${pair.partnerName} does not look at ${unheard.join(", ")}: both configurations must name the same disks`,
+      );
+    return found;
+  }
+
+  async #fenceProblems(): Promise<string[]> {
+    const { pair, config } = this.parts;
+    const { heartbeat } = pair.partner();
+    if (heartbeat === null) return [];
+    if (heartbeat.bootId !== pair.self.bootId) {
+      if (config.fenceCommand === null || (await canRun(config.fenceCommand))) return [];
+      return [`the fence command ${config.fenceCommand} cannot be run`];
+    }
+    if (!pair.partnerIsAlive || processStat(heartbeat.pid)?.start !== heartbeat.processStart) return [];
+    try {
+      process.kill(heartbeat.pid, 0);
+      return [];
+    } catch {
+      return [
+        `process ${heartbeat.pid} of ${pair.partnerName} could not be ended if it hung: it belongs to another user`,
+      ];
+    }
+  }
+
+  /** That the partner's address could be ours: with a command, that this can be run; else that the machine has the address. */
+  async #addressProblems(): Promise<string[]> {
+    const { pair, config } = this.parts;
+    const service = pair.partner().heartbeat?.service;
+    if (service === undefined || service === null) return [];
+    if (config.addressCommand !== null) {
+      return (await canRun(config.addressCommand))
+        ? []
+        : [`the address command ${config.addressCommand} cannot be run`];
+    }
+    return (await canListen(service.host))
+      ? []
+      : [`this machine does not have the service address ${service.host} of ${pair.partnerName}`];
+  }
+}
+
+async function canWrite(path: string): Promise<boolean> {
+  return await access(path, constants.R_OK | constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function canRun(path: string): Promise<boolean> {
+  return await access(path, constants.X_OK).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** On some free port of the address, for a moment. */
+function canListen(host: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = net.createServer();
+    server.once("error", () => resolve(false));
+    server.listen({ host, port: 0 }, () => server.close(() => resolve(true)));
+  });
+}
