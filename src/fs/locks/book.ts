@@ -93,6 +93,7 @@ export class LockBook {
   readonly #waiting = new Map<number, Waiting>();
   readonly #entriesOf = new Map<string, number>();
   #entries = 0;
+  #ownerBytes = 0;
   #nextId = 1;
   #granted: LockGrant[] = [];
   #changed = false;
@@ -101,7 +102,7 @@ export class LockBook {
   constructor(
     private readonly rows: LockRows,
     private readonly requireSpace: () => void,
-    private readonly limits: { readonly entriesMax: number; readonly hostEntriesMax: number } = LOCK_LIMITS,
+    private readonly limits: { readonly [K in keyof typeof LOCK_LIMITS]: number } = LOCK_LIMITS,
   ) {}
 
   /** What the rows say, at mount. */
@@ -113,7 +114,7 @@ export class LockBook {
     }
     for (const entry of shares) this.#of(entry.ino).shares.add(entry);
     for (const entry of [...held, ...waiting, ...shares]) {
-      this.#count(entry.owner.host, 1);
+      this.#count(entry, 1);
       this.#nextId = Math.max(this.#nextId, entry.id + 1);
     }
     this.#changed = false;
@@ -178,11 +179,11 @@ export class LockBook {
     const blocked = others.some(({ access, deny }) => (access & request.deny) !== 0 || (deny & request.access) !== 0);
     if (!blocked) {
       const own = [...file.shares].filter((share) => share.key === key);
-      this.#requireRoom(request.owner.host, 1 - own.length);
+      this.#requireRoom(request.owner.host, key, 1 - own.length);
       for (const share of own) this.#dropShare(share);
       const share = { ...request, id: this.#nextId++, ino, key };
       file.shares.add(share);
-      this.#count(request.owner.host, 1);
+      this.#count(share, 1);
       this.rows.putShare(share);
     }
     this.#tidy(ino);
@@ -273,24 +274,24 @@ export class LockBook {
     const file = this.#of(ino);
     const key = keyOf(owner);
     const { removed, added } = replace(file.heldBy(key), { first, last }, exclusive);
-    if (bounded) this.#requireRoom(owner.host, added.length - removed.length);
+    if (bounded) this.#requireRoom(owner.host, key, added.length - removed.length);
     for (const held of removed) this.#dropHeld(held);
     for (const piece of added) {
       const held = { ...piece, id: this.#nextId++, ino, owner, key, address };
       file.held.add(held);
-      this.#count(owner.host, 1);
+      this.#count(held, 1);
       this.rows.putHeld(held);
     }
   }
 
   #wait(ino: number, key: string, request: LockRequest, note: Buffer): void {
-    this.#requireRoom(request.owner.host, 1);
+    this.#requireRoom(request.owner.host, key, 1);
     const { first, last, exclusive, owner, address } = request;
     const entry = { id: this.#nextId++, ino, key, owner, address, first, last, exclusive, note };
     const waiter: Waiting = { ...entry, offered: false, replaced: [] };
     this.#of(ino).waiting.add(waiter);
     this.#waiting.set(waiter.id, waiter);
-    this.#count(owner.host, 1);
+    this.#count(waiter, 1);
     this.rows.putWaiting(waiter);
   }
 
@@ -331,37 +332,40 @@ export class LockBook {
 
   #dropHeld(held: Held): void {
     this.#of(held.ino).held.delete(held);
-    this.#count(held.owner.host, -1);
+    this.#count(held, -1);
     this.rows.dropHeld(held.id);
   }
 
   #dropWaiting(waiter: Waiting): void {
     this.#of(waiter.ino).waiting.delete(waiter);
     this.#waiting.delete(waiter.id);
-    this.#count(waiter.owner.host, -1);
+    this.#count(waiter, -1);
     this.rows.dropWaiting(waiter.id);
   }
 
   #dropShare(share: Reservation): void {
     this.#of(share.ino).shares.delete(share);
-    this.#count(share.owner.host, -1);
+    this.#count(share, -1);
     this.rows.dropShare(share.id);
   }
 
   /** Everything that adds or drops an entry passes here. */
-  #count(host: string, delta: number): void {
+  #count({ owner: { host }, key }: Entry, delta: number): void {
     this.#changed = true;
     this.#entries += delta;
+    this.#ownerBytes += delta * key.length;
     const count = (this.#entriesOf.get(host) ?? 0) + delta;
     if (count === 0) this.#entriesOf.delete(host);
     else this.#entriesOf.set(host, count);
   }
 
   /** @throws StorageError ENOSPC */
-  #requireRoom(host: string, growth: number): void {
+  #requireRoom(host: string, key: string, growth: number): void {
     if (growth <= 0) return;
+    const { entriesMax, hostEntriesMax, ownerBytesMax } = this.limits;
     const ofHost = this.#entriesOf.get(host) ?? 0;
-    if (this.#entries + growth > this.limits.entriesMax || ofHost + growth > this.limits.hostEntriesMax)
+    const ownerBytes = this.#ownerBytes + growth * key.length;
+    if (this.#entries + growth > entriesMax || ofHost + growth > hostEntriesMax || ownerBytes > ownerBytesMax)
       throw new StorageError("ENOSPC", "too many locks", { host, ofHost, all: this.#entries });
     this.requireSpace();
   }

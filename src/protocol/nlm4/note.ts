@@ -1,4 +1,4 @@
-import { XdrReader } from "../xdr/reader.js";
+import { XdrError, XdrReader } from "../xdr/reader.js";
 import { XdrWriter } from "../xdr/writer.js";
 
 /**
@@ -26,9 +26,14 @@ export function encodeNote({ asMessage, localAddress, handle }: LockNote): Buffe
 
 /** @returns null for a note that another version has left */
 export function decodeNote(note: Buffer): LockNote | null {
-  const reader = new XdrReader(note);
-  if (reader.u32() !== VERSION) return null;
-  const asMessage = reader.bool();
-  const localAddress = reader.opaque(ADDRESS_BYTES_MAX).toString("latin1");
-  return { asMessage, localAddress, handle: note.subarray(reader.at) };
+  try {
+    const reader = new XdrReader(note);
+    if (reader.u32() !== VERSION) return null;
+    const asMessage = reader.bool();
+    const localAddress = reader.opaque(ADDRESS_BYTES_MAX).toString("latin1");
+    return { asMessage, localAddress, handle: note.subarray(reader.at) };
+  } catch (error) {
+    if (error instanceof XdrError) return null;
+    throw error;
+  }
 }

@@ -15,7 +15,7 @@ const byte = (host: string, at: number, length = 1) => ({
 const full = (error: unknown) => isStorageError(error, "ENOSPC");
 
 test("lock book: a host has its limit, and all of them together theirs", () => {
-  const book = new LockBook(NO_ROWS, () => {}, { entriesMax: 5, hostEntriesMax: 3 });
+  const book = new LockBook(NO_ROWS, () => {}, { entriesMax: 5, hostEntriesMax: 3, ownerBytesMax: 1000 });
   for (const at of [0, 2, 4]) book.lock(1, byte("a", at), null);
   assert.throws(() => book.lock(1, byte("a", 6), null), full);
   assert.throws(() => book.lock(2, byte("a", 0), Buffer.alloc(0)), full);
@@ -32,4 +32,15 @@ test("lock book: a host has its limit, and all of them together theirs", () => {
     "held c 20",
     "offered c 10",
   ]);
+});
+
+test("lock book: owners with long names have a limit of their own", () => {
+  const book = new LockBook(NO_ROWS, () => {}, { entriesMax: 100, hostEntriesMax: 50, ownerBytesMax: 1000 });
+  const long = "x".repeat(400);
+  book.lock(1, byte(long, 0), null);
+  book.lock(1, byte(long, 2), null);
+  assert.throws(() => book.lock(1, byte(long, 4), null), full);
+  book.lock(1, byte("short", 4), null);
+  book.unlock(1, byte(long, 0));
+  book.lock(1, byte(long, 6), null);
 });
