@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import type { ServiceHost } from "../ha/contract.js";
 import type { ServiceAddress } from "../ha/record.js";
 import type { Clock } from "../lib/clock.js";
@@ -53,7 +54,8 @@ export class ServiceAddresses implements ServiceHost {
         const code = (error as NodeJS.ErrnoException).code;
         const wait = code === "EADDRINUSE" && address.port !== 0 && clock.monotonicMs() < endMs;
         if (!wait) throw listenError(address, error);
-        await new Promise<void>((resolve) => clock.after(WAIT_STEP_MS, resolve));
+        // Not the clock's timer, which keeps no process alive: there may be nothing else yet, and the daemon would end without a word.
+        await setTimeout(WAIT_STEP_MS);
       }
     }
   }
