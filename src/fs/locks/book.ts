@@ -11,6 +11,7 @@ import type {
 } from "./contract.js";
 import { LOCK_LIMITS } from "./limits.js";
 import { type ByteRange, clip, type LockedRange, overlaps, replace, sameRange } from "./range.js";
+import { RangeIndex, type RoughRange, roughly } from "./range-index.js";
 
 interface Entry {
   readonly id: number;
@@ -21,7 +22,7 @@ interface Entry {
   readonly address: string;
 }
 
-export interface Held extends Entry, LockedRange {}
+export interface Held extends Entry, LockedRange, RoughRange {}
 
 export interface Waiting extends Entry, LockGrant {
   /** The lock was given, and the client has not confirmed it. */
@@ -56,7 +57,7 @@ export function keyOf({ host, svid, oh }: LockOwner): string {
 
 /** Locks of one inode. */
 class OfFile {
-  readonly held = new Set<Held>();
+  readonly held = new RangeIndex<Held>();
   /** In the order of arrival. */
   readonly waiting = new Set<Waiting>();
   readonly shares = new Set<Reservation>();
@@ -65,19 +66,24 @@ class OfFile {
     return this.held.size + this.waiting.size + this.shares.size === 0;
   }
 
-  heldBy(key: string): Held[] {
-    return [...this.held].filter((held) => held.key === key);
+  /** Those of one owner that overlap or touch a range. */
+  ownNear(key: string, { first, last }: ByteRange): Held[] {
+    // One byte more at each end, before the ends are rounded.
+    const near = this.held.near(roughly({ first: first === 0n ? 0n : first - 1n, last: last + 1n }));
+    return [...near].filter((held) => held.key === key);
   }
 
   conflict(key: string, wanted: LockedRange): Held | null {
-    for (const held of this.held) {
+    for (const held of this.held.near(roughly(wanted))) {
       if (held.key !== key && (held.exclusive || wanted.exclusive) && overlaps(held, wanted)) return held;
     }
     return null;
   }
 
   waiter(key: string, wanted: LockedRange): Waiting | undefined {
-    return [...this.waiting].find((w) => w.key === key && sameRange(w, wanted) && w.exclusive === wanted.exclusive);
+    for (const waiter of this.waiting)
+      if (waiter.key === key && sameRange(waiter, wanted) && waiter.exclusive === wanted.exclusive) return waiter;
+    return undefined;
   }
 }
 
@@ -199,8 +205,8 @@ export class LockBook {
   freeHost(host: string): FreedLocks {
     const freed = { held: 0, waiting: 0, shares: 0 };
     for (const [ino, file] of this.#files) {
-      const of = <T extends Entry>(entries: Set<T>) => [...entries].filter(({ owner }) => owner.host === host);
-      const [held, waiting, shares] = [of(file.held), of(file.waiting), of(file.shares)];
+      const of = <T extends Entry>(entries: Iterable<T>) => [...entries].filter(({ owner }) => owner.host === host);
+      const [held, waiting, shares] = [of(file.held.all()), of(file.waiting), of(file.shares)];
       for (const entry of held) this.#dropHeld(entry);
       for (const entry of waiting) this.#dropWaiting(entry);
       for (const entry of shares) this.#dropShare(entry);
@@ -216,7 +222,7 @@ export class LockBook {
   forget(ino: number): void {
     const file = this.#files.get(ino);
     if (file === undefined) return;
-    for (const entry of file.held) this.#dropHeld(entry);
+    for (const entry of [...file.held.all()]) this.#dropHeld(entry);
     for (const entry of file.waiting) this.#dropWaiting(entry);
     for (const entry of file.shares) this.#dropShare(entry);
     this.#tidy(ino);
@@ -246,8 +252,9 @@ export class LockBook {
   }
 
   *list(): Generator<LockRow> {
-    for (const { held, waiting, shares } of this.#files.values()) {
-      for (const entry of held) yield { ...entry, state: "held" };
+    for (const file of this.#files.values()) {
+      const { held, waiting, shares } = file;
+      for (const entry of held.all()) yield { ...entry, state: "held" };
       for (const entry of waiting) yield { ...entry, state: entry.offered ? "offered" : "waiting" };
       for (const { ino, owner, address } of shares)
         yield { ino, owner, address, state: "share", exclusive: false, first: 0n, last: 0n };
@@ -273,11 +280,11 @@ export class LockBook {
     const { owner, address, first, last } = request;
     const file = this.#of(ino);
     const key = keyOf(owner);
-    const { removed, added } = replace(file.heldBy(key), { first, last }, exclusive);
+    const { removed, added } = replace(file.ownNear(key, { first, last }), { first, last }, exclusive);
     if (bounded) this.#requireRoom(owner.host, key, added.length - removed.length);
     for (const held of removed) this.#dropHeld(held);
     for (const piece of added) {
-      const held = { ...piece, id: this.#nextId++, ino, owner, key, address };
+      const held = { ...piece, ...roughly(piece), id: this.#nextId++, ino, owner, key, address };
       file.held.add(held);
       this.#count(held, 1);
       this.rows.putHeld(held);
@@ -314,7 +321,7 @@ export class LockBook {
 
   /** @returns whether that freed something */
   #offer(file: OfFile, waiter: Waiting): boolean {
-    const before = file.heldBy(waiter.key).filter((held) => overlaps(held, waiter));
+    const before = file.ownNear(waiter.key, waiter).filter((held) => overlaps(held, waiter));
     waiter.replaced = before.map((held) => clip(held, waiter));
     this.#place(waiter.ino, waiter, waiter.exclusive, false);
     waiter.offered = true;
@@ -331,7 +338,7 @@ export class LockBook {
   }
 
   #dropHeld(held: Held): void {
-    this.#of(held.ino).held.delete(held);
+    this.#of(held.ino).held.remove(held);
     this.#count(held, -1);
     this.rows.dropHeld(held.id);
   }

@@ -50,7 +50,7 @@ export interface Replacement<T> {
 /**
  * Lock (`exclusive` says how) or unlock (`exclusive` is null) a range of one owner: what it held there changes its kind or goes, what sticks
  * out stays, and neighbours of one kind become one range. So the ranges of an owner never overlap, and two that touch differ in kind.
- * @param own  all ranges of this owner in the file, in any order
+ * @param own  the ranges of this owner that overlap the range or touch it, in any order; others may be among them
  */
 export function replace<T extends LockedRange>(
   own: readonly T[],

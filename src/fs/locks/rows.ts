@@ -2,6 +2,7 @@ import type Database from "better-sqlite3";
 import type { Held, LockRows, Reservation, StoredLocks, Waiting } from "./book.js";
 import { keyOf } from "./book.js";
 import type { LockOwner } from "./contract.js";
+import { roughly } from "./range-index.js";
 
 /**
  * The tables of the locks (docs/format/filesystem.md). They are made with the first lock: a file system from before there were any mounts as
@@ -123,7 +124,10 @@ export class SqlLockRows implements LockRows {
     const all = <T>(table: string) =>
       this.db.prepare<[], T>(`SELECT * FROM ${table} ORDER BY id`).safeIntegers(true).all();
     return {
-      held: all<RangeRow>("lock").map((row) => ({ ...entryOf(row), ...rangeOfRow(row) })),
+      held: all<RangeRow>("lock").map((row) => {
+        const range = rangeOfRow(row);
+        return { ...entryOf(row), ...range, ...roughly(range) };
+      }),
       waiting: all<WaitRow>("lock_wait").map((row) => ({
         ...{ ...entryOf(row), ...rangeOfRow(row) },
         ...{ note: row.note, offered: row.offered === 1n, replaced: [] },

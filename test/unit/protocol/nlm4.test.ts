@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { LOCK_LIMITS } from "../../../src/fs/locks/limits.js";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { RpcClient, SystemDialer } from "../../../src/protocol/rpc/client.js";
 import type { NfsServerOptions } from "../../../src/protocol/server.js";
@@ -80,6 +81,22 @@ test("NLM: who may not lock, and what cannot be locked", async (t) => {
   client.auth = { uid: 0, gid: 0, groups: [] };
   await client.remove(root, "file");
   assert.equal(await nlm.lock({ handle }), NlmStat.stale);
+});
+
+test("NLM: a client that locks without end gets DENIED_NOLOCKS, others go on, and it may unlock", async (t) => {
+  const { nlm, handle, fs } = await open(t);
+  const limit = LOCK_LIMITS.hostEntriesMax;
+  for (let at = 0; at < limit; at++) {
+    const range = { first: BigInt(2 * at), last: BigInt(2 * at) };
+    const owner = { host: "alpha", svid: at, oh: Buffer.alloc(0) };
+    await fs.locks.lock({ ino: 2, generation: 1 }, { owner, address: "127.0.0.1", ...range, exclusive: true }, null);
+  }
+  assert.equal(fs.locks.list().length, limit);
+  assert.equal(await nlm.lock({ handle, ...A, offset: 1n, length: 1n }), NlmStat.noLocks);
+  assert.equal(await nlm.lock({ handle, ...A, block: true }), NlmStat.noLocks);
+  assert.equal(await nlm.lock({ handle, ...B, offset: 1n, length: 1n }), NlmStat.granted);
+  assert.equal(await nlm.unlock({ handle, ...A, svid: 0, oh: "" }), NlmStat.granted);
+  assert.equal(await nlm.lock({ handle, ...A, offset: 3n, length: 1n }), NlmStat.granted);
 });
 
 test("NLM: arguments that do not decode are garbage, procedures that are not there are unavailable", async (t) => {

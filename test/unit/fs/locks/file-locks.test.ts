@@ -44,7 +44,8 @@ test("locks: shared ones beside each other, an exclusive one alone; other proces
   assert.equal((await fs.locks.lock(file, want(B, 0n, 10n, false), null)).status, "granted");
   const denied = await fs.locks.lock(file, want(owner("alpha", 2), 5n, 1n), null);
   assert.ok(denied.status === "denied");
-  assert.deepEqual([denied.holder.owner.host, denied.holder.exclusive], ["alpha", false]);
+  assert.ok(["alpha", "beta"].includes(denied.holder.owner.host));
+  assert.equal(denied.holder.exclusive, false);
   assert.equal(fs.locks.test(file, want(C, 10n, 0n)), null);
   assert.equal(fs.locks.test(file, want(C, 9n, 0n))?.last, 9n);
 });
