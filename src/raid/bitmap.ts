@@ -179,7 +179,8 @@ export class WriteIntentBitmap {
     await Promise.all(members.map((member) => member.writeThrough([block], position)));
     if (!members.some((member) => member.online))
       throw new StorageError("EIO", "no member took the write-intent bitmap");
-    this.#durable.set(bits);
+    // A bit that is to go by now does not count, though it is there still: who relied on it would be without when it has gone.
+    for (let i = 0; i < bits.length; i++) this.#durable[i] = bits[i]! & this.#wanted[i]!;
     this.#durableVersion = this.#writingVersion;
   }
 
@@ -195,10 +196,23 @@ export class WriteIntentBitmap {
    */
   async clear(regions: readonly number[], even = false): Promise<void> {
     for (const r of regions) {
-      if (this.#inFlight[r] === 0 && (even || this.#period - this.#usedAt[r]! > 2)) clearBit(this.#wanted, r);
+      if (this.#inFlight[r] === 0 && (even || this.#period - this.#usedAt[r]! > 2)) this.#forget(r);
     }
     this.#version++;
     await this.#sync();
+  }
+
+  /** Clear those of these regions that nobody has written in this life: what was there before has been made consistent, and flushed. */
+  async clearUnwritten(regions: readonly number[]): Promise<void> {
+    for (const r of regions) if (this.#usedAt[r] === 0) this.#forget(r);
+    this.#version++;
+    await this.#sync();
+  }
+
+  /** From now on a write there marks it anew. */
+  #forget(region: number): void {
+    clearBit(this.#wanted, region);
+    clearBit(this.#durable, region);
   }
 
   /**

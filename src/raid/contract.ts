@@ -1,8 +1,11 @@
 import type { BlockDevice } from "../device/device.js";
 import type { LuByte } from "../lib/units.js";
 
-/** rebuild: make a member's content right. scrub: read and compare everything. grow: spread LUs over more members. */
-export type TaskKind = "rebuild" | "scrub" | "grow";
+/**
+ * rebuild: make a member's content right. scrub: read and compare everything. grow: spread LUs over more members. resync: make copies and parity
+ * agree where an unclean stop may have left them apart.
+ */
+export type TaskKind = "rebuild" | "scrub" | "grow" | "resync";
 
 /** running: at work. paused: by a person, until resumed. done, failed, cancelled: how it ended; kept until the next one of its kind. */
 export type TaskState = "running" | "paused" | "done" | "failed" | "cancelled";

@@ -11,6 +11,7 @@ import type { Pace } from "./pace.js";
 import type { RowsToRebuild } from "./rebuild-rows.js";
 import type { ScrubRun } from "./scrub-run.js";
 import type { StripeCache } from "./stripe-cache.js";
+import type { UnsettledRegions } from "./unsettled.js";
 import type { Workspace } from "./workspace.js";
 
 /** Counted by the arrays, read by whoever describes the group. */
@@ -34,6 +35,8 @@ export interface GroupCore {
   /** Buffers of one band each, in the arena: parity, gathering, reconstruction. */
   readonly bands: BandPool;
   readonly bitmap: WriteIntentBitmap;
+  /** Where copies and parity may disagree since an unclean stop: to be settled before they are relied on. */
+  readonly unsettled: UnsettledRegions;
   readonly journal: Journal;
   readonly cache: StripeCache;
   readonly clock: Clock;
@@ -67,6 +70,7 @@ export interface GroupCore {
 export interface RaidArray {
   readonly sizeBytes: number;
   readonly stripeBytes: number;
+  /** What is not settled yet is settled first: what a block reads as does not change afterwards. */
   readv(targets: readonly Buffer[], at: number): Promise<void>;
   writev(sources: readonly Buffer[], at: number): Promise<void>;
   writeThrough(sources: readonly Buffer[], at: number): Promise<void>;
@@ -74,7 +78,7 @@ export interface RaidArray {
   readAlternatives(target: Buffer, at: number): AsyncIterable<void>;
   heal(good: Buffer, at: number): Promise<void>;
   /**
-   * Run `action` while nobody writes the chunk rows [from, to) of the array's member space: what the members hold there is consistent and
+   * Run `action` while nobody writes the chunk rows [from, to) of the array's member space: what the members hold there is settled, consistent and
    * stays so. Newer content may be in memory or in the journal. Both are multiples of two chunks.
    */
   exclusive<T>(from: number, to: number, action: () => Promise<T>): Promise<T>;
@@ -83,7 +87,8 @@ export interface RaidArray {
   /** Everything in place on the members, nothing left in memory or only in the journal. */
   drain(): Promise<void>;
   /**
-   * Make redundancy agree with data in the chunk rows of [from, to) of the array's member space, after an unclean stop.
+   * Settle the chunk rows [from, to) of the array's member space after an unclean stop, as far as they are not: redundancy agrees with data when it
+   * resolves. Beside everybody else's requests. Both are multiples of two chunks.
    * @returns blocks that had to be rewritten
    */
   resync(from: number, to: number): Promise<number>;

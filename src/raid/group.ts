@@ -1,5 +1,5 @@
 import { assert, must } from "../lib/assert.js";
-import type { CancelTimer, Clock } from "../lib/clock.js";
+import type { Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
@@ -8,6 +8,7 @@ import type { Arena } from "../parity/arena.js";
 import { LOSSES_MAX } from "./assemble.js";
 import { BandPool } from "./band-pool.js";
 import { WriteIntentBitmap } from "./bitmap.js";
+import { BitmapKeeper } from "./bitmap-keeper.js";
 import type { GroupDescription, GroupEvent, GroupState, LabelledDisk, LuDescription, Without } from "./contract.js";
 import type { GroupCore, MutableCounters, RaidArray } from "./core.js";
 import { Raid1Geometry, Raid5Geometry, RowMap } from "./geometry.js";
@@ -27,6 +28,7 @@ import { Pace } from "./pace.js";
 import { Raid1Array } from "./raid1.js";
 import { Raid5Array } from "./raid5.js";
 import type { LuRows } from "./rebuild.js";
+import { ResyncWork } from "./resync-work.js";
 import { Roster } from "./roster.js";
 import { countRows } from "./rows.js";
 import { Scrubs } from "./scrub.js";
@@ -34,6 +36,7 @@ import { SlowWatch } from "./slow-watch.js";
 import { StripeCache } from "./stripe-cache.js";
 import type { BackgroundTask } from "./task.js";
 import { TaskBoard } from "./task-board.js";
+import { UnsettledRegions } from "./unsettled.js";
 import { Workspace } from "./workspace.js";
 
 /** Reservations in the arena, in bytes. The defaults come to about 86 MiB for five members and 64 KiB chunks. */
@@ -77,9 +80,6 @@ export interface GroupEnvironment {
 /** md gives a disk up after 20 read errors; ours are repaired one by one and fade within hours. */
 const ERRORS_MAX = 32;
 
-/** How often write-intent bits are looked through for regions that nobody writes any more. */
-const BITMAP_PERIOD_MS = 5000;
-
 export interface MemberPlace {
   readonly member: GroupRecord["members"][number];
   readonly device: Member["device"];
@@ -96,6 +96,7 @@ export class RaidGroup implements GroupCore {
   readonly arena: Arena;
   readonly bands: BandPool;
   readonly bitmap: WriteIntentBitmap;
+  readonly unsettled: UnsettledRegions;
   readonly journal: Journal;
   readonly cache: StripeCache;
   readonly clock: Clock;
@@ -132,7 +133,7 @@ export class RaidGroup implements GroupCore {
   #failed = false;
   #closed = false;
   #marking: Promise<void> | null = null;
-  #bitmapTimer: CancelTimer | null = null;
+  readonly #bitmapKeeper: BitmapKeeper;
 
   constructor(record: GroupRecord, sequence: number, places: readonly MemberPlace[], environment: GroupEnvironment) {
     this.#environment = environment;
@@ -157,6 +158,7 @@ export class RaidGroup implements GroupCore {
     this.workspace = new Workspace(arena, Math.max(buffers.backgroundBytes, stepBytes), bandBytes);
     const blocks = arena.take(2 * BLOCK_BYTES, "raid: bitmap and journal header");
     this.bitmap = this.#makeBitmap(blocks.subarray(0, BLOCK_BYTES));
+    this.unsettled = new UnsettledRegions(this.rowsStart, record.shape.regionBytes);
     const recordBytes = Math.max(buffers.journalRecordBytes, bandBytes * this.members.length) + BLOCK_BYTES;
     const staging = [
       arena.take(recordBytes, "raid: journal records"),
@@ -177,6 +179,17 @@ export class RaidGroup implements GroupCore {
       rowsIn: (from, to) => this.rowsIn(from, to),
     });
     this.scrubs = new Scrubs(this);
+    this.#bitmapKeeper = this.#makeBitmapKeeper();
+  }
+
+  #makeBitmapKeeper(): BitmapKeeper {
+    const group = this;
+    return new BitmapKeeper({
+      ...{ core: this, roster: this.#roster, membership: this.membership },
+      get alive() {
+        return !group.#failed && !group.#closed;
+      },
+    });
   }
 
   #makeGrowth(): Growth {
@@ -294,7 +307,7 @@ export class RaidGroup implements GroupCore {
     this.labels.record = { ...this.labels.record, clean: false };
     await this.labels.save();
     this.#inUse = true;
-    this.#armBitmapTimer();
+    this.#bitmapKeeper.start();
   }
 
   labelsSettled(): Promise<void> | null {
@@ -334,6 +347,10 @@ export class RaidGroup implements GroupCore {
 
   /** Go on with what an earlier life of the group began. */
   resumeTasks(): void {
+    if (this.unsettled.any) {
+      const side = { core: this, degraded: () => this.degraded };
+      this.tasks.start(new ResyncWork({ ...side, rowsIn: (from, to) => this.rowsIn(from, to) }));
+    }
     this.membership.resume();
     this.growth.resume();
   }
@@ -513,29 +530,10 @@ export class RaidGroup implements GroupCore {
   #taskChanged(task: BackgroundTask): void {
     if (this.#closed) return;
     const description = task.describe();
+    // Its beginning is told by "replayed", its end by "resynced".
+    if (description.kind === "resync" && description.state !== "failed") return;
     if (task.underWay && description.doneBytes === 0) this.emit("task-started", { ...description }, description.disk);
     if (!task.underWay) this.emit("task-ended", { ...description }, description.disk);
-  }
-
-  // Bitmap housekeeping
-
-  #armBitmapTimer(): void {
-    if (this.#closed) return;
-    this.#bitmapTimer = this.clock.after(BITMAP_PERIOD_MS, () => {
-      this.#clearIdleRegions()
-        .catch((error: unknown) => this.log.warn({ group: this.name, error: messageOf(error) }, "bitmap not cleared"))
-        .finally(() => this.#armBitmapTimer());
-    });
-  }
-
-  /** While a member is away the bits are kept: they tell what it missed. */
-  async #clearIdleRegions(): Promise<void> {
-    const wholeTo = this.membership.wholeUpTo();
-    const idle = this.bitmap.idleRegions().filter((region) => region < wholeTo);
-    if (idle.length === 0 || this.#failed || this.#closed) return;
-    const lost = this.#roster.lostCount;
-    await Promise.all(this.members.map((member) => member.flush(false)));
-    if (this.#roster.lostCount <= lost && this.membership.wholeUpTo() >= wholeTo) await this.bitmap.clear(idle);
   }
 
   // Describe, close
@@ -576,7 +574,7 @@ export class RaidGroup implements GroupCore {
       if (!this.#failed) await this.#settle();
     } finally {
       this.#closed = true;
-      this.#bitmapTimer?.();
+      this.#bitmapKeeper.close();
       this.cache.close();
       this.#slow.close();
       await this.#roster.close();
@@ -589,8 +587,9 @@ export class RaidGroup implements GroupCore {
     if (!this.#inUse) return;
     for (const array of this.#arrays.values()) await array.drain();
     await this.cache.checkpoint();
-    if (!this.degraded) await this.bitmap.clear(this.bitmap.marked(), true);
-    this.labels.record = { ...this.labels.record, clean: true };
+    await this.#bitmapKeeper.clearAll();
+    // What is not settled yet is as a crash left it: the next life goes on with it.
+    this.labels.record = { ...this.labels.record, clean: !this.unsettled.any };
     await this.labels.save();
     this.#inUse = false;
   }

@@ -177,9 +177,11 @@ export class MovingArray implements RaidArray {
   }
 
   async resync(from: number, to: number): Promise<number> {
-    let differing = 0;
-    for (const rows of this.rowsOf(from, to)) differing += await rows.array.resync(rows.from, rows.to);
-    return differing;
+    return this.visit(async () => {
+      let written = 0;
+      for (const rows of this.rowsOf(from, to)) written += await rows.array.resync(rows.from, rows.to);
+      return written;
+    });
   }
 
   async rebuild(rows: RowsToRebuild): Promise<number> {

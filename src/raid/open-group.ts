@@ -97,8 +97,8 @@ function checkNewGroup(disks: readonly LabelledDisk[], options: NewGroupOptions)
 }
 
 /**
- * Bring a group up from the disks that carry its label, in any order. After an unclean stop the journal is replayed and marked regions are
- * made consistent before this resolves.
+ * Bring a group up from the disks that carry its label, in any order. After an unclean stop the journal is replayed before this resolves; marked
+ * regions are made consistent behind it, or before they are first read (unsettled.ts).
  * @param epochFor  the epoch to own it under, given the newest on the disks
  * @throws StorageError as planAssembly; ESTALE when the disks carry a newer epoch than this node's
  */
@@ -150,24 +150,25 @@ async function recover(group: RaidGroup): Promise<void> {
   await group.writable();
   // A process that was killed leaves writes in a cache below. They were read above as if they were on the disks: now they are.
   await Promise.all(group.members.map((member) => member.flushOlder()));
+  group.unsettled.begin(group.bitmap.marked());
   await replay(group, options, scan);
-  await resync(group);
 }
 
 async function replay(group: RaidGroup, options: ReplayOptions, scan: JournalScan): Promise<void> {
   const verdicts = new Verdicts(scan.records);
   let blocks = await applyRecords(options, scan, verdicts);
   group.assertAlive();
-  if (anyPending(scan, verdicts)) blocks += await putPendingInPlace(group, options, scan, verdicts);
+  if (anyPending(scan, verdicts)) blocks += await takeUpPending(group, options, scan, verdicts);
   else await group.journal.restart(scan.nextSeq, scan.nextOffset, scan.header);
   if (scan.records.length > 0) group.emit("replayed", { records: scan.records.length, blocks });
 }
 
 /**
- * Data whose parity is not in the journal goes the way that it would have gone without the crash: into slots, and from there to its place, while the
- * records stay until that is done.
+ * Data whose parity is not in the journal goes the way that it would have gone without the crash: into slots, and from there to its place, when it is
+ * its turn. The records stay until that is done, also those that are in place already: what is written over them as a whole must revoke them.
+ * @returns blocks
  */
-async function putPendingInPlace(
+async function takeUpPending(
   group: RaidGroup,
   options: ReplayOptions,
   scan: JournalScan,
@@ -180,14 +181,29 @@ async function putPendingInPlace(
   // The journal has its own use for the buffer of the scan from here on.
   const own = { ...options, buffer: Buffer.allocUnsafe(options.buffer.length) };
   let blocks = 0;
-  await forEachPending(own, scan, verdicts, async ({ seq, member, memberBlock, data }) => {
+  await forEachPending(own, scan, verdicts, ({ seq, member, memberBlock, data }) => {
     const place = arrayAt(group, memberBlock * BLOCK_BYTES);
-    if (place === null) return;
-    await cache.restore(seq, () => place.array.restore(member, place.inLu, data, seq));
+    if (place === null) return null;
     blocks++;
+    return cache.restore(seq, () => place.array.restore(member, place.inLu, data, seq));
   });
-  await cache.restored();
+  cache.restored();
+  if (group.lus.lus.some((lu) => lu.moving !== undefined)) {
+    // Rows that nobody owns at the moment may have records, too, and nobody who would revoke them.
+    await cache.drain();
+    await cache.checkpoint();
+  } else noteRecords(group, scan);
   return blocks;
+}
+
+/** Every array knows what the journal has of its bands. */
+function noteRecords(group: RaidGroup, { records }: JournalScan): void {
+  for (const { seq, entries } of records) {
+    for (const { memberBlock, blockCount } of entries) {
+      const place = arrayAt(group, memberBlock * BLOCK_BYTES);
+      place?.array.noteRecord(place.inLu, place.inLu + blockCount * BLOCK_BYTES, seq);
+    }
+  }
 }
 
 /** Whose rows a byte of the members is in; null: nobody's who would read it. */
@@ -201,24 +217,4 @@ function arrayAt(group: RaidGroup, memberByte: number): { array: Raid5Array; inL
     return rows === undefined ? null : { array: rows.array, inLu: part.from };
   }
   return null;
-}
-
-/** Make copies and parity agree in every marked region, before anybody reads. */
-async function resync(group: RaidGroup): Promise<void> {
-  const marked = group.bitmap.marked();
-  const { regionBytes } = group.shape;
-  const start = group.rowsStart;
-  let blocks = 0;
-  for (const region of marked) {
-    const from = start + region * regionBytes;
-    for (const lu of group.lus.lus) {
-      for (const part of group.rowMap(lu.number).overlaps(from, from + regionBytes)) {
-        blocks += await group.array(lu.number).resync(part.from, part.to);
-      }
-    }
-  }
-  await Promise.all(group.members.map((member) => member.flush(false)));
-  group.assertAlive();
-  if (!group.degraded) await group.bitmap.clear(marked, true);
-  if (marked.length > 0) group.emit("resynced", { regions: marked.length, blocks });
 }

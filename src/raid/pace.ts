@@ -25,8 +25,8 @@ export class Pace {
   #lastRequestAt = Number.NEGATIVE_INFINITY;
   #calmMs = 0;
   #disturbedMs = 0;
-  #wake: (() => void) | null = null;
-  #timer: CancelTimer | null = null;
+  /** Each ends one rest: several kinds of work may be under way. */
+  readonly #resting = new Set<() => void>();
 
   constructor(private readonly clock: Clock) {}
 
@@ -74,14 +74,20 @@ export class Pace {
     if (!this.#busy) return;
     this.#adapt();
     const restMs = Math.min(REST_MS_MAX, (Math.max(workedMs, 1) * (1 - this.#share)) / this.#share);
-    if (restMs < 1) return;
+    if (restMs >= 1) await this.wait(restMs);
+  }
+
+  /** Do nothing for so long, or until everybody is told to hurry. */
+  async wait(forMs: number): Promise<void> {
     await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-      this.#timer = this.clock.after(restMs, resolve);
+      const timer: CancelTimer = this.clock.after(forMs, () => end());
+      const end = (): void => {
+        timer();
+        this.#resting.delete(end);
+        resolve();
+      };
+      this.#resting.add(end);
     });
-    this.#timer?.();
-    this.#timer = null;
-    this.#wake = null;
   }
 
   #adapt(): void {
@@ -92,9 +98,9 @@ export class Pace {
     this.#share = Math.min(SHARE_MAX, Math.max(SHARE_MIN, this.#share * factor));
   }
 
-  /** End a rest at once. */
+  /** End every rest at once. */
   hurry(): void {
-    this.#wake?.();
+    for (const end of [...this.#resting]) end();
   }
 }
 

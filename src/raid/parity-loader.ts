@@ -6,6 +6,7 @@ import type { GroupCore } from "./core.js";
 import type { Raid5Geometry } from "./geometry.js";
 import type { Member } from "./member.js";
 import { readOrReconstruct } from "./reconstruct.js";
+import { settleRaid5 } from "./resync.js";
 import type { SlotBlocks, StripeSlot } from "./stripe-slot.js";
 import { succeeds } from "./succeeds.js";
 
@@ -19,7 +20,7 @@ export interface Unproven {
 
 /**
  * Parity of some columns of a band: what is new from memory, the other data blocks from the members (reconstruct-write). Old parity is never trusted
- * unless a member is missing. Called with the stripe's lock held.
+ * unless a member is missing; then it is settled first. Called with the stripe's lock held.
  */
 export class ParityLoader {
   readonly #core: GroupCore;
@@ -64,7 +65,7 @@ export class ParityLoader {
       if (missing === 0) continue;
       const member = this.#core.members[this.#geometry.dataMember(slot.stripe, i)]!;
       reads.push(
-        this.#loadChunk(member, missing, base, loaded[i]!).then((lost) => {
+        this.#loadChunk(member, missing, slot, base, loaded[i]!).then((lost) => {
           forEachBlock(lost, (column) => unproven.push({ chunk: i, column, member }));
         }),
       );
@@ -74,11 +75,12 @@ export class ParityLoader {
   }
 
   /** One call for all columns, what lies between them included; when that fails, only what is wanted. @returns columns that nothing can prove */
-  async #loadChunk(member: Member, missing: number, base: number, target: Buffer): Promise<number> {
+  async #loadChunk(member: Member, missing: number, slot: StripeSlot, base: number, target: Buffer): Promise<number> {
     const part = (first: number, end: number) => target.subarray(first * BLOCK_BYTES, end * BLOCK_BYTES);
     const first = lowestOf(missing);
     const end = highestOf(missing) + 1;
     if (member.prompt && (await succeeds(member.read(part(first, end), base + first * BLOCK_BYTES)))) return 0;
+    await this.#settle(slot, base);
     const read = (from: number, to: number) =>
       readOrReconstruct(this.#core, this.#geometry.members, part(from, to), member, base + from * BLOCK_BYTES);
     let unproven = 0;
@@ -92,6 +94,11 @@ export class ParityLoader {
     }
     this.#core.assertAlive();
     return unproven;
+  }
+
+  async #settle({ stripe }: StripeSlot, base: number): Promise<void> {
+    const from = stripe * this.#geometry.chunkBytes + base - this.#geometry.memberByte(stripe);
+    await settleRaid5(this.#core, this.#geometry, from, from + this.#core.bands.bandBytes);
   }
 
   /** @param loaded  what memory has not, band by band; null when it has everything */

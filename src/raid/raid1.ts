@@ -1,12 +1,13 @@
 import { isStorageError, StorageError } from "../lib/errors.js";
 import { allSettledOrThrow } from "../lib/mutex.js";
-import { BLOCK_BYTES } from "../lib/units.js";
+import { BLOCK_BYTES, roundDown } from "../lib/units.js";
 import type { GroupCore, RaidArray } from "./core.js";
 import type { CopyPlace, Raid1Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
 import type { Member } from "./member.js";
 import { onlineCount } from "./online-count.js";
-import { cutPieces } from "./pieces.js";
+import { cutPieces, totalBytes } from "./pieces.js";
+import { isSettledRaid1, settleRaid1 } from "./raid1-resync.js";
 import { Raid1Scrub } from "./raid1-scrub.js";
 import { RangeLock } from "./range-lock.js";
 import { type RowsToRebuild, rebuildRaid1 } from "./rebuild-rows.js";
@@ -17,7 +18,7 @@ const READ_TURN_BYTES = 1024 * 1024;
 
 /**
  * RAID-1: two copies of every chunk (geometry.ts), written at once, read from either. Nothing is cached, nothing journalled: a crash
- * leaves copies that differ only in blocks that were being written, and `resync` makes them the same before anybody reads.
+ * leaves copies that differ only in blocks that were being written; they are made the same before they are first read (raid1-resync.ts).
  */
 export class Raid1Array implements RaidArray {
   readonly stripeBytes: number;
@@ -64,6 +65,7 @@ export class Raid1Array implements RaidArray {
 
   async readv(targets: readonly Buffer[], at: number): Promise<void> {
     this.#core.assertAlive();
+    if (this.#core.unsettled.any) await this.#settleBytes(at, at + totalBytes(targets));
     const online = onlineCount(this.#core.members);
     const batch = new IoBatch(this.#core.members);
     const place = { member: 0, inLu: 0 } as CopyPlace;
@@ -184,6 +186,7 @@ export class Raid1Array implements RaidArray {
   }
 
   async *readAlternatives(target: Buffer, at: number): AsyncIterable<void> {
+    await this.#settleBytes(at, at + BLOCK_BYTES);
     const preferred = this.#preferredCopy(at);
     for (const copy of [1 - preferred, preferred]) {
       if (await this.#readCopy(target, at, copy)) yield;
@@ -206,7 +209,10 @@ export class Raid1Array implements RaidArray {
 
   exclusive<T>(from: number, to: number, action: () => Promise<T>): Promise<T> {
     const { first, end } = this.#geometry.chunksIn(from, to);
-    return this.#lock.run(first * this.stripeBytes, end * this.stripeBytes - 1, action);
+    return this.#lock.run(first * this.stripeBytes, end * this.stripeBytes - 1, async () => {
+      await this.#settleHeld(first * this.stripeBytes, end * this.stripeBytes);
+      return action();
+    });
   }
 
   async rebuild(rows: RowsToRebuild): Promise<number> {
@@ -237,59 +243,39 @@ export class Raid1Array implements RaidArray {
   }
 
   async resync(from: number, to: number): Promise<number> {
-    const { bands } = this.#core;
-    const buffers = await bands.acquireMany(2);
-    try {
-      const { first, end } = this.#geometry.chunksIn(from, to);
-      let differing = 0;
-      for (let at = first * this.stripeBytes; at < end * this.stripeBytes; at += bands.bandBytes) {
-        differing += await this.#resyncBand(at, buffers[0]!, buffers[1]!);
-      }
-      return differing;
-    } finally {
-      bands.releaseMany(buffers);
+    const { first, end } = this.#geometry.chunksIn(from, to);
+    const { bandBytes } = this.#core.bands;
+    let written = 0;
+    for (let at = first * this.stripeBytes; at < end * this.stripeBytes; at += bandBytes) {
+      written += await this.#settleBand(at);
     }
+    return written;
   }
 
-  /** The first copy wins: neither is more right than the other, they only have to be the same. */
-  async #resyncBand(at: number, first: Buffer, second: Buffer): Promise<number> {
-    const copies = [this.#copyAt(at, 0), this.#copyAt(at, 1)] as const;
-    if (!copies[0].member.online || !copies[1].member.online) return 0;
-    try {
-      await allSettledOrThrow([
-        copies[0].member.readv([first], copies[0].position),
-        copies[1].member.readv([second], copies[1].position),
-      ]);
-    } catch (error) {
-      if (!isStorageError(error)) throw error;
-      return this.#resyncBlocks(at, first);
+  /** @param at  byte of the LU where the band begins */
+  #settleBand(at: number): Promise<number> {
+    const settle = () => settleRaid1(this.#core, this.#geometry, at);
+    return this.#lock.run(at, at + this.#core.bands.bandBytes - 1, settle);
+  }
+
+  /** The bands of [from, to) of the LU, whose lock is held. */
+  async #settleHeld(from: number, to: number): Promise<void> {
+    if (!this.#core.unsettled.any) return;
+    for (let at = from; at < to; at += this.#core.bands.bandBytes) await settleRaid1(this.#core, this.#geometry, at);
+  }
+
+  /** The bands of [from, to) of the LU. */
+  async #settleBytes(from: number, to: number): Promise<void> {
+    const { bandBytes } = this.#core.bands;
+    const settling: Promise<number>[] = [];
+    for (let at = roundDown(from, bandBytes); at < to; at += bandBytes) {
+      if (!isSettledRaid1(this.#core, this.#geometry, at)) settling.push(this.#settleBand(at));
     }
-    let differing = 0;
-    for (let from = 0; from < first.length; from += BLOCK_BYTES) {
-      const source = first.subarray(from, from + BLOCK_BYTES);
-      if (source.equals(second.subarray(from, from + BLOCK_BYTES))) continue;
-      await copies[1].member.writev([source], copies[1].position + from, true);
-      differing++;
-    }
-    return differing;
+    await allSettledOrThrow(settling);
   }
 
   #copyAt(at: number, copy: number): { member: Member; position: number } {
     const place = this.#geometry.place(Math.floor(at / this.stripeBytes), copy);
     return { member: this.#core.members[place.member]!, position: this.#memberByte(place, at % this.stripeBytes) };
-  }
-
-  /** Something cannot be read: every block that can is copied over the one that cannot; where both cannot, a read will say so. */
-  async #resyncBlocks(at: number, band: Buffer): Promise<number> {
-    const block = band.subarray(0, BLOCK_BYTES);
-    let copied = 0;
-    for (let from = at; from < at + band.length; from += BLOCK_BYTES) {
-      const copy = (await this.#readCopy(block, from, 0)) ? 0 : (await this.#readCopy(block, from, 1)) ? 1 : -1;
-      if (copy < 0) continue;
-      const other = this.#copyAt(from, 1 - copy);
-      await other.member.writev([block], other.position, true);
-      copied++;
-    }
-    return copied;
   }
 }

@@ -14,7 +14,7 @@ import { Raid5Scrub } from "./raid5-scrub.js";
 import { RangeLock } from "./range-lock.js";
 import { type RowsToRebuild, rebuildRaid5 } from "./rebuild-rows.js";
 import { reconstruct } from "./reconstruct.js";
-import { resyncRaid5 } from "./resync.js";
+import { isSettledRaid5, settleRaid5 } from "./resync.js";
 import type { ScrubRun } from "./scrub-run.js";
 import type { SlotOwner, StripeSlot } from "./stripe-slot.js";
 import { succeeds } from "./succeeds.js";
@@ -110,7 +110,14 @@ export class Raid5Array implements RaidArray, SlotOwner {
 
   readv(targets: readonly Buffer[], at: number): Promise<void> {
     // Counted from here on: one that waits to be gathered with others has begun, too.
-    return this.#counted(() => this.#reads.readv(targets, at));
+    return this.#counted(() => {
+      return this.#core.unsettled.any ? this.#settleAndRead(targets, at) : this.#reads.readv(targets, at);
+    });
+  }
+
+  async #settleAndRead(targets: readonly Buffer[], at: number): Promise<void> {
+    await this.#settleBytes(at, at + totalBytes(targets));
+    await this.#reads.readv(targets, at);
   }
 
   // Writing
@@ -305,7 +312,11 @@ export class Raid5Array implements RaidArray, SlotOwner {
 
   exclusive<T>(from: number, to: number, action: () => Promise<T>): Promise<T> {
     const { chunkBytes } = this.#geometry;
-    return this.#counted(() => this.#lock.run(Math.floor(from / chunkBytes), Math.ceil(to / chunkBytes) - 1, action));
+    const settled = async (): Promise<T> => {
+      await settleRaid5(this.#core, this.#geometry, from, to);
+      return action();
+    };
+    return this.#counted(() => this.#lock.run(Math.floor(from / chunkBytes), Math.ceil(to / chunkBytes) - 1, settled));
   }
 
   async rebuild(rows: RowsToRebuild): Promise<number> {
@@ -348,6 +359,13 @@ export class Raid5Array implements RaidArray, SlotOwner {
     return true;
   }
 
+  /** After a crash: a record that is still in the journal has bytes [from, to) of the member space, which are in one band or a whole chunk. */
+  noteRecord(from: number, to: number, seq: number): void {
+    for (let band = Math.floor(from / this.#bandBytes); band * this.#bandBytes < to; band++) {
+      this.#lastSeq.set(band, Math.max(seq, this.#lastSeq.get(band) ?? 0));
+    }
+  }
+
   /** Put the stripes [first, last] in place, as they are now. */
   settle(first: number, last: number): Promise<void> {
     return this.#core.cache.settle(this, first, last);
@@ -378,6 +396,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
   // Other ways to a block
 
   async *readAlternatives(target: Buffer, at: number): AsyncIterable<void> {
+    await this.#settleBytes(at, at + BLOCK_BYTES);
     await this.#settleStripe(at);
     const stripe = Math.floor(at / this.stripeBytes);
     const member = this.#memberAt(at);
@@ -446,7 +465,9 @@ export class Raid5Array implements RaidArray, SlotOwner {
    */
   async #settled(first: number, last: number, action: () => Promise<void>): Promise<void> {
     await this.#core.cache.settle(this, first, last);
+    const { chunkBytes } = this.#geometry;
     await this.#lock.run(first, last, async () => {
+      await settleRaid5(this.#core, this.#geometry, first * chunkBytes, (last + 1) * chunkBytes);
       await allSettledOrThrow(this.#slotsOf(first, last).map((slot) => this.#putInPlace(slot)));
       await action();
     });
@@ -458,7 +479,42 @@ export class Raid5Array implements RaidArray, SlotOwner {
 
   // After an unclean stop
 
-  resync(from: number, to: number): Promise<number> {
-    return resyncRaid5(this.#core, this.#geometry, from, to);
+  async resync(from: number, to: number): Promise<number> {
+    const { chunkBytes } = this.#geometry;
+    let written = 0;
+    for (let inLu = from; inLu < to; inLu += chunkBytes) written += await this.#settleRows(inLu, inLu + chunkBytes);
+    return written;
+  }
+
+  /** The bands of [from, to) of the LU. */
+  async #settleBytes(from: number, to: number): Promise<void> {
+    const last = Math.ceil(to / this.stripeBytes) - 1;
+    const settling: Promise<number>[] = [];
+    for (let stripe = Math.floor(from / this.stripeBytes); stripe <= last; stripe++) {
+      const rows = this.#bandsIn(stripe, from, to);
+      if (!isSettledRaid5(this.#core, this.#geometry, rows.from, rows.to)) {
+        settling.push(this.#settleRows(rows.from, rows.to));
+      }
+    }
+    await allSettledOrThrow(settling);
+  }
+
+  /** The bands of a stripe that hold bytes of [from, to) of the LU, in bytes of the member space. */
+  #bandsIn(stripe: number, from: number, to: number): { from: number; to: number } {
+    const { chunkBytes } = this.#geometry;
+    const start = stripe * this.stripeBytes;
+    const low = Math.max(from - start, 0);
+    const high = Math.min(to - start, this.stripeBytes) - 1;
+    const whole = Math.floor(low / chunkBytes) < Math.floor(high / chunkBytes);
+    const first = whole ? 0 : Math.floor((low % chunkBytes) / this.#bandBytes);
+    const end = whole ? this.#bandsPerChunk : Math.floor((high % chunkBytes) / this.#bandBytes) + 1;
+    const row = stripe * chunkBytes;
+    return { from: row + first * this.#bandBytes, to: row + end * this.#bandBytes };
+  }
+
+  /** @param from, to  of the member space: bands of one stripe */
+  #settleRows(from: number, to: number): Promise<number> {
+    const stripe = Math.floor(from / this.#geometry.chunkBytes);
+    return this.#counted(() => this.#lock.run(stripe, stripe, () => settleRaid5(this.#core, this.#geometry, from, to)));
   }
 }

@@ -1,5 +1,6 @@
 import { crc32c } from "../lib/crc32c.js";
 import { StorageError } from "../lib/errors.js";
+import { allSettledOrThrow } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { WriteIntentBitmap } from "./bitmap.js";
 import { type Placed, RING_START } from "./journal.js";
@@ -108,39 +109,44 @@ async function tryRead(member: Member, target: Buffer, position: number): Promis
 /** Of several the one with the highest seq: a lower one was torn in an earlier life (journal-format.ts). */
 async function findRecord(options: ReplayOptions, isNext: IsNext, offset: number): Promise<Found | null> {
   if (offset + BLOCK_BYTES > options.ringBytes) return null;
+  const heads = await Promise.all(options.members.map((member) => readHead(options, member, offset)));
   let found: Found | null = null;
-  for (const member of options.members) {
-    const record = await readRecord(options, member, isNext, offset);
-    if (record === null || record.seq < (found?.seq ?? 0)) continue;
-    const others: readonly Member[] = found?.seq === record.seq ? found.copies : [];
-    found = { ...record, copies: [...others, member] };
+  for (const [slot, head] of heads.entries()) {
+    if (head === null || !isNext(head) || head.seq < (found?.seq ?? 0)) continue;
+    const member = options.members[slot]!;
+    if (!(await readPayload(options, member, head, offset))) continue;
+    const { seq, entries, ownerEpoch } = head;
+    const others: readonly Member[] = found?.seq === seq ? found.copies : [];
+    found = { seq, offset, byteCount: byteCountOf(head), entries, ownerEpoch, copies: [...others, member] };
   }
   return found;
 }
 
-/** Leaves the record's image in the buffer. */
-async function readRecord(
-  options: ReplayOptions,
-  member: Member,
-  isNext: IsNext,
-  offset: number,
-): Promise<Omit<Found, "copies"> | null> {
-  const head = options.buffer.subarray(0, BLOCK_BYTES);
-  if (!(await tryRead(member, head, RING_START + offset))) return null;
-  const record = decodeRecord(head, options.groupUuid);
-  if (record === null || !isNext(record)) return null;
-  const byteCount = (1 + record.payloadBlocks) * BLOCK_BYTES;
-  if (byteCount > options.buffer.length || offset + byteCount > options.ringBytes) return null;
-  const payload = options.buffer.subarray(BLOCK_BYTES, byteCount);
-  if (payload.length > 0 && !(await tryRead(member, payload, RING_START + offset + BLOCK_BYTES))) return null;
-  if (crc32c(payload) !== record.payloadChecksum) return null;
-  return { seq: record.seq, offset, byteCount, entries: record.entries, ownerEpoch: record.ownerEpoch };
+async function readHead(options: ReplayOptions, member: Member, offset: number): Promise<RecordHead | null> {
+  const block = Buffer.allocUnsafe(BLOCK_BYTES);
+  return (await tryRead(member, block, RING_START + offset)) ? decodeRecord(block, options.groupUuid) : null;
 }
 
-/** Read a record again. @throws StorageError EIO when none of its copies is there any more */
-async function load(options: ReplayOptions, { seq, offset, copies }: Found): Promise<void> {
+function byteCountOf({ payloadBlocks }: RecordHead): number {
+  return (1 + payloadBlocks) * BLOCK_BYTES;
+}
+
+/** Leaves it in the buffer, behind the place of the head. @returns whether it is there, and what the head says */
+async function readPayload(options: ReplayOptions, member: Member, head: RecordHead, offset: number): Promise<boolean> {
+  const byteCount = byteCountOf(head);
+  if (byteCount > options.buffer.length || offset + byteCount > options.ringBytes) return false;
+  const payload = options.buffer.subarray(BLOCK_BYTES, byteCount);
+  if (payload.length > 0 && !(await tryRead(member, payload, RING_START + offset + BLOCK_BYTES))) return false;
+  return crc32c(payload) === head.payloadChecksum;
+}
+
+/** Read a record again; its image is in the buffer then. @throws StorageError EIO when none of its copies is there any more */
+async function load({ buffer, groupUuid }: ReplayOptions, { seq, offset, byteCount, copies }: Found): Promise<void> {
+  const image = buffer.subarray(0, byteCount);
   for (const member of copies) {
-    if ((await readRecord(options, member, (head) => head.seq === seq, offset)) !== null) return;
+    if (!(await tryRead(member, image, RING_START + offset))) continue;
+    const head = decodeRecord(image.subarray(0, BLOCK_BYTES), groupUuid);
+    if (head?.seq === seq && crc32c(image.subarray(BLOCK_BYTES)) === head.payloadChecksum) return;
   }
   throw new StorageError("EIO", "a journal record became unreadable during replay", { seq });
 }
@@ -205,8 +211,10 @@ export async function applyRecords(options: ReplayOptions, scan: JournalScan, ve
   return blocks;
 }
 
+/** Writes of one record go side by side, but for those of a block that it has twice. */
 async function applyRecord(options: ReplayOptions, record: Found, verdicts: Verdicts): Promise<number> {
   let blocks = 0;
+  const writing = new Map<string, Promise<void>>();
   for (const { entry, payload } of payloadsOf(options, record)) {
     if (verdicts.isRevoked(record.seq, entry)) continue;
     // The label did not follow: what it says of this place is still whole there.
@@ -214,10 +222,17 @@ async function applyRecord(options: ReplayOptions, record: Found, verdicts: Verd
     for (const run of settledRuns(record.seq, entry, verdicts)) {
       const from = (run.first - entry.memberBlock) * BLOCK_BYTES;
       const part = payload.subarray(from, from + run.count * BLOCK_BYTES);
-      await writeMarked(options, entry.member, run.first * BLOCK_BYTES, part);
+      const places = Array.from({ length: run.count }, (_, i) => `${entry.member}:${run.first + i}`);
+      if (places.some((place) => writing.has(place))) {
+        await allSettledOrThrow([...writing.values()]);
+        writing.clear();
+      }
+      const written = writeMarked(options, entry.member, run.first * BLOCK_BYTES, part);
+      for (const place of places) writing.set(place, written);
       blocks += run.count;
     }
   }
+  await allSettledOrThrow([...writing.values()]);
   return blocks;
 }
 
@@ -262,13 +277,13 @@ export interface PendingBlock {
 
 /**
  * Every block whose parity is not in the journal, in the order in which they were written.
- * @param visit  `data` is good until it resolves
+ * @param visit  `data` is good until it resolves, or, when it has returned null, until it returns
  */
 export async function forEachPending(
   options: ReplayOptions,
   scan: JournalScan,
   verdicts: Verdicts,
-  visit: (block: PendingBlock) => Promise<void>,
+  visit: (block: PendingBlock) => Promise<void> | null,
 ): Promise<void> {
   for (const record of scan.records) {
     if (!hasPending(record, verdicts)) continue;
@@ -279,7 +294,8 @@ export async function forEachPending(
         const memberBlock = entry.memberBlock + i;
         if (!verdicts.isPending(record.seq, memberBlock)) continue;
         const data = payload.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES);
-        await visit({ seq: record.seq, member: entry.member, memberBlock, data });
+        const visited = visit({ seq: record.seq, member: entry.member, memberBlock, data });
+        if (visited !== null) await visited;
       }
     }
   }

@@ -6,21 +6,58 @@ import type { Raid5Geometry } from "./geometry.js";
 import type { Member } from "./member.js";
 import { succeeds } from "./succeeds.js";
 
+/** Bytes of the member space [from, to), whole bands, where those begin that are not settled. */
+function unsettledBands({ unsettled, bands }: GroupCore, { rows }: Raid5Geometry, from: number, to: number): number[] {
+  const found: number[] = [];
+  if (!unsettled.any) return found;
+  for (let inLu = from; inLu < to; inLu += bands.bandBytes) {
+    if (!unsettled.isSettled(rows.memberByte(inLu), 0)) found.push(inLu);
+  }
+  return found;
+}
+
+/** @param from, to  of the member space, whole bands */
+export function isSettledRaid5(core: GroupCore, geometry: Raid5Geometry, from: number, to: number): boolean {
+  return unsettledBands(core, geometry, from, to).length === 0;
+}
+
 /**
- * After an unclean stop: parity is made to agree with data in the chunk rows [from, to) of a RAID-5 LU's member space. Nobody else is there yet.
+ * After an unclean stop: parity is made to agree with data in [from, to) of a RAID-5 LU's member space, whole bands, as far as they are not settled.
+ * Called with the lock of their stripes held. When it resolves, what each block reads as does not change any more by itself, also not by another crash,
+ * nor by the loss of a member.
  * @returns blocks that had to be rewritten
+ * @throws StorageError EIO when the group has failed, ESTALE when this node is no longer the owner
  */
-export async function resyncRaid5(core: GroupCore, geometry: Raid5Geometry, from: number, to: number): Promise<number> {
+export async function settleRaid5(core: GroupCore, geometry: Raid5Geometry, from: number, to: number): Promise<number> {
+  const unsettled = unsettledBands(core, geometry, from, to);
+  if (unsettled.length === 0) return 0;
+  core.guard();
   const members = core.members.slice(0, geometry.members);
+  const written = await resyncBands(core, geometry, members, unsettled);
+  if (written > 0) await Promise.all(members.map((member) => member.flush(false)));
+  // With a member lost, its blocks are what the others say from now on: it must not come back as if nothing had been.
+  await core.labelsSettled();
+  core.assertAlive();
+  for (const inLu of unsettled) core.unsettled.settled(geometry.rows.memberByte(inLu), 0);
+  return written;
+}
+
+async function resyncBands(
+  core: GroupCore,
+  geometry: Raid5Geometry,
+  members: readonly Member[],
+  unsettled: readonly number[],
+): Promise<number> {
+  // What a member that is not there should hold is what the others say; nothing has been read from it since the crash.
   if (!members.every((member) => member.online)) return 0;
   const bands = await core.bands.acquireMany(members.length + 1);
   try {
-    let differing = 0;
-    for (let inLu = from; inLu < to; inLu += core.bands.bandBytes) {
+    let written = 0;
+    for (const inLu of unsettled) {
       const parity = members[geometry.parityMember(Math.floor(inLu / geometry.chunkBytes))]!;
-      differing += await resyncBand(core, members, parity, geometry.rows.memberByte(inLu), bands);
+      written += await resyncBand(core, members, parity, geometry.rows.memberByte(inLu), bands);
     }
-    return differing;
+    return written;
   } finally {
     core.bands.releaseMany(bands);
   }

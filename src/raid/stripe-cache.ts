@@ -179,6 +179,10 @@ export class StripeCache {
   touch(slot: StripeSlot): void {
     slot.lastUse = ++this.#use;
     this.changed(slot);
+    this.#stir();
+  }
+
+  #stir(): void {
     if (this.#idleTimer === null && !this.#closed) this.#armIdleTimer();
     if (this.#relieving === null && this.#fullness > RELIEF_AT) this.#startRelief();
   }
@@ -299,19 +303,24 @@ export class StripeCache {
    * After a crash: `action` puts into slots what the journal has of records that are not in place, oldest first. When it returns false
    * there was no room: what is here goes to its place, and it is called again.
    * @param seq  of the record that is being taken from; the tail stays there
+   * @returns null when it is done
    */
-  async restore(seq: number, action: () => boolean): Promise<void> {
+  restore(seq: number, action: () => boolean): Promise<void> | null {
     this.#restoringSeq = seq;
-    while (!action()) {
-      assert(this.#inUse.size > 0, "an empty cache has room for one band");
-      await this.empty();
-    }
+    return action() ? null : this.#restoreLater(action);
   }
 
-  async restored(): Promise<void> {
+  async #restoreLater(action: () => boolean): Promise<void> {
+    do {
+      assert(this.#inUse.size > 0, "an empty cache has room for one band");
+      await this.empty();
+    } while (!action());
+  }
+
+  /** What is here goes to its place as everything does: for want of room, or when nothing has been written for a while. */
+  restored(): void {
     this.#restoringSeq = Number.POSITIVE_INFINITY;
-    await this.drain();
-    await this.checkpoint();
+    if (this.#inUse.size > 0) this.#stir();
   }
 
   #armIdleTimer(): void {

@@ -12,6 +12,8 @@ export interface TaskWork {
   readonly doneBytes: number;
   readonly found: number;
   readonly healed: number;
+  /** Before the first step; by default none. */
+  readonly headStartMs?: number;
   /** The next piece, some tens of milliseconds at most. @returns false when there is none left; an error ends the task */
   step(): Promise<boolean>;
   /** Everything that is to be true when the task has ended well; its error makes it fail. Also called, with false, when it ends otherwise. */
@@ -105,6 +107,8 @@ export class BackgroundTask {
   /** @returns false when it was told to stop before the last step */
   async #steps(): Promise<boolean> {
     const { clock, pace } = this.options;
+    const { headStartMs } = this.work;
+    if (headStartMs !== undefined) await pace.wait(headStartMs);
     for (;;) {
       if (this.#stopping) return false;
       if (this.#state === "paused") {

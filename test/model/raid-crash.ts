@@ -57,8 +57,15 @@ export function fillBlock(target: Buffer, block: number, version: number): void 
   if (version === 0) target.fill(0);
 }
 
+/** Where a life ends, or a disk: as in CrashCase. */
+type Limits = Pick<CrashCase, "cutAt" | "failing" | "failAt">;
+
 export class CrashRun {
   readonly rig: RaidRig;
+  /** What was read in this life of blocks that were not written in it. */
+  readonly seen = new Map<number, Buffer>();
+  readonly #written = new Set<number>();
+  #limits: Limits;
   /** Per block: what a flush has made sure of, and what was written last. */
   readonly sure = new Int32Array(REGION_BLOCKS);
   readonly latest = new Int32Array(REGION_BLOCKS);
@@ -70,6 +77,7 @@ export class CrashRun {
 
   constructor(readonly spec: CrashCase) {
     const { members, seed, chunkBytes } = spec;
+    this.#limits = spec;
     this.rig = new RaidRig({ members, seed, chunkBytes: chunkBytes ?? 16 * 1024, diskBytes: 36 * 2 ** 20 });
   }
 
@@ -124,8 +132,9 @@ export class CrashRun {
     if (this.#cut) throw new PowerCut();
     if (operation === "read") return;
     this.operations++;
-    if (this.operations === this.spec.failAt) this.rig.devices[this.spec.failing ?? 0]?.fail("EIO");
-    if (this.operations >= this.spec.cutAt) {
+    const { cutAt, failing, failAt } = this.#limits;
+    if (this.operations === failAt) this.rig.devices[failing ?? 0]?.fail("EIO");
+    if (this.operations >= cutAt) {
       this.#cut = true;
       throw new PowerCut();
     }
@@ -136,6 +145,47 @@ export class CrashRun {
     // Operations of one moment take effect in any order.
     if (this.rig.random.below(3) === 0)
       return new Promise((resolve) => setImmediate(resolve)).then(() => this.#throwIfCut());
+  }
+
+  /** After a recovery: one more life, with its own end. Reads count, too. */
+  async nextLife(limits: Limits): Promise<void> {
+    this.#limits = limits;
+    this.operations = 0;
+    this.#cut = false;
+    this.#inFlight.clear();
+    this.#written.clear();
+    this.latest.set(this.sure);
+    this.rig.before = (operation, _disk, position) => this.#count(operation === "read" ? "look" : operation, position);
+    try {
+      for (let i = 0; i < this.spec.steps; i++) {
+        if (this.rig.random.below(2) === 0) await this.#look(this.#smallRange());
+        else await this.#step();
+        // The background work goes on in between.
+        if (this.rig.random.below(4) === 0) this.rig.clock.pass();
+        await this.#ended(this.rig.random.below(4));
+      }
+    } catch (error) {
+      if (!this.#cut) throw error;
+    }
+  }
+
+  async #look({ first, count }: { first: number; count: number }): Promise<void> {
+    const target = Buffer.alloc(count * BLOCK_BYTES);
+    await this.lu.read(target, (first * BLOCK_BYTES) as LuByte);
+    for (let i = 0; i < count; i++) this.#see(first + i, target.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES));
+  }
+
+  #see(block: number, found: Buffer): void {
+    if (this.#written.has(block)) return;
+    const before = this.seen.get(block);
+    if (before === undefined) this.seen.set(block, found);
+    else equal(found.equals(before), true, `block ${block} is not what it was when it was first read`);
+  }
+
+  /** All of that is the same now. */
+  checkSeen(all: Buffer): void {
+    for (const block of this.seen.keys())
+      this.#see(block, all.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES));
   }
 
   #throwIfCut(): void {
@@ -189,6 +239,8 @@ export class CrashRun {
       this.latest[block] = this.#inFlight.has(block) ? ANYTHING : version;
       this.#inFlight.set(block, (this.#inFlight.get(block) ?? 0) + 1);
       this.sure[block] = ANYTHING;
+      this.seen.delete(block);
+      this.#written.add(block);
     }
     const at = (first * BLOCK_BYTES) as LuByte;
     await (through ? this.lu.writeThrough([source], at) : this.lu.write(source, at));

@@ -199,7 +199,11 @@ class CrashPoints {
     try {
       const group = await this.#assemble(overlays, missing);
       for (const [i, { number }] of this.#recording.units.entries()) await this.#checkUnit(group, i, number);
-      if (missing < 0) this.#checkParity(overlays);
+      if (missing < 0) {
+        // What was pending goes to its place.
+        await group.close();
+        this.#checkParity(overlays);
+      }
       this.states++;
       return null;
     } catch (error) {

@@ -113,6 +113,7 @@ async function rot(world: World, random: Random): Promise<void> {
   if (!world.proves) return;
   const drive = victim(world, random, true);
   if (drive === null) return;
+  await resynced(world);
   await world.stop();
   // Files' data lies in the first rows, all else behind it, written far more often.
   const end = random.below(2) === 0 ? ROWS_START + 3 * MIB : drive.sizeBytes - LABEL_END_BYTES;
@@ -126,6 +127,7 @@ async function lie(world: World, random: Random): Promise<void> {
   if (!world.proves) return;
   const drive = victim(world, random, true);
   if (drive === null) return;
+  await resynced(world);
   const [from, to] = [ROWS_START + MIB, drive.sizeBytes - LABEL_END_BYTES - MIB];
   for (let i = random.below(3); i >= 0; i--) {
     const elsewhere = (random.below(64) - 32) * BLOCK_BYTES;
@@ -177,6 +179,11 @@ async function taskEnd(world: World, kind: TaskKind): Promise<void> {
     if (task === undefined || (task.state !== "running" && task.state !== "paused")) return;
     await simulation.until(simulation.sleep(50), `a ${kind}`);
   }
+}
+
+/** Where a crash has left copies apart neither is more right than the other: what rots there before they agree may win. */
+async function resynced(world: World): Promise<void> {
+  await taskEnd(world, "resync");
 }
 
 /** Redundancy is whole again when no member is away or being rebuilt. */

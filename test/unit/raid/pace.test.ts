@@ -95,3 +95,38 @@ test("a request in twenty that meets a flush changes little", async () => {
     ok(load.pace.share > 0.06 && load.pace.share < 0.45, String(load.pace.share));
   }
 });
+
+/** Timers that fire when told. */
+class HeldClock extends SystemClock {
+  readonly timers: Array<() => void> = [];
+
+  override after(_delayMs: number, action: () => void): CancelTimer {
+    this.timers.push(action);
+    return () => void this.timers.splice(this.timers.indexOf(action), 1);
+  }
+}
+
+test("pace: two kinds of work rest at the same time, and each goes on when its own rest is over", async () => {
+  const clock = new HeldClock();
+  const pace = new Pace(clock);
+  // A client is there all the time.
+  pace.enter();
+  const ended: string[] = [];
+  const work = (name: string): Promise<void> =>
+    pace
+      .turn(
+        async () => {},
+        () => true,
+      )
+      .then(() => void ended.push(name));
+  const both = [work("a"), work("b")];
+  for (let i = 0; i < 5; i++) await Promise.resolve();
+  equal(clock.timers.length, 2);
+  clock.timers[1]!();
+  for (let i = 0; i < 5; i++) await Promise.resolve();
+  equal(ended.join(), "b");
+  equal(clock.timers.length, 1);
+  pace.hurry();
+  await Promise.all(both);
+  equal(ended.join(), "b,a");
+});

@@ -1,0 +1,62 @@
+import type { CancelTimer } from "../lib/clock.js";
+import { messageOf } from "../lib/errors.js";
+import type { GroupCore } from "./core.js";
+import type { Membership } from "./membership.js";
+import type { Roster } from "./roster.js";
+
+/** How often write-intent bits are looked through for regions that nobody writes any more. */
+const PERIOD_MS = 5000;
+
+/** What the keeper asks of the group; group.ts. */
+export interface BitmapSide {
+  readonly core: GroupCore;
+  readonly roster: Roster;
+  readonly membership: Membership;
+  /** Neither failed nor closed. */
+  readonly alive: boolean;
+}
+
+/** Clears write-intent bits lazily: of regions that nobody has written for a while, that are settled, and that no member lacks. */
+export class BitmapKeeper {
+  readonly #group: BitmapSide;
+  #timer: CancelTimer | null = null;
+
+  constructor(group: BitmapSide) {
+    this.#group = group;
+  }
+
+  /** From the first write of this life on. */
+  start(): void {
+    const { core } = this.#group;
+    if (!this.#group.alive) return;
+    this.#timer = core.clock.after(PERIOD_MS, () => {
+      this.#clearIdle()
+        .catch((error: unknown) => core.log.warn({ group: core.name, error: messageOf(error) }, "bitmap not cleared"))
+        .finally(() => this.start());
+    });
+  }
+
+  /** While a member is away the bits are kept: they tell what it missed. */
+  async #clearIdle(): Promise<void> {
+    const { core, roster, membership } = this.#group;
+    const wholeTo = membership.wholeUpTo();
+    const idle = core.bitmap.idleRegions().filter((region) => region < wholeTo && !core.unsettled.has(region));
+    if (idle.length === 0 || !this.#group.alive) return;
+    const lost = roster.lostCount;
+    await Promise.all(core.members.map((member) => member.flush(false)));
+    if (roster.lostCount <= lost && membership.wholeUpTo() >= wholeTo) await core.bitmap.clear(idle);
+  }
+
+  /** At a clean stop, when everything is in place and flushed: what is left is what a member that is away missed, and what is not settled. */
+  async clearAll(): Promise<void> {
+    const { bitmap, unsettled } = this.#group.core;
+    if (this.#group.roster.degraded) return;
+    const settled = bitmap.marked().filter((region) => !unsettled.has(region));
+    await bitmap.clear(settled, true);
+  }
+
+  close(): void {
+    this.#timer?.();
+    this.#timer = null;
+  }
+}
