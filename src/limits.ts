@@ -57,6 +57,15 @@ export const LIMITS = {
   /** The longest time from one scheduled scrub to the next, seconds: ten years, far below what a label holds. */
   scrubEverySecondsMax: 315_360_000,
 
+  /** How often members of shared groups are asked whether they are there, and missing ones looked for. */
+  sharedTendMs: 10_000,
+  /** How often a node looks whether its records have changed; what changes is written. */
+  recordsLookMs: 2_000,
+  /** How often "last seen" of the clients is written. */
+  recordsSeenMs: 10_000,
+  /** Clients that are remembered as seen; the one that was seen longest ago leaves. */
+  recordsSeenMax: 1024,
+
   /** Clean shutdown: replies that are still under way may take this long. */
   drainMs: 5_000,
   /** `rig down` and systemd wait this long for a clean stop before they kill. */

@@ -7,11 +7,14 @@ import { bindLayers } from "./control/bind-layers.js";
 import { Cabinet } from "./control/cabinet.js";
 import { claimSocket } from "./control/claim-socket.js";
 import { collectMetrics } from "./control/collect-metrics.js";
+import { DrillBook } from "./control/drill/drill-book.js";
 import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
 import { FaultBench } from "./control/fault-bench.js";
 import { ServiceNotifier } from "./control/notify.js";
 import { addressHook, diskSharing, makeFollower, makePairAgent, makeReadiness } from "./control/pair.js";
+import { processFacts } from "./control/process-facts.js";
+import { RecordKeeper } from "./control/record-keeper.js";
 import { register, unregister } from "./control/rpcbind.js";
 import { ServiceAddresses } from "./control/service-addresses.js";
 import { StateDirectory } from "./control/state-directory.js";
@@ -21,7 +24,7 @@ import type { ServiceRow } from "./control/types.js";
 import { version } from "./control/version.js";
 import type { PairAgent } from "./ha/pair-agent.js";
 import { SystemClock } from "./lib/clock.js";
-import { messageOf } from "./lib/errors.js";
+import { messageOf, StorageError } from "./lib/errors.js";
 import { LIMITS } from "./limits.js";
 import { ExportTable } from "./protocol/exports.js";
 import { PORTMAP_PORT } from "./protocol/portmap/program.js";
@@ -97,19 +100,34 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const { faultInjection, volatileCache } = config;
   const faults = faultInjection ? new FaultBench({ clock, random, log, volatileCache }) : undefined;
   if (faults !== undefined) log.warn({}, "fault injection is on: the management socket can make disks fail and lie");
+  const keeper: RecordKeeper = new RecordKeeper({
+    ...{ node: config.node, clock, events, facts: processFacts(clock) },
+    open: (onRefused) => cabinet.shared.openRecords({ node: config.node, writer: config.node, onRefused }),
+    state: {
+      exports: () => cabinet.fileSystems.exports.rows(),
+      fileSystems: () => cabinet.fileSystems.rows(),
+      groups: () => cabinet.groups(),
+      mounts: () => nfs.mounts(),
+      connections: () => nfs.connections(),
+      lockOwners: () => [],
+      service: () => ({ ...service(), ...(services.brought.size === 0 ? { nfsPort: null } : {}) }),
+    },
+  });
   const cabinet = new Cabinet({
     layers: faults?.over(layers) ?? layers,
     events,
-    exports: new ExportBoard(exportTable, replyCache),
+    exports: keeper.watching(new ExportBoard(exportTable, replyCache)),
     ...{ node: config.node, clock, care: config.care },
     diskPatterns: config.disks,
     knownDisksFile: state.knownDisks,
+    mayChangeShared: () => refuseStandby(agent),
     sharing: paired ? diskSharing(() => agent) : undefined,
     nodes: config.pair === null ? undefined : [config.node, config.pair.partner],
     onGroupCreated: paired ? async (uuid) => agent?.adopt(uuid) : undefined,
   });
   undo.add("disks, groups and file systems", () => cabinet.close());
   await cabinet.open();
+  undo.add("records", () => keeper.stop());
 
   const nfs = new NfsServer({
     exports: exportTable,
@@ -148,13 +166,14 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const upSeconds = () => (clock.monotonicMs() - startedMs) / 1000;
   const pair = agent;
   const api = new ManagementApi({
-    ...{ cabinet, events, log, faults, pair },
+    ...{ cabinet, events, log, faults, pair, drills: new DrillBook(state.drills, events) },
     status: () =>
       statusReport({ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), pair }),
     metrics: () => collectMetrics(cabinet, nfs.statistics(), upSeconds()),
   });
   undo.add("management API", () => api.close());
   await api.listen(config.management.socket, config.management.mode);
+  await keeper.start();
   const { nfsPort } = service();
   const what = services.brought.size > 0 ? `serves NFS on port ${nfsPort}` : "stands by";
   events.add({ severity: "info", kind: "started", what: `node ${config.node} ${what}` });
@@ -166,6 +185,13 @@ function serviceOf(config: Config, services: ServiceAddresses): ServiceRow & { r
   const { brought } = services;
   const { host, port } = brought.get(config.node) ?? [...brought.values()][0] ?? config.nfs;
   return { host: visibleHost(host), nfsPort: port, nbdPort: null, httpPort: null };
+}
+
+/** Labels that both nodes read are changed by the one that serves, so that never both do it at once. */
+function refuseStandby(agent: PairAgent | null): void {
+  const groups = agent?.groups() ?? [];
+  if (groups.length === 0 || groups.some(({ role }) => role === "owned")) return;
+  throw new StorageError("EACCES", "this node serves nothing now: ask the one that does (node list)");
 }
 
 /** Not one write more: what the other node sees is its own now. Restarted (by systemd), this node stands by. */

@@ -13,6 +13,7 @@ import { luCommand } from "./commands/lu.js";
 import { nodeCommand } from "./commands/node.js";
 import { rigCommand } from "./commands/rig.js";
 import { serveCommand } from "./commands/serve.js";
+import { sharedCommand } from "./commands/shared.js";
 import { statusCommand } from "./commands/status.js";
 import { UsageError } from "./errors.js";
 
@@ -41,6 +42,7 @@ function program(): Command {
     fsCommand(),
     exportCommand(),
     lockCommand(),
+    sharedCommand(),
     nodeCommand(),
     eventsCommand(),
     rigCommand(),

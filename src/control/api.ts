@@ -35,6 +35,7 @@ import {
   scrubSchema,
   spareSchema,
 } from "./requests.js";
+import { sharedRoutes } from "./shared-routes.js";
 import type { ErrorBody, StatusReport } from "./types.js";
 
 export interface ApiOptions extends PairRouteOptions, Pick<FaultRouteOptions, "faults" | "endProcess"> {
@@ -86,6 +87,7 @@ export class ManagementApi {
     this.#fileSystemRoutes();
     this.#lockRoutes();
     this.#exportRoutes();
+    sharedRoutes(this.#app, options.cabinet.shared, valid);
     faultRoutes(this.#app, options);
     pairRoutes(this.#app, options);
   }

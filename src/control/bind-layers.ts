@@ -4,6 +4,9 @@ import type { Config } from "../config/schema.js";
 import { openFileDevice } from "../device/file-device.js";
 import { identify } from "../device/identify.js";
 import { formatFileSystem, mountFileSystem } from "../fs/file-system.js";
+import { createSharedGroup, SharedGroup } from "../ha/shared/group.js";
+import { MirroredNodeRecords } from "../ha/shared/mirrored-records.js";
+import { readNodeRecords } from "../ha/shared/read-records.js";
 import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
@@ -43,6 +46,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
   return {
     exists: existsSync,
     openDevice: (place) => openFileDevice(place, { mode: "read-write-exclusive", direct, log }),
+    openShared: (place) => openFileDevice(place, { mode: "read-write-shared", direct, log }),
     openReadOnly: (place) => openFileDevice(place, { mode: "read-only", log }),
     surveyDisk: (place) => surveyDisk(place, log),
     identify,
@@ -71,6 +75,12 @@ export function bindLayers(sources: LayerSources): StorageLayers {
         return assembleGroup(disks, { ...common, arena, onEvent, force, epoch });
       }),
     describeGroup,
+    shared: {
+      create: async (disks, wanted) => void (await createSharedGroup(disks, { ...wanted, random })),
+      open: (disks, onEvent) => SharedGroup.open(disks, { log, onEvent }),
+      openRecords: (options) => MirroredNodeRecords.open({ ...options, ...common, scratchDir: sources.scratch }),
+      readRecords: (partition) => readNodeRecords(partition, { clock, log, scratchDir: sources.scratch }),
+    },
     formatFileSystem: (name, lus, root) =>
       formatFileSystem({
         ...{ name, ...lus, ...common, scratchDir: path.join(sources.scratch, name) },
@@ -123,8 +133,8 @@ async function surveyDisk(place: string, log: Logger): Promise<SurveyedDisk | nu
   }
 }
 
-function surveyedGroup({ uuid, name, nodes, members, ownerEpoch }: GroupRecord): SurveyedGroup {
-  return { uuid, name, nodes, memberCount: members.length, ownerEpoch };
+function surveyedGroup({ uuid, name, nodes, members, ownerEpoch, shared = false }: GroupRecord): SurveyedGroup {
+  return { uuid, name, nodes, memberCount: members.length, ownerEpoch, shared };
 }
 
 /** From the newest label; a disk that is there is shown where it is now. */

@@ -17,6 +17,7 @@ import { LuAdmin } from "./lu-admin.js";
 import type { CabinetParts, CareSettings } from "./parts.js";
 import { diskRows, groupRow, luRows } from "./rows.js";
 import { ScrubScheduler } from "./scrub-scheduler.js";
+import { SharedAdmin } from "./shared-admin.js";
 import { SpareKeeper } from "./spare-keeper.js";
 import { TaskAdmin } from "./task-admin.js";
 import type { DiskRow, GroupRow, LuRow } from "./types.js";
@@ -30,6 +31,8 @@ export interface CabinetOptions {
   readonly diskPatterns: readonly string[];
   readonly knownDisksFile: string;
   readonly care: CareSettings;
+  /** Throws unless this node may change what two nodes share: labels of shared groups. By default it is alone, and may. */
+  readonly mayChangeShared?: (() => void) | undefined;
   /** Two nodes look at the same disks. */
   readonly sharing?: DiskSharing | undefined;
   /** Nodes that new groups are for, the one that serves them in normal work first. */
@@ -63,6 +66,7 @@ export class Cabinet {
   readonly lockAdmin: LockAdmin;
   readonly luAdmin: LuAdmin;
   readonly taskAdmin: TaskAdmin;
+  readonly shared: SharedAdmin;
   readonly groupHands: GroupHands;
   #care: CareSettings;
 
@@ -93,6 +97,10 @@ export class Cabinet {
     this.lockAdmin = new LockAdmin({ node: options.node, ...this.#parts });
     this.luAdmin = new LuAdmin(this.#parts);
     this.taskAdmin = new TaskAdmin(this.#parts);
+    this.shared = new SharedAdmin(this.#parts, {
+      mayChange: options.mayChangeShared,
+      lookOut: options.sharing !== undefined,
+    });
   }
 
   /** As `open`, with other places to look and other waits from now on. */
@@ -107,6 +115,7 @@ export class Cabinet {
     await this.#parts.changes.run(async () => {
       await this.#parts.shelf.scan();
       this.#returner.forgetRefusals();
+      await this.shared.adopt();
       await this.#regroup();
       await this.#returner.returnAll();
       await this.#spares.reviewLocked();
@@ -119,7 +128,7 @@ export class Cabinet {
   /** File systems, then groups, then disks. Everything is tried; the first error is thrown at the end. Idempotent. */
   close(): Promise<void> {
     return this.#parts.changes.end(async () => {
-      for (const keeper of [this.#returner, this.#spares, this.#scrubs]) keeper.stop();
+      for (const keeper of [this.#returner, this.#spares, this.#scrubs, this.shared]) keeper.stop();
       const errors: unknown[] = [];
       const attempt = (action: Promise<unknown>) => action.catch((error) => errors.push(error));
       const groups = this.#parts.groups.all();
@@ -127,19 +136,22 @@ export class Cabinet {
       for (const group of groups) await attempt(group.stopTasks());
       await attempt(this.fileSystems.close());
       for (const group of groups) await attempt(group.close());
+      await attempt(this.shared.close());
       await attempt(this.#parts.shelf.close());
       if (errors.length > 0) throw errors[0];
     });
   }
 
   /** A disk has been pulled out, or put back. */
-  diskMoved(number: number): Promise<void> {
-    return this.#returner.diskMoved(number);
+  async diskMoved(number: number): Promise<void> {
+    await this.#returner.diskMoved(number);
+    if (this.shared.has(number)) await this.shared.tend();
   }
 
   disks(): DiskRow[] {
     const { shelf, groups } = this.#parts;
-    return diskRows({ shelf, groups, refusalOf: (disk) => this.#returner.refusalOf(disk) });
+    const rows = diskRows({ shelf, groups, refusalOf: (disk) => this.#returner.refusalOf(disk) });
+    return this.shared.withMembers(rows);
   }
 
   groups(): GroupRow[] {
@@ -157,6 +169,7 @@ export class Cabinet {
       .all()
       .filter((group) => group.describe().state !== "clean")
       .map(troubleOf);
+    found.push(...this.shared.warnings());
     for (const [place, reason] of shelf.complaints()) found.push(`no disk at ${place}: ${reason}`);
     for (const { name, state, reason } of this.fileSystems.rows()) {
       if (state === "failed") found.push(`file system ${name} is not served: ${reason}`);

@@ -21,6 +21,7 @@ export function shelvedDisk({ shelf, groups }: Sources, number: number): Labelle
   if (member !== undefined && member.described.state !== "failed") {
     throw new StorageError("EBUSY", `disk #${pad(number)} is in group ${member.described.name}`);
   }
+  if (shelf.isTaken(number)) throw new StorageError("EBUSY", `disk #${pad(number)} is in a shared group`);
   const [disk, twin] = shelf.labelled().filter((one) => one.number === number);
   if (disk === undefined) throw new StorageError("ENOENT", `there is no disk #${pad(number)}`);
   if (twin === undefined) return disk;

@@ -173,6 +173,11 @@ export class DiskShelf {
     for (const [place, taken] of this.#taken) if (taken.groupUuid === groupUuid) this.#taken.delete(place);
   }
 
+  /** A shared group has the disk of this number. */
+  isTaken(number: number): boolean {
+    return [...this.#taken.values()].some(({ disk }) => disk.shared === true && disk.number === number);
+  }
+
   /** The labelled disk at a path, while no group has it. */
   at(place: string): LabelledDisk | null {
     return this.#slots.get(realPath(place))?.disk ?? null;
@@ -207,6 +212,14 @@ export class DiskShelf {
     this.#slots.set(place, { device, disk: fresh });
   }
 
+  /** Its label says something else now: close it, and open it in the way that it wants. */
+  async reopen(disk: LabelledDisk): Promise<void> {
+    const place = this.#placeOf(disk);
+    this.#slots.delete(place);
+    await disk.device.close();
+    await this.#look(place, true);
+  }
+
   /** Take our label off a disk and let it go. Where the configuration names its path it is seen again, as one that was never added. */
   async remove(disk: LabelledDisk): Promise<void> {
     const place = this.#placeOf(disk);
@@ -235,13 +248,19 @@ export class DiskShelf {
   }
 
   async #open(place: string): Promise<Slot> {
-    const device = await this.options.layers.openDevice(place);
+    const { layers } = this.options;
+    const device = (await this.#isShared(place)) ? await layers.openShared(place) : await layers.openDevice(place);
     try {
       return { device, disk: await this.options.layers.readLabel(device) };
     } catch (error) {
       await device.close();
       throw error;
     }
+  }
+
+  /** Looked at without a lock first: an exclusive one, held for a moment, would stand in the way of the other nodes. */
+  async #isShared(place: string): Promise<boolean> {
+    return (await this.#peek(place))?.shared === true;
   }
 
   /** A path that is absent costs one stat. */
@@ -265,7 +284,8 @@ export class DiskShelf {
     const { sharing, layers } = this.options;
     if (sharing === undefined) return false;
     const surveyed = await layers.surveyDisk(place);
-    if (surveyed === null || surveyed.group === null || sharing.isOurs(surveyed.group.uuid)) return false;
+    if (surveyed === null || surveyed.group === null || surveyed.group.shared) return false;
+    if (sharing.isOurs(surveyed.group.uuid)) return false;
     this.#elsewhere.set(place, surveyed);
     this.#complaints.delete(place);
     return true;
@@ -288,15 +308,20 @@ export class DiskShelf {
 
   /** Whether a disk that somebody else holds carries our label. One that does not (a mounted root disk) is none of our business. */
   async #isOurs(place: string): Promise<boolean> {
+    return (await this.#peek(place)) !== null;
+  }
+
+  /** What a label says without opening the disk for ourselves; null when there is none, or it cannot be read. */
+  async #peek(place: string): Promise<LabelledDisk | null> {
     try {
       const device = await this.options.layers.openReadOnly(place);
       try {
-        return (await this.options.layers.readLabel(device)) !== null;
+        return await this.options.layers.readLabel(device);
       } finally {
         await device.close();
       }
     } catch {
-      return false;
+      return null;
     }
   }
 

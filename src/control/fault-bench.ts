@@ -94,6 +94,11 @@ export class FaultBench {
         this.#assertPresent(path);
         return this.#wrap(path, await layers.openDevice(path));
       },
+      openShared: async (path) => {
+        this.#assertPresent(path);
+        // Another process has it open too, and would not see what is in a cache of ours.
+        return this.#wrap(path, await layers.openShared(path), false);
+      },
       openReadOnly: async (path) => {
         this.#assertPresent(path);
         return layers.openReadOnly(path);
@@ -203,10 +208,10 @@ export class FaultBench {
     throw new StorageError("ENXIO", `there is no device behind ${path}`, { device: path, injected: "gone" });
   }
 
-  #wrap(path: string, medium: BlockDevice): BlockDevice {
+  #wrap(path: string, medium: BlockDevice, cached = this.options.volatileCache): BlockDevice {
     const bay = this.#bay(path);
-    const { clock, random, volatileCache } = this.options;
-    const cache = volatileCache ? new VolatileDevice(medium, { onWrite: () => this.#onWrite?.() }) : null;
+    const { clock, random } = this.options;
+    const cache = cached ? new VolatileDevice(medium, { onWrite: () => this.#onWrite?.() }) : null;
     const faulty = new FaultyDevice(cache ?? medium, { clock, random, faults: bay.faults });
     bay.stack = { medium, cache, faulty };
     return faulty;

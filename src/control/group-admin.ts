@@ -112,7 +112,7 @@ export class GroupAdmin {
   #unassembled(): Map<string, LabelledDisk[]> {
     const found = new Map<string, LabelledDisk[]>();
     for (const disk of this.parts.shelf.labelled()) {
-      if (disk.groupUuid === undefined || this.parts.groups.has(disk.groupUuid)) continue;
+      if (disk.groupUuid === undefined || disk.shared === true || this.parts.groups.has(disk.groupUuid)) continue;
       found.set(disk.groupUuid, [...(found.get(disk.groupUuid) ?? []), disk]);
     }
     return found;

@@ -21,7 +21,8 @@ export class GroupHands implements GroupHost {
     const surveyed = await this.parts.shelf.survey();
     const groups = new Map<string, SeenGroup>();
     for (const { group } of surveyed) {
-      if (group === null) continue;
+      // A shared group has no owner, so nobody takes it over; its disks carry heartbeats like all others.
+      if (group === null || group.shared) continue;
       const paths = surveyed.filter((other) => other.group?.uuid === group.uuid).map(({ path }) => path);
       const { uuid, name, memberCount } = group;
       const epoch = Math.max(group.ownerEpoch, groups.get(uuid)?.epoch ?? 0);

@@ -1,5 +1,9 @@
 import type { BlockDevice } from "../device/device.js";
 import type { FileSystem } from "../fs/vfs.js";
+import type { NewSharedGroup, SharedGroup, SharedGroupEvent } from "../ha/shared/group.js";
+import type { MirroredNodeRecords, MirrorOptions } from "../ha/shared/mirrored-records.js";
+import type { PartitionLu } from "../ha/shared/partition.js";
+import type { NodeRecordsView } from "../ha/shared/read-records.js";
 import type { LogicalUnit } from "../lu/lu.js";
 import type { BlockInspector, Group, GroupDescription, GroupEvent, LabelledDisk } from "../raid/contract.js";
 import type { CheckReport, ExportRow, FilesPage } from "./types.js";
@@ -10,6 +14,8 @@ export interface StorageLayers {
   exists(path: string): boolean;
   /** Under an exclusive lock; EBUSY names the holder. */
   openDevice(path: string): Promise<BlockDevice>;
+  /** Under a shared lock: a member of a shared group, which other nodes have open too. */
+  openShared(path: string): Promise<BlockDevice>;
   /** Without a lock, to look at what somebody else holds. */
   openReadOnly(path: string): Promise<BlockDevice>;
   /** What the label at a path says, looked at without a lock; null when it carries none of ours, or cannot be read now. */
@@ -29,10 +35,26 @@ export interface StorageLayers {
   assembleGroup(disks: readonly LabelledDisk[], onEvent: (event: GroupEvent) => void, force: boolean): Promise<Group>;
   /** What the labels say of the group of these disks, when it could not be assembled; null when not even that can be read. */
   describeGroup(disks: readonly LabelledDisk[]): Promise<GroupDescription | null>;
+  readonly shared: SharedLayers;
   formatFileSystem(name: string, lus: FileSystemLus, root: NewRoot): Promise<void>;
   mountFileSystem(lus: FileSystemLus, onEvent: (event: FileSystemEvent) => void): Promise<ServedFileSystem>;
 }
 
+/** Groups that two nodes have open at once, and the records on them. */
+export interface SharedLayers {
+  /** The disks are labelled, and still open: they have to be opened anew, under a shared lock. */
+  create(disks: readonly LabelledDisk[], options: Omit<NewSharedGroup, "random">): Promise<void>;
+  /** The group owns the disks from here on, but for those that it does not use. */
+  open(
+    disks: readonly LabelledDisk[],
+    onEvent: (event: SharedGroupEvent) => void,
+  ): Promise<{ group: SharedGroup; unused: readonly LabelledDisk[] }>;
+  openRecords(options: RecordPlaces): Promise<MirroredNodeRecords>;
+  /** Of any node, while it writes them; null when it has none. */
+  readRecords(partition: PartitionLu): Promise<NodeRecordsView | null>;
+}
+
+export type RecordPlaces = Pick<MirrorOptions, "node" | "epoch" | "places" | "onEvent" | "onRefused">;
 /** A disk as its label shows it, whoever uses it. */
 export interface SurveyedDisk {
   readonly path: string;
@@ -48,6 +70,8 @@ export interface SurveyedGroup {
   readonly memberCount: number;
   /** Under which it was last written. */
   readonly ownerEpoch: number;
+  /** Both nodes have it open; nobody owns it. */
+  readonly shared: boolean;
 }
 
 export interface NewLabel {

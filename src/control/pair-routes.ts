@@ -1,19 +1,27 @@
 import type { FastifyInstance } from "fastify";
 import type { PairAgent } from "../ha/pair-agent.js";
 import { StorageError } from "../lib/errors.js";
+import { type DrillBook, drillSchema } from "./drill/drill-book.js";
 import { pairRow } from "./pair-rows.js";
 import type { PairRow } from "./types.js";
 
 export interface PairRouteOptions {
   /** null: this node has no partner. */
   readonly pair?: PairAgent | null | undefined;
+  readonly drills?: DrillBook | undefined;
 }
 
 /** Who serves what, and moving it. */
-export function pairRoutes(app: FastifyInstance, { pair = null }: PairRouteOptions): void {
+export function pairRoutes(app: FastifyInstance, { pair = null, drills }: PairRouteOptions): void {
   app.get("/v1/pair", () => pairRow(must(pair)));
   app.post("/v1/pair/takeover", ({ body }) => takeover(must(pair), (body as { to?: unknown } | null)?.to));
   app.post("/v1/pair/giveback", () => giveback(must(pair)));
+  app.get("/v1/pair/drills", () => drills?.rows() ?? []);
+  app.post("/v1/pair/drills", ({ body }) => {
+    const row = drillSchema.safeParse(body);
+    if (!row.success) throw new StorageError("EINVAL", "not the report of a drill");
+    return drills?.add(row.data) ?? row.data;
+  });
 }
 
 function must(pair: PairAgent | null): PairAgent {

@@ -56,6 +56,16 @@ export const createGroupSchema = z.strictObject({
   rowBytes: z.int().positive().optional(),
 });
 
+/** chn1 to chn8. */
+const nodeSchema = z.string().regex(/^chn[1-8]$/, "wants a node name, chn1 to chn8");
+export const createSharedSchema = z.strictObject({
+  disks: z.array(diskNumberSchema).min(1, "wants at least one disk").max(4, "wants at most four disks"),
+  backup: z.boolean().default(false),
+  nodes: z.array(nodeSchema).max(8).optional(),
+});
+export const replaceSharedSchema = z.strictObject({ disk: diskNumberSchema, with: diskNumberSchema });
+export const nodeParams = z.strictObject({ node: nodeSchema });
+
 export const groupParams = z.strictObject({ group: z.string().max(64) });
 export const assembleSchema = z.strictObject({ force: z.boolean().default(false) });
 

@@ -7,6 +7,7 @@ import { messageOf, StorageError } from "../lib/errors.js";
 export class StateDirectory {
   readonly scratch: string;
   readonly knownDisks: string;
+  readonly drills: string;
   readonly #pid: string;
 
   private constructor(
@@ -15,6 +16,7 @@ export class StateDirectory {
   ) {
     this.scratch = StateDirectory.#inside(path, "scratch");
     this.knownDisks = StateDirectory.#inside(path, "known-disks.json");
+    this.drills = StateDirectory.#inside(path, "drills.json");
     this.#pid = StateDirectory.#inside(path, "stripeward.pid");
     mkdirSync(this.scratch, { recursive: true });
     writeFileSync(this.#pid, `${process.pid}\n`);

@@ -36,5 +36,6 @@ export function statusReport({ cabinet, config, version, service, upSeconds, pai
 function worstState(cabinet: Cabinet): GroupState {
   const states = cabinet.groups().map(({ state }) => state);
   if (states.includes("failed") || cabinet.fileSystems.rows().some(({ state }) => state === "failed")) return "failed";
-  return states.includes("degraded") ? "degraded" : "clean";
+  const lacking = states.includes("degraded") || cabinet.shared.warnings().length > 0;
+  return lacking ? "degraded" : "clean";
 }

@@ -234,6 +234,63 @@ export interface StatusReport {
   readonly exports: readonly ExportRow[];
 }
 
+/** A member of a shared group, as this node sees it. */
+export interface SharedMemberRow {
+  readonly number: number;
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly state: "online" | "missing" | "failed";
+  readonly reason: string | null;
+}
+
+/** The partition of a node on a shared group. */
+export interface PartitionRow {
+  readonly node: string;
+  /** Who wrote its header last; empty: nobody yet. */
+  readonly writer: string;
+  /** That one has closed it since. */
+  readonly closed: boolean;
+  readonly generation: number;
+  readonly epoch: number;
+  /** Disk numbers of the copies that have everything, and of the others. */
+  readonly current: readonly number[];
+  readonly behind: readonly number[];
+  readonly sizeBytes: number;
+}
+
+export interface SharedGroupRow {
+  readonly name: string;
+  readonly role: "primary" | "backup";
+  readonly uuid: string;
+  /** Which nodes may open it. */
+  readonly nodes: readonly string[];
+  readonly members: readonly SharedMemberRow[];
+  readonly partitions: readonly PartitionRow[];
+}
+
+export interface RecordRow {
+  readonly key: string;
+  readonly value: Readonly<Record<string, unknown>>;
+  /** RFC 3339, UTC: of its last change. */
+  readonly updated: string;
+}
+
+/** What a node has written about itself. */
+export interface NodeRecordsReport {
+  readonly node: string;
+  /** The group that it was read from: the newer of the two. */
+  readonly group: string;
+  readonly epoch: number;
+  /** Commits so far. */
+  readonly sequence: number;
+  readonly client: readonly RecordRow[];
+  readonly user: readonly RecordRow[];
+  readonly service: readonly RecordRow[];
+  readonly daemon: readonly RecordRow[];
+  /** Records that only a newer version understands. */
+  readonly unknown: number;
+}
+
 /** The one shape of an error. */
 export interface ErrorBody {
   readonly error: { readonly code: string; readonly message: string };

@@ -17,6 +17,7 @@ import { removeScratch, Scratch, scratchPath } from "./scratch.js";
 import { newStatistics } from "./statistics.js";
 import { LogPageStore } from "./store.js";
 import { readNewestSuperblock, type Superblock } from "./superblock.js";
+import { UntouchedLu } from "./untouched-lu.js";
 import type { WarmPages } from "./warm-copy.js";
 
 const CACHE_BYTES_DEFAULT = 48 * MIB;
@@ -35,6 +36,11 @@ export interface OpenOptions {
   readonly onReplay?: (seq: number, sidecar: Buffer) => void;
   /** Default: ordinary memory. PAGE_STORE_BUFFER_BYTES are taken. */
   readonly arena?: BufferSource;
+  /**
+   * Look at a store while its owner writes it: nothing is ever written to the LU, and `durable` is refused. A view that was torn by the owner is
+   * EIO or EBUSY: open again. Default: false.
+   */
+  readonly readOnly?: boolean;
   /** A copy that was kept while the last owner wrote; it is used up. What of it is no longer true is read anew. */
   readonly warm?: (() => Promise<WarmPages | null>) | undefined;
   /** Run SQLite's quick_check. Default: false (pages and records are proven by their checksums anyway). */
@@ -47,9 +53,11 @@ export interface OpenOptions {
  */
 export async function openPageStore(options: OpenOptions): Promise<LogPageStore> {
   const { clock, log: logger } = options;
-  const lu = new ObservedLu(options.lu);
+  const readOnly = options.readOnly ?? false;
+  const lu = new ObservedLu(readOnly ? new UntouchedLu(options.lu) : options.lu);
   const statistics = newStatistics();
-  const epoch = options.epoch ?? (() => 0);
+  // Whoever only looks owns nothing, and sees every owner's work.
+  const epoch = readOnly ? () => Number.MAX_SAFE_INTEGER : (options.epoch ?? (() => 0));
   const startedMs = clock.monotonicMs();
   const superblock = await findSuperblock(lu, epoch(), statistics, logger);
   const buffers = takeBuffers(options.arena ?? ORDINARY_MEMORY);
@@ -82,18 +90,31 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   const load = { lu, geometry: superblock.geometry, log, table, images, pageCount, counters: statistics, warm };
   try {
     await loadScratch({ ...load, homePageCount: superblock.pageCount, buffer: buffers.checkpoint }, file);
+    if (readOnly) await refuseTorn(lu, superblock, statistics);
     const scratch = openScratch(options, superblock);
     const ms = clock.monotonicMs() - startedMs;
     const found = { pageStore: superblock.name, pageCount, records: replayed.records, warm: warm !== undefined, ms };
     logger.info(found, "page store opened");
     return new LogPageStore({
       ...{ lu, log, table, scratch, buffers, superblock, images, pageCount },
-      ...{ epoch, lastEpoch: replayed.epoch, clock, logger, statistics },
+      ...{ epoch, lastEpoch: replayed.epoch, clock, logger, statistics, readOnly },
     });
   } catch (error) {
     removeScratch(file);
     throw error;
   }
+}
+
+/**
+ * A checkpoint of the owner moves the log's tail, and what lies before it may be overwritten: a view that was read meanwhile proves nothing.
+ * As long as the superblock is the same, records from its tail on were left alone, and every page was proven by them or by the table.
+ */
+async function refuseTorn(lu: LogicalUnit, superblock: Superblock, counters: HealCounters): Promise<void> {
+  const now = await readNewestSuperblock(lu, counters);
+  if (now?.generation === superblock.generation && now.uuid.equals(superblock.uuid)) return;
+  throw new StorageError("EBUSY", "the page store was changed by its owner while it was read", {
+    name: superblock.name,
+  });
 }
 
 /** It must reach into the log as it is now: what left the log before is then in it, and what stands there is applied to it. */

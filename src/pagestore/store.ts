@@ -36,6 +36,8 @@ export interface StoreParts extends CheckpointerParts {
   readonly lastEpoch: number;
   readonly epoch: () => number;
   readonly logger: Logger;
+  /** Somebody else's: nothing is written. */
+  readonly readOnly: boolean;
 }
 
 /** A commit between SQLite's COMMIT and its record. */
@@ -134,6 +136,7 @@ export class LogPageStore implements PageStore {
 
   durable(): Promise<void> {
     if (this.#failure !== null || this.#closed) return Promise.reject(this.#refusal());
+    if (this.#parts.readOnly) return Promise.reject(this.#readOnlyRefusal());
     this.#next ??= new Waiters();
     this.#committing ??= this.#commitAll();
     return this.#next.join();
@@ -152,6 +155,7 @@ export class LogPageStore implements PageStore {
   async checkpoint(): Promise<void> {
     await this.#checkpointer.settled();
     if (this.#failure !== null || this.#closed) throw this.#refusal();
+    if (this.#parts.readOnly) throw this.#readOnlyRefusal();
     await this.#checkpointer.start();
     if (this.#failure !== null) throw this.#refusal();
   }
@@ -159,7 +163,7 @@ export class LogPageStore implements PageStore {
   async close(): Promise<void> {
     if (this.#closed) return;
     try {
-      if (this.#failure === null) {
+      if (this.#failure === null && !this.#parts.readOnly) {
         await this.durable();
         await this.checkpoint();
       }
@@ -313,6 +317,10 @@ export class LogPageStore implements PageStore {
     this.#checkpointer.wake();
     // A fact of ours did not hold: not an operating error, and nothing to go on from.
     if (error instanceof AssertionError) queueMicrotask(() => rethrow(error));
+  }
+
+  #readOnlyRefusal(): StorageError {
+    return new StorageError("EROFS", "the page store is open for reading only", { name: this.name });
   }
 
   #refusal(): StorageError {

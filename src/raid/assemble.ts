@@ -36,6 +36,7 @@ export const LOSSES_MAX = 1;
 export async function planAssembly(disks: readonly LabelledDisk[], force: boolean): Promise<AssemblyPlan> {
   const found = (await Promise.all(disks.map(readFound))).filter((disk) => disk !== null);
   if (found.length === 0) throw new StorageError("EIO", "no disk of the group has a readable label");
+  refuseShared(found);
   refuseStrangers(found);
   refuseTwins(found);
   const newest = newestOf(found, force);
@@ -54,6 +55,14 @@ async function readFound(disk: LabelledDisk): Promise<FoundDisk | null> {
     // Unreadable: as if it had not been found; its place says "missing".
     return null;
   }
+}
+
+/** Other nodes write to it at the same time: whoever took it for an ordinary group would destroy it. */
+function refuseShared(found: readonly FoundDisk[]): void {
+  const shared = found.find(({ group }) => group.shared === true);
+  if (shared === undefined) return;
+  const { name, uuid } = shared.group;
+  throw new StorageError("EINVAL", `group "${name}" is a shared group of several nodes, not a RAID group`, { uuid });
 }
 
 function refuseStrangers(found: readonly FoundDisk[]): void {

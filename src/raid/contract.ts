@@ -210,6 +210,8 @@ export interface LabelledDisk {
   readonly groupUuid?: string;
   /** In no group, and to be taken by itself when a member is lost. */
   readonly spare?: boolean;
+  /** A member of a shared group: other nodes have it open too. */
+  readonly shared?: boolean;
 }
 
 export interface GroupCounters {

@@ -24,10 +24,20 @@ import {
   LU_ENTRY,
   MEMBER_ENTRY,
   type MemberState,
+  NO_SCRUB,
+  NO_SHAPE,
 } from "./label.js";
 import type { GroupShape } from "./layout.js";
 import { shapeIsSound } from "./layout.js";
-import { LOST_BLOCKS_MAX, LUS_MAX, MEMBERS_MAX, NODES_MAX, PATH_BYTES_MAX, ROW_RUNS_MAX } from "./limits.js";
+import {
+  LOST_BLOCKS_MAX,
+  LUS_MAX,
+  MEMBERS_MAX,
+  NODES_MAX,
+  PATH_BYTES_MAX,
+  ROW_RUNS_MAX,
+  SHARED_MEMBERS_MAX,
+} from "./limits.js";
 import type { LostBlock } from "./lost-blocks.js";
 
 const MAGIC = "STRPWARD";
@@ -35,6 +45,7 @@ const VERSION = 1;
 const CLEAN = 1;
 const NAME_FIELD = 64;
 const SPARE = 2;
+const SHARED = 4;
 /** By number; none is 0. */
 const STATES = [
   null,
@@ -70,7 +81,7 @@ function putGroup(block: Buffer, group: GroupRecord): void {
   putUuid(block, LABEL.groupUuid, group.uuid);
   putU64(block, LABEL.generation, group.generation);
   putU64(block, LABEL.ownerEpoch, group.ownerEpoch);
-  block.writeUInt32LE(group.clean ? CLEAN : 0, LABEL.flags);
+  block.writeUInt32LE(group.shared === true ? SHARED : group.clean ? CLEAN : 0, LABEL.flags);
   block.writeUInt32LE(group.shape.chunkBytes, LABEL.chunkBytes);
   putU64(block, LABEL.rowBytes, group.shape.rowBytes);
   block.writeUInt32LE(group.shape.rowCount, LABEL.rowCount);
@@ -190,7 +201,9 @@ function decodeUnused(block: Buffer, disk: DiskLabel): DiskLabel | null {
 
 function getGroup(block: Buffer): GroupRecord | null {
   if (!isZero(block, LABEL.reserved, LABEL.nodes)) return null;
-  if (!isZero(block, LABEL.tail, LABEL.end) || block.readUInt32LE(LABEL.flags) > CLEAN) return null;
+  const flags = block.readUInt32LE(LABEL.flags);
+  if (!isZero(block, LABEL.tail, LABEL.end) || (flags > CLEAN && flags !== SHARED)) return null;
+  if (flags === SHARED) return getSharedGroup(block);
   const shape: GroupShape = {
     chunkBytes: block.readUInt32LE(LABEL.chunkBytes),
     rowBytes: getU64(block, LABEL.rowBytes),
@@ -209,13 +222,12 @@ function getGroup(block: Buffer): GroupRecord | null {
   if (lus === null) return null;
   if (members.some(({ unbuiltBytes }) => unbuiltBytes > shape.rowBytes * shape.rowCount)) return null;
   if (!members.every((member) => shapeIsSound(shape, member.sizeBytes))) return null;
-  const clean = block.readUInt32LE(LABEL.flags) === CLEAN;
   return {
     uuid: getUuid(block, LABEL.groupUuid),
     name,
     generation,
     ownerEpoch,
-    clean,
+    clean: flags === CLEAN,
     shape,
     nodes,
     members,
@@ -223,6 +235,28 @@ function getGroup(block: Buffer): GroupRecord | null {
     scrub,
     lost,
   };
+}
+
+/** What speaks of rows and LUs is zero. */
+function getSharedGroup(block: Buffer): GroupRecord | null {
+  const areas = [
+    [LABEL.chunkBytes, LABEL.memberCount],
+    [LABEL.luCount, LABEL.nodeCount],
+    [LABEL.parityRun, LABEL.groupName],
+    [LABEL.scrubEverySeconds, LABEL.nodes],
+    [LABEL.lus, LABEL.tail],
+  ] as const;
+  if (!areas.every(([from, to]) => isZero(block, from, to))) return null;
+  const name = getText(block, LABEL.groupName, NAME_FIELD);
+  const generation = getU64(block, LABEL.generation);
+  const ownerEpoch = getU64(block, LABEL.ownerEpoch);
+  const nodes = getNodes(block);
+  const members = getMembers(block, 1);
+  if (!name || Number.isNaN(generation) || Number.isNaN(ownerEpoch) || nodes === null || members === null) return null;
+  if (members.length > SHARED_MEMBERS_MAX || members.some(({ state }) => state !== "online")) return null;
+  const uuid = getUuid(block, LABEL.groupUuid);
+  const nothing = { clean: false, shape: NO_SHAPE, lus: [], scrub: NO_SCRUB, lost: [] };
+  return { uuid, name, generation, ownerEpoch, ...nothing, nodes, members, shared: true };
 }
 
 function getScrub(block: Buffer): ScrubRecord | null {
@@ -252,9 +286,9 @@ function getNodes(block: Buffer): string[] | null {
   return nodes;
 }
 
-function getMembers(block: Buffer): LabelMember[] | null {
+function getMembers(block: Buffer, countMin = 2): LabelMember[] | null {
   const count = block.readUInt32LE(LABEL.memberCount);
-  if (count < 2 || count > MEMBERS_MAX) return null;
+  if (count < countMin || count > MEMBERS_MAX) return null;
   if (!isZero(block, LABEL.members + count * MEMBER_ENTRY.end, LABEL.lus)) return null;
   const members: LabelMember[] = [];
   for (let i = 0; i < count; i++) {

@@ -11,7 +11,7 @@ import type { LostBlock } from "./lost-blocks.js";
  *    16 [16] diskUuid          32 [16] groupUuid (zero: in no group; then everything from `generation` on but `diskBytes` is zero)
  *    48 u32 diskNumber         52 u32 slot (0-based place in the group)
  *    56 u64 sequence           64 u64 generation       72 u64 ownerEpoch         80 u64 diskBytes
- *    88 u32 flags (1: clean; 2: spare, in no group)                              92 u32 chunkBytes       96 u64 rowBytes          104 u32 rowCount
+ *    88 u32 flags (1: clean; 2: spare, in no group; 4: a shared group)           92 u32 chunkBytes       96 u64 rowBytes          104 u32 rowCount
  *   108 u32 memberCount       112 u32 luCount         116 u32 runCount          120 u32 nodeCount
  *   124 u32 parityRun (0: 1)  128 u64 journalBytes    136 u64 regionBytes       144 [64] groupName
  *   208 u32 scrubEverySeconds 212 u32 scrubState (0 idle, 1 running, 2 paused)   216 u64 scrubAt (byte of the row space)
@@ -25,6 +25,8 @@ import type { LostBlock } from "./lost-blocks.js";
  * 58368 tail, reserved
  * `sequence` rises with every write of the label and picks the slot (sequence mod 2). `generation` rises when the member list or the LU
  * table changes: the newest label says which members are online, and all others stay out until rebuilt.
+ * A shared group (ha/shared/) has no rows, no LUs and no scrub: shape, LU table, runs, scrub and lost blocks are zero. Its members are
+ * always called online, because which copies are current is told by its partitions.
  */
 export const LABEL = {
   magic: 0,
@@ -117,6 +119,11 @@ export const NO_SCRUB: ScrubRecord = {
   ...{ state: "idle", heal: true, found: 0, healed: 0 },
 };
 
+/** Of a shared group, which is not cut into rows. */
+export const NO_SHAPE: GroupShape = {
+  ...{ chunkBytes: 0, rowBytes: 0, rowCount: 0, journalBytes: 0, regionBytes: 0, parityRun: 1 },
+};
+
 /** A member is never unused, and a spare is no member. */
 export type MemberState = Exclude<DiskState, "unused" | "spare">;
 
@@ -151,6 +158,8 @@ export interface GroupRecord {
   readonly lus: readonly LabelLu[];
   readonly scrub: ScrubRecord;
   readonly lost: readonly LostBlock[];
+  /** Two nodes have it open at once: it is no RAID group, and has NO_SHAPE. */
+  readonly shared?: boolean;
 }
 
 /** What a disk says of itself. */

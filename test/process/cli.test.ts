@@ -17,6 +17,10 @@ test("cli: wrong usage is status 2 and one line; stdout stays empty", async () =
     [["group", "grow", "--disk", "3", "--pause"], /--disk begins a growth/],
     [["lu", "resize", "data"], /missing required argument 'size'/],
     [["group", "create", "g", "--disks", "x"], /"x" is no disk number/],
+    [["shared", "create"], /required option '--disks <numbers>' not specified/],
+    [["shared", "create", "--disks", "1", "--nodes", "chn9"], /wants node names such as chn1,chn5/],
+    [["shared", "replace", "3"], /required option '--with <disk>' not specified/],
+    [["node", "show"], /missing required argument 'name'/],
     [["lu", "create", "l", "--size", "much"], /not a size: "much"/],
     [["fs", "create", "f", "--raid", "6"], /wants 5 or 1/],
     [["export", "add", "/f"], /required option '--client <network...>' not specified/],
@@ -36,6 +40,7 @@ test("cli: wrong usage is status 2 and one line; stdout stays empty", async () =
 test("cli: help of every command is on stdout with status 0", async () => {
   const commands = ["", "serve", "status", "disk", "disk add", "group create", "lu create", "lu delete", "fs create"];
   commands.push("disk replace", "disk remove", "group scrub", "group rebuild", "group grow", "lu resize");
+  commands.push("shared", "shared create", "shared replace", "shared show", "node", "node show");
   for (const command of [...commands, "fs check", "fs files", "export add", "events", "rig up", "rig down"]) {
     const { status, stdout, stderr } = await cli(...command.split(" ").filter(Boolean), "--help");
     assert.deepEqual([status, stderr], [0, ""], command);

@@ -1,15 +1,19 @@
 import { Command } from "commander";
-import type { PairRow } from "../../control/types.js";
+import type { DrillRow } from "../../control/drill/drill-book.js";
+import type { NodeRecordsReport, PairRow, RecordRow } from "../../control/types.js";
 import { type CommonOptions, contextOf, withDaemonOptions } from "../context.js";
 import { formatDuration } from "../duration.js";
 import type { Output } from "../output.js";
+import { runDrill } from "../run-drill.js";
 
 export function nodeCommand(): Command {
   return new Command("node")
-    .description("the two nodes of a pair: who serves what, and moving it")
+    .description("the nodes: who serves what, moving it, and what they have written about themselves")
     .addCommand(list())
+    .addCommand(show())
     .addCommand(takeover())
-    .addCommand(giveback());
+    .addCommand(giveback())
+    .addCommand(drill());
 }
 
 function list(): Command {
@@ -47,6 +51,54 @@ function giveback(): Command {
     });
 }
 
+function drill(): Command {
+  return withDaemonOptions(new Command("drill"))
+    .description("try it: a planned takeover and back under a client of its own, with the gaps that it saw")
+    .option("--list", "the drills so far")
+    .addHelpText(
+      "after",
+      "\nThe client creates, writes, renames and removes files named .stripeward-drill-… in the first export; where it may not, it only looks.",
+    )
+    .action(async ({ list: listed, ...options }: CommonOptions & { list?: true }) => {
+      const { api, out } = contextOf(options);
+      if (listed === true) {
+        const rows = await api.get<DrillRow[]>("/v1/pair/drills");
+        out.result(rows, () => printDrills(out, rows));
+        return;
+      }
+      const row = await runDrill(api, (what) => {
+        if (!out.json) out.line(what);
+      });
+      out.result(row, () => out.line(verdict(row)));
+      if (row.wrong.length > 0) process.exitCode = 1;
+    });
+}
+
+function verdict({ calls, wrong }: DrillRow): string {
+  if (wrong.length === 0) return `${calls} calls, every one answered rightly.`;
+  return `${calls} calls, ${wrong.length} of them answered wrongly: ${wrong[0]}`;
+}
+
+function printDrills(out: Output, rows: readonly DrillRow[]): void {
+  if (rows.length === 0) {
+    out.line("No drill yet.");
+    return;
+  }
+  const ms = (value: number | null) => (value === null ? "–" : `${Math.round(value)} ms`);
+  out.table(
+    ["TIME", "FROM", "TO", "GAP", "GAP BACK", "CALLS", "WRONG"],
+    rows.map(({ at, from, to, thereMs, backMs, calls, wrong }) => [
+      at,
+      from,
+      to,
+      ms(thereMs),
+      ms(backMs),
+      String(calls),
+      String(wrong.length),
+    ]),
+  );
+}
+
 export function printPair(out: Output, pair: PairRow): void {
   out.table(
     ["NODE", "ROLE", "PROCESS", "VERSION", "SERVES", "ADDRESS", "HEARD", "CAN TAKE OVER"],
@@ -78,4 +130,40 @@ export function printPair(out: Output, pair: PairRow): void {
 function heard(role: string, silentMs: number | null): string {
   if (silentMs === null) return role === "away" ? "never" : "now";
   return silentMs < 1000 ? "now" : `${formatDuration(silentMs / 1000)} ago`;
+}
+
+function show(): Command {
+  return withDaemonOptions(new Command("show"))
+    .description("print what a node has written about itself on the shared group, a table for each kind of record")
+    .argument("<name>", "chn1 to chn8")
+    .action(async (name: string, options: CommonOptions) => {
+      const { api, out } = contextOf(options);
+      const report = await api.get<NodeRecordsReport>(`/v1/nodes/${encodeURIComponent(name)}/records`);
+      out.result(report, () => printRecords(out, report));
+    });
+}
+
+const TABLES = [
+  ["client", "CLIENT INFORMATION"],
+  ["user", "USER INFORMATION"],
+  ["service", "SERVICE OPERATING INFORMATION"],
+  ["daemon", "DAEMON OPERATING INFORMATION"],
+] as const;
+
+function printRecords(out: Output, report: NodeRecordsReport): void {
+  const { node, group, epoch, sequence, unknown } = report;
+  out.line(`node ${node}, as read from group ${group}: epoch ${epoch}, commit ${sequence}`);
+  for (const [kind, title] of TABLES) {
+    out.line();
+    out.table([title, "VALUE", "CHANGED"], report[kind].map(cells));
+  }
+  if (unknown > 0) out.line(`records that a newer version has written and this one does not understand: ${unknown}`);
+}
+
+/** The key says what and whom; the rest is told as `name=value`. */
+function cells({ key, value, updated }: RecordRow): string[] {
+  const rest = Object.entries(value)
+    .filter(([name, content]) => name !== "what" && !(typeof content === "string" && key.includes(content)))
+    .map(([name, content]) => `${name}=${String(content)}`);
+  return [key, rest.join(" "), updated];
 }

@@ -71,7 +71,9 @@ function surveyFake(world: FakeWorld, path: string): SurveyedDisk | null {
   if (label === undefined || !world.present.has(path)) return null;
   const { number, groupUuid } = label;
   const group =
-    groupUuid === undefined ? null : { uuid: groupUuid, name: groupUuid, nodes: [], memberCount: 2, ownerEpoch: 1 };
+    groupUuid === undefined
+      ? null
+      : { uuid: groupUuid, name: groupUuid, nodes: [], memberCount: 2, ownerEpoch: 1, shared: false };
   return { path, number, sizeBytes: 1, group };
 }
 
@@ -79,7 +81,10 @@ export function fakeLayers(world: FakeWorld): StorageLayers {
   return {
     exists: (path) => world.present.has(path),
     openDevice: async (path) => openFake(world, path, true),
+    openShared: async (path) => openFake(world, path, false),
     openReadOnly: async (path) => openFake(world, path, false),
+    // Bytes count there: played by shared-world.ts.
+    shared: { create: unplayed, open: unplayed, openRecords: unplayed, readRecords: unplayed },
     surveyDisk: async (path) => surveyFake(world, path),
     identify: async ({ name }) => world.foreign.get(name) ?? null,
     readLabel: async (device) => labelOf(world, device),
@@ -99,6 +104,10 @@ export function fakeLayers(world: FakeWorld): StorageLayers {
     },
     mountFileSystem: async (lus, onEvent) => mountFake(world, lus, onEvent),
   };
+}
+
+function unplayed(): Promise<never> {
+  return Promise.reject(new StorageError("ENOTSUP", "shared groups are not played here"));
 }
 
 function openFake(world: FakeWorld, path: string, exclusive: boolean): BlockDevice {
