@@ -109,7 +109,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
       groups: () => cabinet.groups(),
       mounts: () => nfs.mounts(),
       connections: () => nfs.connections(),
-      lockOwners: () => [],
+      lockOwners: () => cabinet.lockAdmin.owners(),
       service: () => ({ ...service(), ...(services.brought.size === 0 ? { nfsPort: null } : {}) }),
     },
   });

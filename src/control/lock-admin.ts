@@ -30,6 +30,23 @@ export class LockAdmin {
     return rows;
   }
 
+  /** Who has locks or waits for some, and on how many files. From memory: it is asked every few seconds. */
+  owners(): { readonly host: string; readonly files: number }[] {
+    const files = new Map<string, Set<string>>();
+    for (const { name, served } of this.parts.fileSystems.mounted()) {
+      for (const { ino, owner } of served.fileSystem.locks.list()) {
+        const own = files.get(owner.host) ?? new Set();
+        own.add(`${name} ${ino}`);
+        files.set(owner.host, own);
+      }
+    }
+    const shown = [...files].slice(0, LIMITS.lockOwnersMax);
+    return shown.map(([host, own]) => ({
+      host: printable(Buffer.from(host, "latin1")).slice(0, LIMITS.hostNameCharactersMax),
+      files: own.size,
+    }));
+  }
+
   /** A group that is open here is this node's with all its LUs: it holds the locks of their disks. */
   lus(): LuLockRow[] {
     const open = new Set(this.parts.groups.open().map(({ group }) => group));

@@ -21,6 +21,10 @@ test("locks: the tables name the file, and the node that has opened the group of
     { ...common, state: "waiting", host: "beta", pid: 42, kind: "exclusive", first: "0", last: null },
     { ...common, state: "share", host: "beta", pid: null, kind: null, first: null, last: null },
   ]);
+  assert.deepEqual(cabinet.lockAdmin.owners(), [
+    { host: "alpha", files: 1 },
+    { host: "beta", files: 1 },
+  ]);
   assert.deepEqual(
     cabinet.lockAdmin.lus().map(({ name, node }) => `${name} ${node}`),
     ["data.meta chn1", "data chn1"],
