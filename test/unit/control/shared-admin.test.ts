@@ -13,7 +13,7 @@ function aMoment(): Promise<void> {
 }
 
 test("shared admin: free disks become the shared group and its backup, are shown as used, and found again", async (t) => {
-  const world = new SharedWorld(t, 5);
+  const world = new SharedWorld(5);
   const { cabinet } = await world.cabinet(t);
   await world.labelAll(cabinet);
   const made = await cabinet.shared.create({ disks: [1, 2], backup: false });
@@ -53,7 +53,7 @@ test("shared admin: free disks become the shared group and its backup, are shown
 });
 
 test("shared admin: two nodes have it open at the same time; ordinary disks stay for one", async (t) => {
-  const world = new SharedWorld(t, 3);
+  const world = new SharedWorld(3);
   const first = await world.cabinet(t);
   await world.labelAll(first.cabinet);
   await first.cabinet.shared.create({ disks: [1, 2], backup: false });
@@ -82,7 +82,7 @@ test("shared admin: two nodes have it open at the same time; ordinary disks stay
 });
 
 test("shared admin: without an epoch of its own a node does not take its partition back from the one that has it", async (t) => {
-  const world = new SharedWorld(t, 2);
+  const world = new SharedWorld(2);
   const { cabinet } = await world.cabinet(t);
   await world.labelAll(cabinet);
   await cabinet.shared.create({ disks: [1, 2], backup: false });
@@ -96,7 +96,7 @@ test("shared admin: without an epoch of its own a node does not take its partiti
 });
 
 test("shared admin: a second shared group of the same name is left alone, and not taken for an ordinary one", async (t) => {
-  const world = new SharedWorld(t, 2);
+  const world = new SharedWorld(2);
   const first = await world.cabinet(t);
   await world.labelAll(first.cabinet);
   await first.cabinet.shared.create({ disks: [1], backup: false });
@@ -122,7 +122,7 @@ test("shared admin: a second shared group of the same name is left alone, and no
 });
 
 test("shared admin: without the lease no label is written", async (t) => {
-  const world = new SharedWorld(t, 2);
+  const world = new SharedWorld(2);
   const { cabinet } = await world.cabinet(t, () => {
     throw new StorageError("EACCES", "another node holds the lease");
   });
@@ -137,7 +137,7 @@ test("shared admin: without the lease no label is written", async (t) => {
 });
 
 test("shared admin: a disk that is pulled out is told, looked for, and brought up to date when it is back", async (t) => {
-  const world = new SharedWorld(t, 2);
+  const world = new SharedWorld(2);
   const { cabinet, events } = await world.cabinet(t);
   await world.labelAll(cabinet);
   await cabinet.shared.create({ disks: [1, 2], backup: false });
@@ -164,7 +164,7 @@ test("shared admin: a disk that is pulled out is told, looked for, and brought u
 });
 
 test("shared admin: a disk that fails again and again is not taken back again and again", async (t) => {
-  const world = new SharedWorld(t, 2);
+  const world = new SharedWorld(2);
   const { cabinet, events } = await world.cabinet(t);
   await world.labelAll(cabinet);
   await cabinet.shared.create({ disks: [1, 2], backup: false });
@@ -182,7 +182,7 @@ test("shared admin: a disk that fails again and again is not taken back again an
 });
 
 test("shared admin: a lost disk is replaced by another one", async (t) => {
-  const world = new SharedWorld(t, 3);
+  const world = new SharedWorld(3);
   const { cabinet } = await world.cabinet(t);
   await world.labelAll(cabinet);
   await cabinet.shared.create({ disks: [1, 2], backup: false });
@@ -210,7 +210,7 @@ test("shared admin: a lost disk is replaced by another one", async (t) => {
 });
 
 test("shared admin: what the partner makes is found within seconds, and is nobody's to take over", async (t) => {
-  const world = new SharedWorld(t, 3);
+  const world = new SharedWorld(3);
   const first = await world.cabinet(t);
   await world.labelAll(first.cabinet);
   // The partner holds everything now: nothing of it is ours, and that is no mistake.
