@@ -1,3 +1,4 @@
+import os from "node:os";
 import pino, { type Logger as PinoLogger } from "pino";
 import { loadConfig } from "./config/load.js";
 import type { Config } from "./config/schema.js";
@@ -26,6 +27,7 @@ import { SystemClock } from "./lib/clock.js";
 import { messageOf, StorageError } from "./lib/errors.js";
 import { LIMITS } from "./limits.js";
 import { ExportTable } from "./protocol/exports.js";
+import { PORTMAP_PORT } from "./protocol/portmap/program.js";
 import { NfsServer, newReplyCache } from "./protocol/server.js";
 
 /** What runs: one node of a cabinet. */
@@ -108,7 +110,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
       groups: () => cabinet.groups(),
       mounts: () => nfs.mounts(),
       connections: () => nfs.connections(),
-      lockOwners: () => [],
+      lockOwners: () => cabinet.lockAdmin.owners(),
       service: () => ({ ...service(), ...(services.brought.size === 0 ? { nfsPort: null } : {}) }),
     },
   });
@@ -128,7 +130,15 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   await cabinet.open();
   undo.add("records", () => keeper.stop());
 
-  const nfs = new NfsServer({ exports: exportTable, clock, log, replyCache, onUnexpected: endProcess });
+  const nfs = new NfsServer({
+    exports: exportTable,
+    clock,
+    log,
+    replyCache,
+    hostName: os.hostname(),
+    ...(config.nfs.portmap && { portmapPort: PORTMAP_PORT }),
+    onUnexpected: endProcess,
+  });
   undo.add("NFS", () => nfs.close({ drainMs: LIMITS.drainMs }));
   const hook = addressHook(config.pair?.addressCommand ?? null);
   const services = new ServiceAddresses({ nfs, clock, drainMs: LIMITS.drainMs, hook });

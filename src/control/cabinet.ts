@@ -12,6 +12,7 @@ import { groupEvent } from "./group-events.js";
 import { GroupHands } from "./group-hands.js";
 import { GroupRoster } from "./group-roster.js";
 import type { ExportSink, StorageLayers } from "./layers.js";
+import { LockAdmin } from "./lock-admin.js";
 import { LuAdmin } from "./lu-admin.js";
 import type { CabinetParts, CareSettings } from "./parts.js";
 import { diskRows, groupRow, luRows } from "./rows.js";
@@ -62,6 +63,7 @@ export class Cabinet {
   readonly fileSystems: FileSystemKeeper;
   readonly diskAdmin: DiskAdmin;
   readonly groupAdmin: GroupAdmin;
+  readonly lockAdmin: LockAdmin;
   readonly luAdmin: LuAdmin;
   readonly taskAdmin: TaskAdmin;
   readonly shared: SharedAdmin;
@@ -92,6 +94,7 @@ export class Cabinet {
       onGroupCreated,
     });
     this.groupHands = new GroupHands(this.#parts, this.groupAdmin);
+    this.lockAdmin = new LockAdmin({ node: options.node, ...this.#parts });
     this.luAdmin = new LuAdmin(this.#parts);
     this.taskAdmin = new TaskAdmin(this.#parts);
     this.shared = new SharedAdmin(this.#parts, {

@@ -117,6 +117,8 @@ export interface ServedFileSystem {
   /** @param data  read every block and verify its checksum too */
   check(options: { readonly data: boolean }): Promise<Omit<CheckReport, "name">>;
   listFiles(after: string | null, limit: number): FilesPage | Promise<FilesPage>;
+  /** What a file is called, from the root; "inode 7" when it has no name any more. */
+  nameOf(ino: number): Promise<string>;
   /** Who knows the blocks of its two LUs, by LU number, for one scrub; the caller closes them. */
   inspectors(): ReadonlyMap<number, BlockInspector>;
   /** After its data LU was resized: use all of it. Nothing when it has not grown. What the metadata LU grows by is never used. */

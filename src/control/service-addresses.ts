@@ -1,7 +1,9 @@
+import { setTimeout } from "node:timers/promises";
 import type { ServiceHost } from "../ha/contract.js";
 import type { ServiceAddress } from "../ha/record.js";
 import type { Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
+import { PORTMAP_PORT } from "../protocol/portmap/program.js";
 import type { NfsServer } from "../protocol/server.js";
 
 /** After the end of a process its address is free at once; one that shuts down may hold it for a moment. */
@@ -52,14 +54,20 @@ export class ServiceAddresses implements ServiceHost {
         const code = (error as NodeJS.ErrnoException).code;
         const wait = code === "EADDRINUSE" && address.port !== 0 && clock.monotonicMs() < endMs;
         if (!wait) throw listenError(address, error);
-        await new Promise<void>((resolve) => clock.after(WAIT_STEP_MS, resolve));
+        // Not the clock's timer, which keeps no process alive: there may be nothing else yet, and the daemon would end without a word.
+        await setTimeout(WAIT_STEP_MS);
       }
     }
   }
 }
 
 export function listenError({ host, port }: ServiceAddress, error: unknown): StorageError {
-  return new StorageError("EBUSY", `NFS cannot listen on ${host} port ${port}: ${listenReason(error)}`, {}, error);
+  const failed = (error as { readonly port?: number }).port ?? port;
+  const isPortmap = failed === PORTMAP_PORT && port !== PORTMAP_PORT;
+  const who = isPortmap ? "the port mapper" : "NFS";
+  const instead = isPortmap ? " (is it an rpcbind? Then set nfs: { rpcbind: true } instead of portmap)" : "";
+  const what = `${who} cannot listen on ${host} port ${failed}: ${listenReason(error)}${instead}`;
+  return new StorageError("EBUSY", what, {}, error);
 }
 
 function listenReason(error: unknown): string {

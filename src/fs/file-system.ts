@@ -175,6 +175,7 @@ async function serve(
     ...{ store, contents, meta, inodes, dirents, replies, clock, random, log, onEvent, writeVerifier },
     ...{ countsBelow, inspectors },
     volume: dataLu.description.name,
+    nameOf: (ino) => names.nameOf(ino),
   });
 }
 

@@ -39,6 +39,8 @@ export interface VmOptions {
   readonly hostname?: string;
   readonly memoryMiB?: number;
   readonly bootTimeoutMs?: number;
+  /** A TCP port of the host's loopback that leads to a port of the guest: there the caller is 10.0.2.2. */
+  readonly forward?: { readonly host: number; readonly guest: number };
 }
 
 export interface RunOptions {
@@ -151,6 +153,10 @@ async function listening(onConnection: (socket: Socket) => void): Promise<Server
   return server;
 }
 
+function forwarding({ forward }: VmOptions): string {
+  return forward === undefined ? "" : `,hostfwd=tcp:127.0.0.1:${forward.host}-:${forward.guest}`;
+}
+
 const portOf = (server: Server) => (server.address() as AddressInfo).port;
 
 export class Vm {
@@ -198,7 +204,7 @@ export class Vm {
       ...["-accel", "tcg", "-cpu", "max", "-m", String(options.memoryMiB ?? 512), "-nodefaults", "-no-user-config"],
       ...["-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", kernelImage(), "-initrd", image],
       ...["-append", `${CONSOLE} ${LEAN}`],
-      ...["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile="],
+      ...["-netdev", `user,id=net0${forwarding(options)}`, "-device", "virtio-net-pci,netdev=net0,romfile="],
     ];
   }
 

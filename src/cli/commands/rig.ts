@@ -103,7 +103,7 @@ function printUp(out: Output, report: RigReport, status: StatusReport, foregroun
   out.line(foreground ? "Stop it:      Ctrl-C" : `Stop it:      npx stripeward rig down --dir ${report.dir}`);
 }
 
-/** A kernel mount needs root; libnfs needs nothing. The lock protocol is not served yet, hence nolock. */
+/** A kernel mount needs root; libnfs needs nothing. A rig leaves port 111 alone, where lock managers ask, hence nolock. */
 function printMounting(
   out: Output,
   entry: { path: string; url: string },
