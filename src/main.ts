@@ -125,6 +125,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     sharing: paired ? diskSharing(() => agent) : undefined,
     nodes: config.pair === null ? undefined : [config.node, config.pair.partner],
     onGroupCreated: paired ? async (uuid) => agent?.adopt(uuid) : undefined,
+    onGroupLost: (uuid) => agent?.lost(uuid),
   });
   undo.add("disks, groups and file systems", () => cabinet.close());
   await cabinet.open();
@@ -141,7 +142,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   });
   undo.add("NFS", () => nfs.close({ drainMs: LIMITS.drainMs }));
   const hook = addressHook(config.pair?.addressCommand ?? null);
-  const services = new ServiceAddresses({ nfs, clock, drainMs: LIMITS.drainMs, hook });
+  const services = new ServiceAddresses({ nfs, clock, log, drainMs: LIMITS.drainMs, hook });
   if (config.pair === null) await services.bring(config.node, config.nfs);
   else {
     agent = makePairAgent({

@@ -39,6 +39,8 @@ export interface CabinetOptions {
   readonly nodes?: readonly string[] | undefined;
   /** A group was made here. */
   readonly onGroupCreated?: ((uuid: string) => Promise<void>) | undefined;
+  /** A group has lost more disks than it can bear; called before anything that waits for it gets its error. */
+  readonly onGroupLost?: ((uuid: string) => void) | undefined;
 }
 
 /** After these a spare may be wanted, or free again. */
@@ -68,11 +70,13 @@ export class Cabinet {
   readonly taskAdmin: TaskAdmin;
   readonly shared: SharedAdmin;
   readonly groupHands: GroupHands;
+  readonly #onGroupLost: (uuid: string) => void;
   #care: CareSettings;
 
   constructor(options: CabinetOptions) {
     const { layers, events, clock, exports, diskPatterns: patterns, knownDisksFile } = options;
     this.#care = options.care;
+    this.#onGroupLost = options.onGroupLost ?? (() => {});
     const groups = new GroupRoster();
     const changes = new ChangeLock();
     const group = (name: string | undefined) => groups.named(name);
@@ -196,6 +200,7 @@ export class Cabinet {
     events.add(groupEvent(event));
     if (event.kind === "member-released" && event.disk !== undefined) shelf.release(uuid, event.disk);
     if (changes.ended || !groups.has(uuid)) return;
+    if (event.kind === "failed") this.#onGroupLost(uuid);
     if (SPARE_EVENTS.has(event.kind)) void this.#spares.review();
     if (event.kind === "task-ended" && event.detail.kind === "grow") void this.#useGrowth(event.group);
     if (event.kind === "task-ended" || event.kind === "complete") void this.#scrubs.review();

@@ -3,6 +3,7 @@ import type { ServiceHost } from "../ha/contract.js";
 import type { ServiceAddress } from "../ha/record.js";
 import type { Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
+import type { Logger } from "../lib/log.js";
 import { PORTMAP_PORT } from "../protocol/portmap/program.js";
 import type { NfsServer } from "../protocol/server.js";
 
@@ -14,6 +15,7 @@ export interface ServiceAddressParts {
   readonly nfs: NfsServer;
   readonly clock: Clock;
   readonly drainMs: number;
+  readonly log: Logger;
   /** Makes the address one of this machine's, or takes it away: ifconfig, ARP. */
   readonly hook: ((action: "add" | "remove", address: ServiceAddress) => Promise<void>) | null;
 }
@@ -42,6 +44,17 @@ export class ServiceAddresses implements ServiceHost {
     this.#brought.delete(home);
     await this.parts.nfs.unlisten(address, { drainMs: this.parts.drainMs });
     await this.parts.hook?.("remove", address);
+  }
+
+  hangUp(home: string): void {
+    const address = this.#brought.get(home);
+    if (address === undefined) return;
+    this.#brought.delete(home);
+    const { nfs, hook, log } = this.parts;
+    const ended = nfs.unlisten(address, { drainMs: 0 }).then(() => hook?.("remove", address));
+    ended.catch((error: unknown) =>
+      log.warn({ home, error: messageOf(error) }, "a service address was not given up in order"),
+    );
   }
 
   async #listen(address: ServiceAddress): Promise<ServiceAddress> {

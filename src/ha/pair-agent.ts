@@ -186,6 +186,20 @@ export class PairAgent {
     throw new StorageError("EBUSY", `${partner} did not take group ${name}`);
   }
 
+  /**
+   * A group that we serve has lost its disks as this node sees them. When the partner is there its clients get no errors: they are hung up on, and find
+   * the group there.
+   */
+  lost(uuid: string): void {
+    const group = this.#groups.get(uuid);
+    if (group === undefined || group.role !== "owned" || group.busy || this.#stopped || !this.partnerIsAlive) return;
+    this.#parts.services.hangUp(group.home);
+    group.retryAtMs = this.#nowMs() + YIELD_MS;
+    const what = `group ${group.seen.name} has lost its disks as this node sees them: the partner tries`;
+    this.#tell("error", "group-lost", what, group);
+    void this.#work(group, () => this.#release(group, "its disks are lost here"));
+  }
+
   /** Give everything to the partner when it is there, and fall silent. */
   async stop(): Promise<void> {
     this.#stopped = true;

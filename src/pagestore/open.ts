@@ -90,7 +90,7 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   const { pageCount } = replayed;
   const file = scratchPath({ directory: options.scratchDir, uuid: uuidText(superblock.uuid) });
   removeScratch(file);
-  const warm = await usable(await options.warm?.(), superblock);
+  const warm = await usable(await options.warm?.(), superblock, log);
   const load = { lu, geometry: superblock.geometry, log, table, images, pageCount, counters: statistics, warm };
   try {
     await loadScratch({ ...load, homePageCount: superblock.pageCount, buffer: buffers.checkpoint }, file);
@@ -121,10 +121,21 @@ async function refuseTorn(lu: LogicalUnit, superblock: Superblock, counters: Hea
   });
 }
 
-/** It must reach into the log as it is now: what left the log before is then in it, and what stands there is applied to it. */
-async function usable(warm: WarmPages | null | undefined, superblock: Superblock): Promise<WarmPages | undefined> {
+/**
+ * It must end inside the log as it is now: what left the log before is then in it, and what stands there is applied to it. A copy may also hold a record that
+ * the log has not: its owner died while writing it, and the copy that was read is lost. Nothing of such a copy can be told apart.
+ */
+async function usable(
+  warm: WarmPages | null | undefined,
+  superblock: Superblock,
+  log: LogArea,
+): Promise<WarmPages | undefined> {
   if (warm === null || warm === undefined) return undefined;
-  if (warm.uuid.equals(superblock.uuid) && warm.nextSeq >= superblock.tailSeq) return warm;
+  const inside = warm.nextSeq >= superblock.tailSeq && warm.nextSeq <= log.nextSeq;
+  if (inside && warm.uuid.equals(superblock.uuid)) {
+    const { position, previousChecksum } = log.tailAt(warm.nextSeq);
+    if (position === warm.position && previousChecksum === warm.chain) return warm;
+  }
   await fs.rm(warm.file, { force: true });
   return undefined;
 }

@@ -135,8 +135,9 @@ export class NfsServer {
     this.#places = this.#places.filter(({ host, port }) => host !== place.host || port !== place.port);
     const port = this.#portmapPort;
     const isLast = !this.#places.some(({ host }) => host === place.host);
+    const ended = this.#service.unlisten(place, options);
     if (port !== null && isLast) await this.#portmap.unlisten({ host: place.host, port }, { drainMs: 0 });
-    await this.#service.unlisten(place, options);
+    await ended;
   }
 
   /** Stop accepting, let requests in flight finish for at most `drainMs`, close. */
