@@ -12,7 +12,14 @@ import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
 import { FaultBench } from "./control/fault-bench.js";
 import { ServiceNotifier } from "./control/notify.js";
-import { addressHook, diskSharing, makeFollower, makePairAgent, makeReadiness } from "./control/pair.js";
+import {
+  addressHook,
+  diskSharing,
+  makeFollower,
+  makePairAgent,
+  makeReadiness,
+  watchAddresses,
+} from "./control/pair.js";
 import { processFacts } from "./control/process-facts.js";
 import { RecordKeeper } from "./control/record-keeper.js";
 import { register, unregister } from "./control/rpcbind.js";
@@ -155,6 +162,8 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     follower?.start();
     const readiness = makeReadiness(agent, config.pair, clock, events);
     undo.add("readiness", () => readiness.end());
+    const addresses = watchAddresses(agent, clock, services, hook);
+    undo.add("address watch", () => addresses.end());
     readiness.start();
   }
   const service = () => serviceOf(config, services);

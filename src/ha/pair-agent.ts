@@ -192,12 +192,20 @@ export class PairAgent {
    */
   lost(uuid: string): void {
     const group = this.#groups.get(uuid);
-    if (group === undefined || group.role !== "owned" || group.busy || this.#stopped || !this.partnerIsAlive) return;
+    if (group !== undefined) this.#giveUp(group, "its disks are lost here");
+  }
+
+  /** Clients cannot reach us at an address any more: what is served there moves to the partner when that is there. */
+  addressLost(home: string, why: string): void {
+    for (const group of this.#groups.values()) if (group.home === home) this.#giveUp(group, why);
+  }
+
+  #giveUp(group: Tracked, why: string): void {
+    if (group.role !== "owned" || group.busy || this.#stopped || !this.partnerIsAlive) return;
     this.#parts.services.hangUp(group.home);
     group.retryAtMs = this.#nowMs() + YIELD_MS;
-    const what = `group ${group.seen.name} has lost its disks as this node sees them: the partner tries`;
-    this.#tell("error", "group-lost", what, group);
-    void this.#work(group, () => this.#release(group, "its disks are lost here"));
+    this.#tell("error", "group-lost", `group ${group.seen.name}: ${why}; the partner tries`, group);
+    void this.#work(group, () => this.#release(group, why));
   }
 
   /** Give everything to the partner when it is there, and fall silent. */
