@@ -31,6 +31,7 @@ interface UpArguments {
   readonly raid?: 1 | 5;
   readonly loop?: true;
   readonly nfsPort?: number;
+  readonly portmap?: boolean;
   readonly faults?: boolean;
   readonly volatileCache?: boolean;
   readonly foreground?: true;
@@ -56,6 +57,8 @@ function up(): Command {
         countArgument(1, 65535),
       ),
     )
+    .option("--portmap", "answer on port 111 too, so that a kernel's client can lock (root; no rpcbind may run)")
+    .option("--no-portmap", "leave port 111 alone (default)")
     .option("--volatile-cache", "give each disk a write cache that a crash tears (slower)")
     .option("--no-volatile-cache", "take it away again (default)")
     .option("--faults", "let disks be made to fail and lie (default)")
@@ -75,6 +78,7 @@ function up(): Command {
         level: options.raid,
         loop: options.loop,
         nfsPort: options.nfsPort,
+        portmap: options.portmap,
         faults: options.faults,
         volatileCache: options.volatileCache,
       });
