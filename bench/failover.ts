@@ -88,6 +88,7 @@ async function rounds(kind: Kind, count: number, rig: Rig, pair: Pair, load: Fai
     else await rig.ok(["node", "takeover"]);
     await load.progress(20);
     gaps.push(load.takeGapMs());
+    await load.checkLocks();
     while (kind !== "planned" && alive(pid)) await sleep(10);
     if (process.stderr.isTTY)
       process.stderr.write(`\r${kind} ${round + 1}/${count}: ${Math.round(gaps.at(-1) ?? 0)} ms   `);

@@ -45,8 +45,9 @@ function reader(file) {
 }
 
 async function labels(disk) {
-  const [{ decodeLabel, hasLabelMagic, LABEL }, { LABEL_END_BYTES, LAYOUT }] = await Promise.all([
+  const [{ LABEL }, { decodeLabel, hasLabelMagic }, { LABEL_END_BYTES, LAYOUT }] = await Promise.all([
     load("raid/label.js"),
+    load("raid/label-codec.js"),
     load("raid/layout.js"),
   ]);
   const end = disk.sizeBytes() - LABEL_END_BYTES;
@@ -83,6 +84,21 @@ async function superblocks(disk, label) {
   return found;
 }
 
+/** Headers of the partitions on a disk of a shared group, both of each pair. */
+async function partitions(disk, { group, slot }) {
+  const [{ decodePartitionHeader }, { NODE_NAMES, PARTITION_HEADER, partitionBytesFor, partitionStart }] =
+    await Promise.all([load("ha/shared/header.js"), load("ha/shared/layout.js")]);
+  const partitionBytes = partitionBytesFor(Math.min(...group.members.map(({ sizeBytes }) => sizeBytes)));
+  return NODE_NAMES.map((node, index) => {
+    const start = partitionStart(index, partitionBytes);
+    const headers = [0, 1].map((i) => {
+      const at = start + i * PARTITION_HEADER.end;
+      return { at, header: decodePartitionHeader(disk.read(at, PARTITION_HEADER.end)) };
+    });
+    return { node, slot, headers };
+  });
+}
+
 async function inspectDisk(file) {
   const disk = reader(file);
   try {
@@ -96,6 +112,7 @@ async function inspectDisk(file) {
       slots: slots.map(({ place, at, state, label }) => ({ place, at, state, sequence: label?.sequence })),
       label: newest ?? null,
       pageStores: stores,
+      ...(newest?.group?.shared === true ? { partitions: await partitions(disk, newest) } : {}),
     };
   } finally {
     disk.close();

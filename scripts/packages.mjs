@@ -32,6 +32,8 @@ export const WANTED = [
     probe: "dpkg:libc6-dev",
     uses: { test: "the helper inside the virtual machine", bench: "the load generator" },
   },
+  { name: "fio", probe: "fio", uses: { test: "a load that verifies itself, in the virtual machine" } },
+  { name: "git", probe: "git", uses: { test: "a clone over NFS, in the virtual machine" } },
   { name: "libnfs-dev", probe: "/usr/include/nfsc/libnfs.h", uses: { bench: "the load generator" } },
   { name: "libisal-dev", probe: "/usr/include/isa-l/raid.h", uses: { bench: "the peer of the parity kernel (ISA-L)" } },
   { name: "nfs-ganesha", probe: "ganesha.nfsd", uses: { bench: "the peer (NFS-Ganesha)" } },

@@ -44,7 +44,7 @@ const MAY_IMPORT = {
   ],
 };
 /** Beside each other, never on each other: what two protocols share is in rpc/, xdr/ or above them. */
-const SIBLINGS = { protocol: ["mount3", "nfs3", "portmap", "nlm4", "nbd"] };
+const SIBLINGS = { protocol: ["mount3", "nfs3", "portmap", "nlm4", "nsm", "nbd"] };
 
 // Put together, so that this file does not find itself.
 const UNFINISHED = new RegExp(

@@ -44,6 +44,12 @@ export const LIMITS = {
   /** Files in one page of `fs files`: some 100 KiB of JSON, so that a million files never stand in memory at once. */
   filesPageMax: 1000,
 
+  /** Owners of locks that a node writes about itself; clients name themselves, so both numbers are bounds against nonsense. */
+  lockOwnersMax: 1024,
+  hostNameCharactersMax: 255,
+  /** Of so many locked files `lock list` finds the names: each may cost a search. */
+  lockNamesMax: 256,
+
   /** Disk numbers are shown as #001. */
   diskNumberMax: 999,
 

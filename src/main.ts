@@ -1,3 +1,4 @@
+import os from "node:os";
 import pino, { type Logger as PinoLogger } from "pino";
 import { loadConfig } from "./config/load.js";
 import type { Config } from "./config/schema.js";
@@ -6,12 +7,19 @@ import { bindLayers } from "./control/bind-layers.js";
 import { Cabinet } from "./control/cabinet.js";
 import { claimSocket } from "./control/claim-socket.js";
 import { collectMetrics } from "./control/collect-metrics.js";
-import { DrillBook } from "./control/drill-book.js";
+import { DrillBook } from "./control/drill/drill-book.js";
 import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
 import { FaultBench } from "./control/fault-bench.js";
 import { ServiceNotifier } from "./control/notify.js";
-import { addressHook, diskSharing, makeFollower, makePairAgent, makeReadiness } from "./control/pair.js";
+import {
+  addressHook,
+  diskSharing,
+  makeFollower,
+  makePairAgent,
+  makeReadiness,
+  watchAddresses,
+} from "./control/pair.js";
 import { processFacts } from "./control/process-facts.js";
 import { RecordKeeper } from "./control/record-keeper.js";
 import { register, unregister } from "./control/rpcbind.js";
@@ -26,6 +34,7 @@ import { SystemClock } from "./lib/clock.js";
 import { messageOf, StorageError } from "./lib/errors.js";
 import { LIMITS } from "./limits.js";
 import { ExportTable } from "./protocol/exports.js";
+import { PORTMAP_PORT } from "./protocol/portmap/program.js";
 import { NfsServer, newReplyCache } from "./protocol/server.js";
 
 /** What runs: one node of a cabinet. */
@@ -92,7 +101,8 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   let agent: PairAgent | null = null;
   const paired = config.pair !== null;
   const epochOf = paired ? (uuid: string) => agent?.epochOf(uuid) ?? -1 : undefined;
-  const follower = paired ? makeFollower(config, clock, log, state.scratch, () => agent) : null;
+  const prepare = () => layers.prepare?.();
+  const follower = paired ? makeFollower(config, clock, log, state.scratch, () => agent, prepare) : null;
   const warm = follower === null ? undefined : (group: string, lu: string) => follower.take(group, lu);
   const layers = bindLayers({ config, clock, random, log, scratch: state.scratch, epochOf, warm });
   const { faultInjection, volatileCache } = config;
@@ -107,7 +117,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
       groups: () => cabinet.groups(),
       mounts: () => nfs.mounts(),
       connections: () => nfs.connections(),
-      lockOwners: () => [],
+      lockOwners: () => cabinet.lockAdmin.owners(),
       service: () => ({ ...service(), ...(services.brought.size === 0 ? { nfsPort: null } : {}) }),
     },
   });
@@ -122,15 +132,24 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     sharing: paired ? diskSharing(() => agent) : undefined,
     nodes: config.pair === null ? undefined : [config.node, config.pair.partner],
     onGroupCreated: paired ? async (uuid) => agent?.adopt(uuid) : undefined,
+    onGroupLost: (uuid) => agent?.lost(uuid),
   });
   undo.add("disks, groups and file systems", () => cabinet.close());
   await cabinet.open();
   undo.add("records", () => keeper.stop());
 
-  const nfs = new NfsServer({ exports: exportTable, clock, log, replyCache, onUnexpected: endProcess });
+  const nfs = new NfsServer({
+    exports: exportTable,
+    clock,
+    log,
+    replyCache,
+    hostName: os.hostname(),
+    ...(config.nfs.portmap && { portmapPort: PORTMAP_PORT }),
+    onUnexpected: endProcess,
+  });
   undo.add("NFS", () => nfs.close({ drainMs: LIMITS.drainMs }));
   const hook = addressHook(config.pair?.addressCommand ?? null);
-  const services = new ServiceAddresses({ nfs, clock, drainMs: LIMITS.drainMs, hook });
+  const services = new ServiceAddresses({ nfs, clock, log, drainMs: LIMITS.drainMs, hook });
   if (config.pair === null) await services.bring(config.node, config.nfs);
   else {
     agent = makePairAgent({
@@ -143,6 +162,8 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     follower?.start();
     const readiness = makeReadiness(agent, config.pair, clock, events);
     undo.add("readiness", () => readiness.end());
+    const addresses = watchAddresses(agent, clock, services, hook);
+    undo.add("address watch", () => addresses.end());
     readiness.start();
   }
   const service = () => serviceOf(config, services);

@@ -9,6 +9,7 @@ import { eventsCommand } from "./commands/events.js";
 import { exportCommand } from "./commands/export.js";
 import { fsCommand } from "./commands/fs.js";
 import { groupCommand } from "./commands/group.js";
+import { lockCommand } from "./commands/lock.js";
 import { luCommand } from "./commands/lu.js";
 import { nodeCommand } from "./commands/node.js";
 import { rigCommand } from "./commands/rig.js";
@@ -41,6 +42,7 @@ function program(): Command {
     luCommand(),
     fsCommand(),
     exportCommand(),
+    lockCommand(),
     sharedCommand(),
     nodeCommand(),
     clusterCommand(),

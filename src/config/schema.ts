@@ -54,6 +54,7 @@ const nfs = z.strictObject(
     host: text("an address to listen on, such as 0.0.0.0").default("0.0.0.0"),
     port: port.default(2049),
     rpcbind: flag.default(false),
+    portmap: flag.default(false),
   },
   wantsKeys,
 );
@@ -147,7 +148,13 @@ export interface Config {
   /** Absolute paths and patterns. */
   readonly disks: readonly string[];
   readonly management: { readonly socket: string; readonly mode: number };
-  readonly nfs: { readonly host: string; readonly port: number; readonly rpcbind: boolean };
+  readonly nfs: {
+    readonly host: string;
+    readonly port: number;
+    readonly rpcbind: boolean;
+    /** Be the port mapper of the address, on port 111. */
+    readonly portmap: boolean;
+  };
   /** Bytes, per file system. */
   readonly memory: { readonly dataCacheBytes: number; readonly metadataCacheBytes: number };
   /** See control/parts.ts. */

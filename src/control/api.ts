@@ -27,6 +27,7 @@ import {
   growSchema,
   luParams,
   rebuildSchema,
+  releaseLocksSchema,
   removeDiskQuery,
   removeExportQuery,
   replaceDiskSchema,
@@ -84,6 +85,7 @@ export class ManagementApi {
     this.#groupRoutes();
     this.#luRoutes();
     this.#fileSystemRoutes();
+    this.#lockRoutes();
     this.#exportRoutes();
     sharedRoutes(this.#app, options.cabinet.shared, valid);
     faultRoutes(this.#app, options);
@@ -171,6 +173,13 @@ export class ManagementApi {
       const { after, limit } = valid(filesQuery, query);
       return fileSystems.files(valid(fileSystemParams, params).name, after ?? null, limit);
     });
+  }
+
+  #lockRoutes(): void {
+    const { lockAdmin } = this.options.cabinet;
+    this.#app.get("/v1/locks", () => lockAdmin.files());
+    this.#app.get("/v1/lu-locks", () => lockAdmin.lus());
+    this.#app.post("/v1/locks/release", ({ body }) => lockAdmin.release(valid(releaseLocksSchema, body).host));
   }
 
   #exportRoutes(): void {

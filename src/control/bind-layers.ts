@@ -75,6 +75,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
         return assembleGroup(disks, { ...common, arena, onEvent, force, epoch });
       }),
     describeGroup,
+    prepare: () => arenas.prepare(),
     shared: {
       create: async (disks, wanted) => void (await createSharedGroup(disks, { ...wanted, random })),
       open: (disks, onEvent) => SharedGroup.open(disks, { log, onEvent }),
@@ -174,6 +175,8 @@ function describeMember(
 class GroupArenas {
   readonly #byGroup = new Map<string, { readonly arena: Arena; readonly epoch: number }>();
   readonly #byteCount: number;
+  /** Made ahead, so that a takeover does not wait for it. Untouched pages cost nothing. */
+  #spare: Arena | null = null;
 
   constructor(dataCacheBytes: number) {
     const wanted = LIMITS.groupBufferBytesMax + LIMITS.fileSystemsPerGroupMax * dataCacheBytes;
@@ -181,11 +184,17 @@ class GroupArenas {
   }
 
   async forNewGroup(open: (arena: Arena) => Promise<Group>): Promise<Group> {
-    const arena = new Arena({ byteCount: this.#byteCount });
+    const arena = this.#spare ?? new Arena({ byteCount: this.#byteCount });
+    this.#spare = null;
     const group = await open(arena);
     const { uuid, ownerEpoch } = group.describe();
     this.#byGroup.set(uuid, { arena, epoch: ownerEpoch });
     return group;
+  }
+
+  /** While nobody waits. */
+  prepare(): void {
+    this.#spare ??= new Arena({ byteCount: this.#byteCount });
   }
 
   of(groupUuid: string): Arena {

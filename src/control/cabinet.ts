@@ -12,6 +12,7 @@ import { groupEvent } from "./group-events.js";
 import { GroupHands } from "./group-hands.js";
 import { GroupRoster } from "./group-roster.js";
 import type { ExportSink, StorageLayers } from "./layers.js";
+import { LockAdmin } from "./lock-admin.js";
 import { LuAdmin } from "./lu-admin.js";
 import type { CabinetParts, CareSettings } from "./parts.js";
 import { diskRows, groupRow, luRows } from "./rows.js";
@@ -38,6 +39,8 @@ export interface CabinetOptions {
   readonly nodes?: readonly string[] | undefined;
   /** A group was made here. */
   readonly onGroupCreated?: ((uuid: string) => Promise<void>) | undefined;
+  /** A group has lost more disks than it can bear; called before anything that waits for it gets its error. */
+  readonly onGroupLost?: ((uuid: string) => void) | undefined;
 }
 
 /** After these a spare may be wanted, or free again. */
@@ -62,15 +65,18 @@ export class Cabinet {
   readonly fileSystems: FileSystemKeeper;
   readonly diskAdmin: DiskAdmin;
   readonly groupAdmin: GroupAdmin;
+  readonly lockAdmin: LockAdmin;
   readonly luAdmin: LuAdmin;
   readonly taskAdmin: TaskAdmin;
   readonly shared: SharedAdmin;
   readonly groupHands: GroupHands;
+  readonly #onGroupLost: (uuid: string) => void;
   #care: CareSettings;
 
   constructor(options: CabinetOptions) {
     const { layers, events, clock, exports, diskPatterns: patterns, knownDisksFile } = options;
     this.#care = options.care;
+    this.#onGroupLost = options.onGroupLost ?? (() => {});
     const groups = new GroupRoster();
     const changes = new ChangeLock();
     const group = (name: string | undefined) => groups.named(name);
@@ -92,6 +98,7 @@ export class Cabinet {
       onGroupCreated,
     });
     this.groupHands = new GroupHands(this.#parts, this.groupAdmin);
+    this.lockAdmin = new LockAdmin({ node: options.node, ...this.#parts });
     this.luAdmin = new LuAdmin(this.#parts);
     this.taskAdmin = new TaskAdmin(this.#parts);
     this.shared = new SharedAdmin(this.#parts, {
@@ -194,6 +201,7 @@ export class Cabinet {
     events.add(groupEvent(event));
     if (event.kind === "member-released" && event.disk !== undefined) shelf.release(uuid, event.disk);
     if (changes.ended || !groups.has(uuid)) return;
+    if (event.kind === "failed") this.#onGroupLost(uuid);
     if (SPARE_EVENTS.has(event.kind)) void this.#spares.review();
     if (event.kind === "task-ended" && event.detail.kind === "grow") void this.#useGrowth(event.group);
     if (event.kind === "task-ended" || event.kind === "complete") void this.#scrubs.review();

@@ -68,7 +68,7 @@ export class FileSystemKeeper {
       options.exports,
       options.changing,
       (name) => this.#served(name),
-      () => this.#mounted(),
+      () => this.mounted(),
     );
   }
 
@@ -76,8 +76,12 @@ export class FileSystemKeeper {
     return [...this.#kept.values()].map(rowOf);
   }
 
+  mounted(): { name: string; served: ServedFileSystem }[] {
+    return [...this.#kept.values()].flatMap(({ name, served }) => (served === null ? [] : [{ name, served }]));
+  }
+
   statistics(): ReadonlyMap<string, Readonly<Record<string, number>>> {
-    return new Map(this.#mounted().map(({ name, served }) => [name, served.statistics()]));
+    return new Map(this.mounted().map(({ name, served }) => [name, served.statistics()]));
   }
 
   /** Name of the file system that stands on an LU. */
@@ -264,10 +268,6 @@ export class FileSystemKeeper {
     const kept = this.#find(name);
     if (kept.served === null) throw new StorageError("EIO", `file system ${name} is not mounted: ${kept.reason}`);
     return kept.served;
-  }
-
-  #mounted(): { name: string; served: ServedFileSystem }[] {
-    return [...this.#kept.values()].flatMap(({ name, served }) => (served === null ? [] : [{ name, served }]));
   }
 }
 

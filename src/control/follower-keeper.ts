@@ -17,6 +17,8 @@ export interface FollowerParts {
   readonly open: (path: string) => Promise<BlockDevice>;
   /** Groups that the partner serves, or that are being taken from it, with the paths of their members. */
   readonly groups: () => ReadonlyMap<string, readonly string[]>;
+  /** Make ready whatever else a takeover needs. Called each round. */
+  readonly prepare: () => void;
 }
 
 /** How often the log of a group that the partner serves is looked at. */
@@ -159,6 +161,7 @@ export class FollowerKeeper {
   async #tick(): Promise<void> {
     await this.#setGroups(this.parts.groups());
     for (const group of this.#groups.values()) await group.follow();
+    if (this.#groups.size > 0) this.parts.prepare();
     if (!this.#ended) this.start();
   }
 }

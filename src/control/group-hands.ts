@@ -10,7 +10,7 @@ import type { CabinetParts } from "./parts.js";
 export class GroupHands implements GroupHost {
   /** Members by group, as they were seen last. */
   readonly #members = new Map<string, readonly string[]>();
-  readonly #probes = new Map<string, LockProbe>();
+  readonly #probes = new Map<string, readonly LockProbe[]>();
 
   constructor(
     private readonly parts: CabinetParts,
@@ -33,7 +33,7 @@ export class GroupHands implements GroupHost {
   }
 
   lock(group: string): Promise<void> {
-    this.#probes.get(group)?.close();
+    for (const probe of this.#probes.get(group) ?? []) probe.close();
     return this.parts.changes.run(() => this.parts.shelf.openMembers(this.#members.get(group) ?? []));
   }
 
@@ -67,21 +67,31 @@ export class GroupHands implements GroupHost {
   }
 
   lockState(uuid: string): LockState {
-    const [path] = this.#members.get(uuid) ?? [];
-    if (path === undefined) return "unknown";
-    const known = this.#probes.get(uuid);
-    const probe = known?.path === path ? known : new LockProbe(path);
-    if (probe !== known) {
-      known?.close();
-      this.#probes.set(uuid, probe);
+    const paths = this.#members.get(uuid) ?? [];
+    let known = this.#probes.get(uuid);
+    if (known === undefined || known.some(({ path }, i) => path !== paths[i]) || known.length !== paths.length) {
+      for (const probe of known ?? []) probe.close();
+      known = paths.map((path) => new LockProbe(path));
+      this.#probes.set(uuid, known);
     }
-    return probe.state();
+    return lockStateOf(known);
   }
 
   end(): void {
-    for (const probe of this.#probes.values()) probe.close();
+    for (const probe of [...this.#probes.values()].flat()) probe.close();
     this.#probes.clear();
   }
+}
+
+/** Held by the first that is: an owner that has lost a disk holds the others. Unknown when none can be opened. */
+function lockStateOf(probes: readonly LockProbe[]): LockState {
+  let found: LockState = "unknown";
+  for (const probe of probes) {
+    const state = probe.state();
+    if (state === "held") return "held";
+    if (state === "free") found = "free";
+  }
+  return found;
 }
 
 function boardDisk({ path, group }: SurveyedDisk): { path: string; group: string | null } {

@@ -36,6 +36,8 @@ export interface StorageLayers {
   /** What the labels say of the group of these disks, when it could not be assembled; null when not even that can be read. */
   describeGroup(disks: readonly LabelledDisk[]): Promise<GroupDescription | null>;
   readonly shared: SharedLayers;
+  /** Make ahead what the next group to be assembled needs: called while nobody waits. */
+  prepare?(): void;
   formatFileSystem(name: string, lus: FileSystemLus, root: NewRoot): Promise<void>;
   mountFileSystem(lus: FileSystemLus, onEvent: (event: FileSystemEvent) => void): Promise<ServedFileSystem>;
 }
@@ -115,6 +117,8 @@ export interface ServedFileSystem {
   /** @param data  read every block and verify its checksum too */
   check(options: { readonly data: boolean }): Promise<Omit<CheckReport, "name">>;
   listFiles(after: string | null, limit: number): FilesPage | Promise<FilesPage>;
+  /** What a file is called, from the root; "inode 7" when it has no name any more. */
+  nameOf(ino: number): Promise<string>;
   /** Who knows the blocks of its two LUs, by LU number, for one scrub; the caller closes them. */
   inspectors(): ReadonlyMap<number, BlockInspector>;
   /** After its data LU was resized: use all of it. Nothing when it has not grown. What the metadata LU grows by is never used. */

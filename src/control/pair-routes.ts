@@ -1,7 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import type { PairAgent } from "../ha/pair-agent.js";
 import { StorageError } from "../lib/errors.js";
-import { type DrillBook, drillSchema } from "./drill-book.js";
+import { type DrillBook, drillSchema } from "./drill/drill-book.js";
 import { pairRow } from "./pair-rows.js";
 import type { PairRow } from "./types.js";
 

@@ -9,6 +9,7 @@ import type { ServiceAddress } from "../ha/record.js";
 import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
+import { AddressWatch } from "./address-watch.js";
 import type { DiskSharing } from "./disk-shelf.js";
 import type { EventLog } from "./event-log.js";
 import { FollowerKeeper } from "./follower-keeper.js";
@@ -59,10 +60,11 @@ export function makeFollower(
   log: Logger,
   folder: string,
   agent: () => PairAgent | null,
+  prepare: () => void,
 ): FollowerKeeper {
   const direct = config.directIo;
   return new FollowerKeeper({
-    ...{ clock, log, folder },
+    ...{ clock, log, folder, prepare },
     open: (path) => openFileDevice(path, { mode: "read-only", log, direct }),
     groups: () => {
       const followed = (agent()?.groups() ?? []).filter(({ role }) => role === "watched" || role === "taking");
@@ -75,6 +77,22 @@ export function makeReadiness(pair: PairAgent, config: PairConfig, clock: Clock,
   return new Readiness({ pair, config, clock, events, unheard: () => pair.unheard() });
 }
 
+export function watchAddresses(
+  pair: PairAgent,
+  clock: Clock,
+  services: ServiceAddresses,
+  hook: AddressHook | null,
+): AddressWatch {
+  const watch = new AddressWatch({
+    clock,
+    served: () => services.brought,
+    restore: hook === null ? null : (address) => hook("add", address),
+    onLost: (home, why) => pair.addressLost(home, why),
+  });
+  watch.start();
+  return watch;
+}
+
 /** What a node of a pair may take from the disks that both see. The agent comes later than the shelf that asks. */
 export function diskSharing(agent: () => PairAgent | null): DiskSharing {
   return {
@@ -84,9 +102,9 @@ export function diskSharing(agent: () => PairAgent | null): DiskSharing {
 }
 
 /** `COMMAND add|remove ADDRESS`: makes the address this machine's (and tells the network), or gives it up. */
-export function addressHook(
-  command: string | null,
-): ((action: "add" | "remove", address: ServiceAddress) => Promise<void>) | null {
+export type AddressHook = (action: "add" | "remove", address: ServiceAddress) => Promise<void>;
+
+export function addressHook(command: string | null): AddressHook | null {
   if (command === null) return null;
   return (action, { host }) =>
     new Promise((resolve, reject) => {

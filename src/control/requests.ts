@@ -121,6 +121,9 @@ export const fileSystemParams = z.strictObject({ name: z.string().max(64) });
 
 export const checkSchema = z.strictObject({ data: z.boolean().default(false) });
 
+/** A host is called what it calls itself (LM_MAXSTRLEN of X/Open XNFS). */
+export const releaseLocksSchema = z.strictObject({ host: z.string("wants the name of a client").min(1).max(1024) });
+
 export const filesQuery = z.strictObject({
   after: z.string().max(8192).optional(),
   limit: z.coerce.number().int().min(1).max(LIMITS.filesPageMax).default(LIMITS.filesPageMax),

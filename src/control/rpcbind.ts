@@ -10,7 +10,7 @@ const RPCBIND_SOCKET = "/run/rpcbind.sock";
 /** RPCBIND version 4, RFC 1833 section 2.2. */
 const RPCBIND_VERSION = 4;
 const Procedure = { set: 1, unset: 2 } as const;
-const NETID = "tcp";
+type NetId = "tcp" | "udp";
 const ANSWER_MS = 5000;
 const ANSWER_BYTES_MAX = 1024;
 
@@ -28,15 +28,22 @@ export interface Registration {
 export async function register(registration: Registration, socket = RPCBIND_SOCKET): Promise<void> {
   await unregister(registration, socket);
   for (const service of ours(registration)) {
-    const done = await ask(socket, Procedure.set, service, universalAddress(registration));
-    if (!done)
-      throw new StorageError("EACCES", `rpcbind refuses to register ${service.name} (program ${service.program})`);
+    for (const netId of netIdsOf(service)) {
+      const done = await ask(socket, Procedure.set, service, netId, universalAddress(registration));
+      if (!done)
+        throw new StorageError("EACCES", `rpcbind refuses to register ${service.name} (program ${service.program})`);
+    }
   }
 }
 
 /** What was not registered, or belongs to another account, is passed over. */
 export async function unregister(registration: Registration, socket = RPCBIND_SOCKET): Promise<void> {
-  for (const service of ours(registration)) await ask(socket, Procedure.unset, service, "");
+  for (const service of ours(registration))
+    for (const netId of netIdsOf(service)) await ask(socket, Procedure.unset, service, netId, "");
+}
+
+function netIdsOf({ datagrams }: Service): NetId[] {
+  return datagrams === true ? ["tcp", "udp"] : ["tcp"];
 }
 
 function ours({ services }: Registration): Service[] {
@@ -48,19 +55,25 @@ function universalAddress({ host, port }: Registration): string {
   return `${host}.${Math.floor(port / 256)}.${port % 256}`;
 }
 
-async function ask(socket: string, procedure: number, service: Service, address: string): Promise<boolean> {
-  const reply = await exchange(socket, encodeCall(procedure, service, address));
+async function ask(
+  socket: string,
+  procedure: number,
+  service: Service,
+  netId: NetId,
+  address: string,
+): Promise<boolean> {
+  const reply = await exchange(socket, encodeCall(procedure, service, netId, address));
   return decodeReply(reply);
 }
 
-function encodeCall(procedure: number, { program, version }: Service, address: string): Buffer {
+function encodeCall(procedure: number, { program, version }: Service, netId: NetId, address: string): Buffer {
   const call = new XdrWriter();
   for (const word of [1, MessageType.call, RPC_VERSION, PORTMAP_PROGRAM, RPCBIND_VERSION, procedure]) call.u32(word);
   // AUTH_NONE twice: rpcbind takes the caller's identity from the socket.
   for (const word of [0, 0, 0, 0]) call.u32(word);
   call.u32(program);
   call.u32(version);
-  for (const text of [NETID, address, ""]) call.text(text);
+  for (const text of [netId, address, ""]) call.text(text);
   const body = call.bytes();
   const header = Buffer.alloc(4);
   header.writeUInt32BE(LAST_FRAGMENT + body.length);

@@ -25,6 +25,7 @@ export function serveFileSystem(mounted: MountedFileSystem): ServedFileSystem {
       };
     },
     listFiles: (after, limit) => filesPage(mounted, after, limit),
+    nameOf: (ino) => mounted.nameOf(ino),
     inspectors: () => mounted.inspectors(),
     grow: () => mounted.grow(),
     settle: () => mounted.settle(),

@@ -1,7 +1,10 @@
+import { setTimeout } from "node:timers/promises";
 import type { ServiceHost } from "../ha/contract.js";
 import type { ServiceAddress } from "../ha/record.js";
 import type { Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
+import type { Logger } from "../lib/log.js";
+import { PORTMAP_PORT } from "../protocol/portmap/program.js";
 import type { NfsServer } from "../protocol/server.js";
 
 /** After the end of a process its address is free at once; one that shuts down may hold it for a moment. */
@@ -12,6 +15,7 @@ export interface ServiceAddressParts {
   readonly nfs: NfsServer;
   readonly clock: Clock;
   readonly drainMs: number;
+  readonly log: Logger;
   /** Makes the address one of this machine's, or takes it away: ifconfig, ARP. */
   readonly hook: ((action: "add" | "remove", address: ServiceAddress) => Promise<void>) | null;
 }
@@ -42,6 +46,17 @@ export class ServiceAddresses implements ServiceHost {
     await this.parts.hook?.("remove", address);
   }
 
+  hangUp(home: string): void {
+    const address = this.#brought.get(home);
+    if (address === undefined) return;
+    this.#brought.delete(home);
+    const { nfs, hook, log } = this.parts;
+    const ended = nfs.unlisten(address, { drainMs: 0 }).then(() => hook?.("remove", address));
+    ended.catch((error: unknown) =>
+      log.warn({ home, error: messageOf(error) }, "a service address was not given up in order"),
+    );
+  }
+
   async #listen(address: ServiceAddress): Promise<ServiceAddress> {
     const { nfs, clock } = this.parts;
     const endMs = clock.monotonicMs() + WAIT_MS_MAX;
@@ -52,14 +67,20 @@ export class ServiceAddresses implements ServiceHost {
         const code = (error as NodeJS.ErrnoException).code;
         const wait = code === "EADDRINUSE" && address.port !== 0 && clock.monotonicMs() < endMs;
         if (!wait) throw listenError(address, error);
-        await new Promise<void>((resolve) => clock.after(WAIT_STEP_MS, resolve));
+        // Not the clock's timer, which keeps no process alive: there may be nothing else yet, and the daemon would end without a word.
+        await setTimeout(WAIT_STEP_MS);
       }
     }
   }
 }
 
 export function listenError({ host, port }: ServiceAddress, error: unknown): StorageError {
-  return new StorageError("EBUSY", `NFS cannot listen on ${host} port ${port}: ${listenReason(error)}`, {}, error);
+  const failed = (error as { readonly port?: number }).port ?? port;
+  const isPortmap = failed === PORTMAP_PORT && port !== PORTMAP_PORT;
+  const who = isPortmap ? "the port mapper" : "NFS";
+  const instead = isPortmap ? " (is it an rpcbind? Then set nfs: { rpcbind: true } instead of portmap)" : "";
+  const what = `${who} cannot listen on ${host} port ${failed}: ${listenReason(error)}${instead}`;
+  return new StorageError("EBUSY", what, {}, error);
 }
 
 function listenReason(error: unknown): string {

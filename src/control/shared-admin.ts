@@ -158,8 +158,9 @@ export class SharedAdmin {
     });
   }
 
-  /** The shared group first. */
-  rows(): Promise<SharedGroupRow[]> {
+  /** The shared group first. @throws StorageError EACCES when this node has no path to what is there */
+  async rows(): Promise<SharedGroupRow[]> {
+    this.#refuseClosed();
     const found = [...this.#groups].toSorted(([a], [b]) => Number(a === "backup") - Number(b === "backup"));
     return Promise.all(found.map(([role, group]) => this.#row(role, group)));
   }
@@ -169,6 +170,7 @@ export class SharedAdmin {
    * @throws StorageError ENOENT: there is no shared group, or nothing of the node on it; EIO
    */
   async records(node: string): Promise<NodeRecordsReport> {
+    this.#refuseClosed();
     if (this.#groups.size === 0) throw new StorageError("ENOENT", "there is no shared group: make one (shared create)");
     const views: { group: string; view: NodeRecordsView }[] = [];
     const errors: unknown[] = [];
@@ -278,6 +280,11 @@ export class SharedAdmin {
       }
       return this.#row(role, group);
     });
+  }
+
+  #refuseClosed(): void {
+    const [what] = this.#closed.values();
+    if (this.#groups.size === 0 && what !== undefined) throw new StorageError("EACCES", what);
   }
 
   #named(role: SharedRole): SharedGroup {

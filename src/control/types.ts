@@ -111,6 +111,40 @@ export interface FileRow {
   readonly updated: string;
 }
 
+/**
+ * A lock on a file, or a request for one. held: locked. waiting: in the queue of the file. offered: granted to a request that waited, the client
+ * has not confirmed it. share: a share reservation of the whole file.
+ */
+export interface FileLockRow {
+  readonly fileSystem: string;
+  readonly name: string;
+  readonly state: "held" | "waiting" | "offered" | "share";
+  readonly host: string;
+  readonly address: string;
+  /** As the client numbers its processes; null for a share reservation. */
+  readonly pid: number | null;
+  readonly kind: "shared" | "exclusive" | null;
+  /** Bytes, decimal text: they may pass what a JSON number holds. */
+  readonly first: string | null;
+  /** Null: to the end of the file. */
+  readonly last: string | null;
+}
+
+export interface LuLockRow {
+  readonly number: number;
+  readonly name: string;
+  readonly group: string;
+  /** The node that has it open; null: none. */
+  readonly node: string | null;
+}
+
+export interface ReleasedLocks {
+  readonly host: string;
+  readonly held: number;
+  readonly waiting: number;
+  readonly shares: number;
+}
+
 export interface FilesPage {
   readonly files: readonly FileRow[];
   /** Where the next page begins; null after the last. */

@@ -6,6 +6,7 @@ import type { Core } from "./core.js";
 import { reading } from "./database-error.js";
 import type { DirentWatcher } from "./dirent-table.js";
 import type { Inode } from "./inode.js";
+import { inodesOfLostLocks } from "./locks/rows.js";
 import { dotName } from "./names.js";
 import { MODE_MASK } from "./permission.js";
 import { ROOT_INO } from "./schema.js";
@@ -179,6 +180,8 @@ export class NamespaceCheck implements DirentWatcher {
   #total(): void {
     const beyond = reading(() => this.#statements.firstFrom.get(this.#core.inodes.nextIno));
     if (beyond !== undefined) this.#fault(beyond, "an inode number that was never given out");
+    for (const ino of reading(() => inodesOfLostLocks(this.#core.store.db)))
+      this.#fault(ino, "has locks, but does not exist");
     if (this.#quiet && this.#inodes !== this.#core.inodes.inodeCount) {
       this.#fault(0, `inodes are ${this.#inodes}, counted were ${this.#core.inodes.inodeCount}`);
     }

@@ -51,6 +51,8 @@ export class Core {
   readonly random: Random;
   readonly log: Logger;
   failed: StorageError | null = null;
+  /** What others keep about an inode goes with it, in the same change. */
+  onDropped: (ino: number) => void = () => {};
   readonly #onFailed: (error: StorageError) => void;
   #operationsUntilCount = 0;
   #lazyCommit: Promise<void> | null = null;
@@ -134,6 +136,7 @@ export class Core {
     this.inodes.remove(inode);
     if (inode.kind === FileKind.directory) this.dirents.names.forgetDirectory(inode.ino);
     if (inode.kind === FileKind.file) this.contents.discard(inode);
+    this.onDropped(inode.ino);
   }
 
   /** Everything applied so far is on the LU when it resolves. @throws StorageError EIO */

@@ -76,10 +76,11 @@ export class FileNames implements FileLabels {
 
   /** `/dir/file (block 17)`; of several links one. Never rejects: without a name it is the inode's number. */
   async labelOf(ino: number, block: number): Promise<string> {
-    return `${await this.#file(ino)} (block ${block})`;
+    return `${await this.nameOf(ino)} (block ${block})`;
   }
 
-  async #file(ino: number): Promise<string> {
+  /** `/dir/file`; of several links one. Never rejects. */
+  async nameOf(ino: number): Promise<string> {
     try {
       if (!this.#db.open) return `inode ${ino}`;
       if (this.#tables.inodes.load(ino) === null) return `removed file, inode ${ino}`;

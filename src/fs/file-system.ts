@@ -100,16 +100,27 @@ export async function formatFileSystem(options: FormatFileSystemOptions): Promis
  */
 export async function mountFileSystem(options: MountFileSystemOptions): Promise<MountedFileSystem> {
   const recovery = new SidecarRecovery();
-  const store = await openStore(options, recovery);
+  // The log is looked through while the tables are made.
+  let search: Promise<void> = Promise.resolve();
+  const store = await openStore(options, recovery, (searching) => {
+    search = searching;
+    searching.catch(() => {});
+  });
   try {
-    return await serve(options, store, recovery);
+    return await serve(options, store, recovery, search);
   } catch (error) {
-    await store.close().catch(() => {});
+    // Nothing is appended where a later record might stand.
+    await search.catch(() => {});
+    await store.abandon().catch(() => {});
     throw error;
   }
 }
 
-async function openStore(options: MountFileSystemOptions, recovery: SidecarRecovery): Promise<LogPageStore> {
+async function openStore(
+  options: MountFileSystemOptions,
+  recovery: SidecarRecovery,
+  searching: (search: Promise<void>) => void,
+): Promise<LogPageStore> {
   const { metadataLu, scratchDir, clock, log, arena } = options;
   await mkdir(scratchDir, { recursive: true });
   return await openPageStore({
@@ -121,6 +132,7 @@ async function openStore(options: MountFileSystemOptions, recovery: SidecarRecov
     ...(options.epoch && { epoch: options.epoch }),
     ...(options.sqliteCacheBytes !== undefined && { cacheBytes: options.sqliteCacheBytes }),
     warm: options.warm,
+    searching,
     onReplay: (seq, sidecar) => recovery.replay(seq, sidecar),
   });
 }
@@ -129,6 +141,7 @@ async function serve(
   options: MountFileSystemOptions,
   store: LogPageStore,
   recovery: SidecarRecovery,
+  search: Promise<void>,
 ): Promise<MountedFileSystem> {
   const { dataLu, arena, clock, log, random } = options;
   if (store.kind !== PAGE_STORE_KIND)
@@ -149,6 +162,7 @@ async function serve(
     onReplySaved: (kept) => replies.add(kept),
   });
   store.join(new FileSystemParticipant(contents, inodes, replies));
+  await search;
   await contents.start(recovery);
   const writeVerifier = await takeVerifier(meta, store, random);
   const countsBelow = () => ({ ...contents.statistics(), ...prefixed("pageStore", store.statistics()) });
@@ -161,6 +175,7 @@ async function serve(
     ...{ store, contents, meta, inodes, dirents, replies, clock, random, log, onEvent, writeVerifier },
     ...{ countsBelow, inspectors },
     volume: dataLu.description.name,
+    nameOf: (ino) => names.nameOf(ino),
   });
 }
 

@@ -13,6 +13,8 @@ import { reading } from "./database-error.js";
 import type { DirentTable } from "./dirent-table.js";
 import type { InodeTable } from "./inode-table.js";
 import { FileLister, type FileRow, type ListFilesOptions } from "./list-files.js";
+import { FileLockTable } from "./locks/file-locks.js";
+import { SqlLockRows } from "./locks/rows.js";
 import { MetaKey, type MetaTable } from "./meta.js";
 import * as creating from "./ops/create.js";
 import * as data from "./ops/data.js";
@@ -33,6 +35,7 @@ import type {
   DirectoryPage,
   FileId,
   FileKind,
+  FileLocks,
   FileSystem,
   KeptReply,
   Linked,
@@ -82,6 +85,8 @@ export interface MountedFileSystem extends FileSystem {
   /** Prove it consistent while it serves; nothing is mended. */
   check(options?: CheckOptions): Promise<CheckReport>;
   listFiles(options: ListFilesOptions): FileRow[];
+  /** `/dir/file`; of several links one. It may have to be searched for. "inode 7" when it has no name any more. */
+  nameOf(ino: number): Promise<string>;
   /**
    * Who knows the blocks of the LUs, by LU number, for one scrub: they are new at every call, and whoever asked closes them. They go on
    * answering ("unknown") after the file system is closed.
@@ -114,6 +119,8 @@ export interface NamespaceParts {
   readonly volume: string;
   readonly onEvent?: (event: FileSystemEvent) => void;
   readonly inspectors?: () => ReadonlyMap<number, BlockInspector>;
+  /** Default: the number of the inode. */
+  readonly nameOf?: (ino: number) => Promise<string>;
   /** Counts of the layers below, for `statistics`. */
   readonly countsBelow?: () => Readonly<Record<string, number>>;
 }
@@ -145,6 +152,24 @@ function* filesWithBlocks(core: Core): Generator<number> {
   }
 }
 
+function locksOn(core: Core): FileLocks {
+  const rows = new SqlLockRows(core.store.db, (change) => core.apply(change));
+  const ground = {
+    rows,
+    requireFile: (id: FileId) => void core.regularFile(id),
+    requireAlive: () => core.requireAlive(),
+    requireSpace: () => core.requireMetadataSpace(),
+    keepReply: (kept: KeptReply) => core.replies.add(kept),
+    durable: () => core.durable(),
+  };
+  const locks = new FileLockTable(
+    ground,
+    reading(() => rows.load()),
+  );
+  core.onDropped = (ino) => locks.forget(ino);
+  return locks;
+}
+
 /** One mounted file system: the operations (ops/, one file a group) on one core. */
 export class Namespace implements MountedFileSystem {
   readonly id: number;
@@ -152,12 +177,14 @@ export class Namespace implements MountedFileSystem {
   readonly root: FileId;
   readonly handleKey: Buffer;
   readonly writeVerifier: Buffer;
+  readonly locks: FileLocks;
   readonly #core: Core;
   readonly #contents: ContentsLayer;
   readonly #meta: MetaTable;
   readonly #files: FileLister;
   readonly #countsBelow: () => Readonly<Record<string, number>>;
   readonly #inspectors: () => ReadonlyMap<number, BlockInspector>;
+  readonly #nameOf: (ino: number) => Promise<string>;
   #cancelLazyCommit: CancelTimer = () => {};
   #closed = false;
 
@@ -166,6 +193,7 @@ export class Namespace implements MountedFileSystem {
     this.#contents = parts.contents;
     this.#countsBelow = parts.countsBelow ?? (() => ({}));
     this.#inspectors = parts.inspectors ?? (() => new Map());
+    this.#nameOf = parts.nameOf ?? (async (ino) => `inode ${ino}`);
     this.writeVerifier = parts.writeVerifier;
     this.id = parts.meta.number(MetaKey.id);
     this.name = parts.meta.required(MetaKey.name).toString("utf8");
@@ -177,6 +205,7 @@ export class Namespace implements MountedFileSystem {
       parts.onEvent?.({ kind: "failed", error });
     };
     this.#core = new Core({ ...parts, onFailed });
+    this.locks = locksOn(this.#core);
     this.#files = new FileLister(this.#core, parts.volume);
     this.#scheduleLazyCommit();
   }
@@ -342,6 +371,10 @@ export class Namespace implements MountedFileSystem {
 
   listFiles(options: ListFilesOptions): FileRow[] {
     return this.#files.list(options);
+  }
+
+  nameOf(ino: number): Promise<string> {
+    return this.#nameOf(ino);
   }
 
   inspectors(): ReadonlyMap<number, BlockInspector> {

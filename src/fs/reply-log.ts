@@ -17,7 +17,7 @@ export interface ReplyLogBounds {
 }
 
 /** A client repeats a request within about a minute; it waits through a takeover, in which nothing else arrives that would push its reply out. */
-const BOUNDS: ReplyLogBounds = { bytesMax: 8 * MIB, ageMsMax: 180_000 };
+const BOUNDS: ReplyLogBounds = { bytesMax: 4 * MIB, ageMsMax: 180_000 };
 /** The oldest leave together, so that a commit does not touch their pages each time. */
 const DROPPED_BYTES_MIN = 256 * KIB;
 /** Of the free pages of the metadata LU, a commit may use so many for replies: files come first. */
@@ -141,7 +141,7 @@ export class ReplyLog {
       this.#count({ batch, atMs: at_ms, bytes: replies.length });
       const ageMs = Math.max(0, newestMs - at_ms);
       if (ageMs > this.#bounds.ageMsMax) continue;
-      for (const kept of decode(replies)) this.#loaded.push({ ...kept, ageMs });
+      decode(replies, ageMs, this.#loaded);
     }
   }
 }
@@ -162,15 +162,14 @@ function encode(all: readonly KeptReply[], byteCount: number): Buffer {
   return bytes;
 }
 
-function decode(bytes: Buffer): KeptReply[] {
-  const all: KeptReply[] = [];
+function decode(bytes: Buffer, ageMs: number, all: AgedReply[]): void {
   for (let at = 0; at < bytes.length; ) {
     const keyEnd = at + 1 + bytes.readUInt8(at);
     const key = bytes.toString("latin1", at + 1, keyEnd);
     const start = keyEnd + 4;
     const end = start + bytes.readUInt32LE(keyEnd);
-    all.push({ key, reply: Buffer.from(bytes.subarray(start, end)) });
+    // A view: a row's answers leave memory together, as they came.
+    all.push({ key, reply: bytes.subarray(start, end), ageMs });
     at = end;
   }
-  return all;
 }

@@ -1,4 +1,8 @@
 import type { Time } from "../lib/clock.js";
+import type { FileLocks } from "./locks/contract.js";
+
+export * from "./locks/contract.js";
+export { type ByteRange, lengthOf, rangeOf } from "./locks/range.js";
 
 /** All that a protocol sees of a file system. Nothing here belongs to one protocol. */
 
@@ -154,6 +158,8 @@ export interface FileSystem {
   readonly handleKey: Buffer;
   /** 8 bytes; changes exactly when unflushed data may have been lost (RFC 1813 section 3.3.7). */
   readonly writeVerifier: Buffer;
+  /** Byte-range locks and share reservations. */
+  readonly locks: FileLocks;
 
   getattr(id: FileId): Attributes;
   setattr(

@@ -47,6 +47,8 @@ export interface ServiceHost {
   bring(home: string, address: ServiceAddress): Promise<void>;
   /** Answer what is under way there, close its connections, listen no more. */
   withdraw(home: string): Promise<void>;
+  /** As withdraw, but nothing is answered from this moment on: clients ask again, and whoever serves then answers. */
+  hangUp(home: string): void;
 }
 
 /** Makes sure that the partner writes nothing more. */

@@ -186,6 +186,28 @@ export class PairAgent {
     throw new StorageError("EBUSY", `${partner} did not take group ${name}`);
   }
 
+  /**
+   * A group that we serve has lost its disks as this node sees them. When the partner is there its clients get no errors: they are hung up on, and find
+   * the group there.
+   */
+  lost(uuid: string): void {
+    const group = this.#groups.get(uuid);
+    if (group !== undefined) this.#giveUp(group, "its disks are lost here");
+  }
+
+  /** Clients cannot reach us at an address any more: what is served there moves to the partner when that is there. */
+  addressLost(home: string, why: string): void {
+    for (const group of this.#groups.values()) if (group.home === home) this.#giveUp(group, why);
+  }
+
+  #giveUp(group: Tracked, why: string): void {
+    if (group.role !== "owned" || group.busy || this.#stopped || !this.partnerIsAlive) return;
+    this.#parts.services.hangUp(group.home);
+    group.retryAtMs = this.#nowMs() + YIELD_MS;
+    this.#tell("error", "group-lost", `group ${group.seen.name}: ${why}; the partner tries`, group);
+    void this.#work(group, () => this.#release(group, why));
+  }
+
   /** Give everything to the partner when it is there, and fall silent. */
   async stop(): Promise<void> {
     this.#stopped = true;

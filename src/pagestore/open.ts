@@ -41,6 +41,11 @@ export interface OpenOptions {
    * EIO or EBUSY: open again. Default: false.
    */
   readonly readOnly?: boolean;
+  /**
+   * Takes the search of the rest of the log for a damaged record, which goes on when the store is there: nothing may be served or committed before
+   * it has resolved, and a rejection means that nothing can be. Default: it is waited for.
+   */
+  readonly searching?: ((search: Promise<void>) => void) | undefined;
   /** A copy that was kept while the last owner wrote; it is used up. What of it is no longer true is read anew. */
   readonly warm?: (() => Promise<WarmPages | null>) | undefined;
   /** Run SQLite's quick_check. Default: false (pages and records are proven by their checksums anyway). */
@@ -67,14 +72,13 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
     chain: superblock.tailChain,
   });
   const images: ImageMap = new Map();
-  const replayed = await new Replay(lu, log, superblock.uuid, buffers.record, statistics).run(
-    superblock,
-    epoch(),
-    images,
-    (seq, sidecar) => {
-      if (sidecar.length > 0) options.onReplay?.(seq, sidecar);
-    },
-  );
+  const replay = new Replay(lu, log, superblock.uuid, buffers.record, statistics);
+  const replayed = await replay.run(superblock, epoch(), images, (seq, sidecar) => {
+    if (sidecar.length > 0) options.onReplay?.(seq, sidecar);
+  });
+  const search = replay.search();
+  if (options.searching === undefined) await search;
+  else options.searching(search);
   if (log.nextSeq <= superblock.checkpointSeq) {
     const detail = { lastSeq: log.nextSeq - 1, checkpointSeq: superblock.checkpointSeq };
     throw new StorageError("EIO", "records that were durable are missing from the log", detail);
@@ -86,7 +90,7 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   const { pageCount } = replayed;
   const file = scratchPath({ directory: options.scratchDir, uuid: uuidText(superblock.uuid) });
   removeScratch(file);
-  const warm = await usable(await options.warm?.(), superblock);
+  const warm = await usable(await options.warm?.(), superblock, log);
   const load = { lu, geometry: superblock.geometry, log, table, images, pageCount, counters: statistics, warm };
   try {
     await loadScratch({ ...load, homePageCount: superblock.pageCount, buffer: buffers.checkpoint }, file);
@@ -117,10 +121,21 @@ async function refuseTorn(lu: LogicalUnit, superblock: Superblock, counters: Hea
   });
 }
 
-/** It must reach into the log as it is now: what left the log before is then in it, and what stands there is applied to it. */
-async function usable(warm: WarmPages | null | undefined, superblock: Superblock): Promise<WarmPages | undefined> {
+/**
+ * It must end inside the log as it is now: what left the log before is then in it, and what stands there is applied to it. A copy may also hold a record that
+ * the log has not: its owner died while writing it, and the copy that was read is lost. Nothing of such a copy can be told apart.
+ */
+async function usable(
+  warm: WarmPages | null | undefined,
+  superblock: Superblock,
+  log: LogArea,
+): Promise<WarmPages | undefined> {
   if (warm === null || warm === undefined) return undefined;
-  if (warm.uuid.equals(superblock.uuid) && warm.nextSeq >= superblock.tailSeq) return warm;
+  const inside = warm.nextSeq >= superblock.tailSeq && warm.nextSeq <= log.nextSeq;
+  if (inside && warm.uuid.equals(superblock.uuid)) {
+    const { position, previousChecksum } = log.tailAt(warm.nextSeq);
+    if (position === warm.position && previousChecksum === warm.chain) return warm;
+  }
   await fs.rm(warm.file, { force: true });
   return undefined;
 }

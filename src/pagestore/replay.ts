@@ -58,20 +58,19 @@ export class Replay {
   }
 
   /**
+   * Read to the last whole record. `search` follows, before anything is appended.
    * @param start     what the superblock knows
    * @param images    receives the newest image of every page
    * @param onRecord  each record in order; the sidecar (empty when there is none) belongs to the callee
-   * @throws StorageError EIO (see above), ESTALE when a record carries an epoch above `epochMax`
+   * @throws StorageError EIO, ESTALE when a record carries an epoch above `epochMax`
    */
-  async run(
+  run(
     start: Omit<ReplayResult, "records">,
     epochMax: number,
     images: ImageMap,
     onRecord: (seq: number, sidecar: Buffer) => void,
   ): Promise<ReplayResult> {
-    const result = await this.#readOn(start, epochMax, images, onRecord);
-    await this.#refuseLaterRecord();
-    return result;
+    return this.#readOn(start, epochMax, images, onRecord);
   }
 
   /** As `run`, while the owner goes on writing: what stands behind the last whole record says nothing. */
@@ -164,7 +163,8 @@ export class Replay {
     }
   }
 
-  async #refuseLaterRecord(): Promise<void> {
+  /** Look through the rest of the log for a later record. @throws StorageError EIO (see above) */
+  async search(): Promise<void> {
     const piece = Buffer.allocUnsafeSlow(SEARCH_BYTES);
     for (let start = this.#log.head; start < this.#limit; start += piece.length) {
       const bytes = piece.subarray(0, Math.min(piece.length, this.#limit - start));

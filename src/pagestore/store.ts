@@ -160,6 +160,12 @@ export class LogPageStore implements PageStore {
     if (this.#failure !== null) throw this.#refusal();
   }
 
+  /** Let go without writing anything: what is open in the transaction is lost. */
+  async abandon(): Promise<void> {
+    this.#fail(new StorageError("EIO", "the page store was given up", { name: this.name }));
+    await this.close();
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     try {

@@ -24,6 +24,8 @@ export interface WarmPages {
   /** Every record before this one, which begins at this position of the log, is in the file. */
   readonly nextSeq: number;
   readonly position: number;
+  /** Checksum of the head of the record before. */
+  readonly chain: number;
   readonly uuid: Buffer;
 }
 
@@ -86,8 +88,8 @@ export class WarmCopy {
     this.#handle = null;
     this.#cursor = null;
     if (cursor === null) return null;
-    const { superblock, seq, position } = cursor;
-    return { file: this.#file, marks: this.#marks, nextSeq: seq, position, uuid: superblock.uuid };
+    const { superblock, seq, position, chain } = cursor;
+    return { file: this.#file, marks: this.#marks, nextSeq: seq, position, chain, uuid: superblock.uuid };
   }
 
   async close(): Promise<void> {

@@ -66,12 +66,19 @@ export class Admission {
   ) {}
 }
 
+export interface ExportWatcher {
+  /** Also for one that is exported already. */
+  added(fileSystem: FileSystem): void;
+  removed(fileSystem: FileSystem): void;
+}
+
 /**
  * The exports in service; they change at run time. An entry is looked up anew for every call, so a removed export stops answering at once
  * and changed rules count from the next call on.
  */
 export class ExportTable {
   readonly #byId = new Map<number, ExportEntry>();
+  readonly #watchers: ExportWatcher[] = [];
 
   /**
    * Add an export, or replace the one with the same path.
@@ -88,13 +95,25 @@ export class ExportTable {
       );
     }
     this.#byId.set(entry.id, entry);
+    for (const { added } of this.#watchers) added(entry.fileSystem);
     return entry;
   }
 
   /** @returns false when there was none */
   remove(path: string): boolean {
     const entry = this.list().find((candidate) => candidate.path === path);
-    return entry !== undefined && this.#byId.delete(entry.id);
+    if (entry === undefined) return false;
+    this.#byId.delete(entry.id);
+    const { fileSystem } = entry;
+    if (!this.list().some((other) => other.fileSystem === fileSystem))
+      for (const { removed } of this.#watchers) removed(fileSystem);
+    return true;
+  }
+
+  /** Be told of every file system that is exported, now and later, and of those that are exported no more. */
+  watch(watcher: ExportWatcher): void {
+    this.#watchers.push(watcher);
+    for (const { fileSystem } of this.list()) watcher.added(fileSystem);
   }
 
   list(): ExportEntry[] {

@@ -8,11 +8,15 @@ import { Mount3Program } from "./mount3/program.js";
 import { Nfs3Program } from "./nfs3/program.js";
 import { PlainReadBuffers, type ReadBuffers } from "./nfs3/read-buffers.js";
 import { ScratchPool } from "./nfs3/scratch.js";
+import { GrantSender } from "./nlm4/grant-sender.js";
+import { Nlm4Program } from "./nlm4/program.js";
+import { NsmProgram } from "./nsm/program.js";
 import { PortmapProgram, type Service } from "./portmap/program.js";
+import { RpcClient } from "./rpc/client.js";
 import type { ConnectionState } from "./rpc/connection.js";
+import { DualServer, type Place } from "./rpc/dual-server.js";
 import type { RpcProgram } from "./rpc/program.js";
 import { MemoryReplyCache, type ReplyCache } from "./rpc/reply-cache.js";
-import { RpcServer } from "./rpc/server.js";
 import type { ProcedureStatistics } from "./rpc/statistics.js";
 
 export interface NfsServerOptions {
@@ -24,6 +28,14 @@ export interface NfsServerOptions {
   /** By default in memory. */
   readonly replyCache?: ReplyCache;
   readonly limits?: Partial<ProtocolLimits>;
+  /**
+   * Be the port mapper on this port too, at each address: a lock manager that looks for NLM asks port 111 and no other. Default: not.
+   */
+  readonly portmapPort?: number;
+  /** Calls clients back that wait for a lock. By default over the network, by way of port 111 of the client. */
+  readonly callback?: RpcClient;
+  /** Our name in those calls. Default: "stripeward". */
+  readonly hostName?: string;
   /** More programs on the same port. */
   readonly programs?: readonly RpcProgram[];
   /**
@@ -48,11 +60,18 @@ export function newReplyCache(clock: Clock, limits: ProtocolLimits = DEFAULT_LIM
   });
 }
 
-/** NFSv3, MOUNT v3 and the port mapper on one TCP port. */
+const LISTEN_ATTEMPTS = 8;
+
+/** NFSv3, MOUNT v3, NLM v4, NSM and the port mapper on one port: TCP, and for all but NFS UDP too. */
 export class NfsServer {
-  readonly #rpc: RpcServer;
+  readonly #service: DualServer;
+  /** The port mapper alone. */
+  readonly #portmap: DualServer;
+  readonly #portmapPort: number | null;
+  readonly #grants: GrantSender;
   readonly #mounts: MountList;
-  #port = 0;
+  /** Where it listens; the newest is the last. */
+  #places: Place[] = [];
 
   constructor(options: NfsServerOptions) {
     const { exports, clock, log, onUnexpected = () => {} } = options;
@@ -60,39 +79,79 @@ export class NfsServer {
     const handles = new HandleCodec((id) => exports.findById(id));
     const readBuffers = options.readBuffers ?? new PlainReadBuffers(limits.readBufferBytesMax);
     this.#mounts = new MountList(limits.mountListMax);
+    const callback = options.callback ?? new RpcClient({ clock });
+    this.#grants = new GrantSender({ client: callback, clock, log, serverName: options.hostName ?? "stripeward" });
+    exports.watch({
+      added: (fileSystem) => this.#grants.watch(fileSystem),
+      removed: (fileSystem) => this.#grants.unwatch(fileSystem),
+    });
+    const directory = { services: () => this.services(), port: (address: string) => this.#portAt(address) };
     const programs = [
       new Nfs3Program({ exports, handles, readBuffers, scratch: new ScratchPool(), log, onUnexpected }),
       new Mount3Program({ exports, handles, mounts: this.#mounts, log }),
-      new PortmapProgram({ services: () => this.services(), port: () => this.#port }),
+      new Nlm4Program({ exports, handles, grants: this.#grants, log, onUnexpected }),
+      new NsmProgram({ exports, log }),
+      new PortmapProgram(directory),
       ...(options.programs ?? []),
     ];
     const replyCache = options.replyCache ?? newReplyCache(clock, limits);
-    this.#rpc = new RpcServer({ programs, limits, clock, log, replyCache, onUnexpected });
+    const shared = { limits, clock, log, replyCache, onUnexpected };
+    this.#service = new DualServer({ programs, ...shared });
+    this.#portmap = new DualServer({ programs: [new PortmapProgram(directory)], ...shared });
+    this.#portmapPort = options.portmapPort ?? null;
   }
 
-  /** On one more address. @throws the socket's error (EADDRINUSE, EACCES) */
-  async listen(place: { host: string; port: number }): Promise<{ host: string; port: number }> {
-    const bound = await this.#rpc.listen(place);
-    this.#port = bound.port;
+  /**
+   * On one more address, and the port mapper on its own port there. With port 0 the system chooses one for TCP, which somebody else may have
+   * for UDP: then another one.
+   * @throws the socket's error (EADDRINUSE, EACCES), and nothing more listens than before
+   */
+  async listen(place: Place): Promise<Place> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#listen(place);
+      } catch (error) {
+        if (place.port !== 0 || attempt === LISTEN_ATTEMPTS || this.#portmapPort !== null) throw error;
+      }
+    }
+  }
+
+  async #listen(place: Place): Promise<Place> {
+    const bound = await this.#service.listen(place);
+    try {
+      const isFirst = !this.#places.some(({ host }) => host === bound.host);
+      if (this.#portmapPort !== null && isFirst)
+        await this.#portmap.listen({ host: bound.host, port: this.#portmapPort });
+    } catch (error) {
+      await this.#service.unlisten(bound, { drainMs: 0 });
+      throw error;
+    }
+    this.#places.push(bound);
     return bound;
   }
 
   /** As close, on one address. */
-  unlisten(place: { host: string; port: number }, options: { drainMs: number }): Promise<void> {
-    return this.#rpc.unlisten(place, options);
+  async unlisten(place: Place, options: { drainMs: number }): Promise<void> {
+    this.#places = this.#places.filter(({ host, port }) => host !== place.host || port !== place.port);
+    const port = this.#portmapPort;
+    const isLast = !this.#places.some(({ host }) => host === place.host);
+    const ended = this.#service.unlisten(place, options);
+    if (port !== null && isLast) await this.#portmap.unlisten({ host: place.host, port }, { drainMs: 0 });
+    await ended;
   }
 
   /** Stop accepting, let requests in flight finish for at most `drainMs`, close. */
-  close(options: { drainMs: number }): Promise<void> {
-    return this.#rpc.close(options);
+  async close(options: { drainMs: number }): Promise<void> {
+    this.#grants.close();
+    await Promise.all([this.#portmap.close({ drainMs: 0 }), this.#service.close(options)]);
   }
 
   statistics(): NfsStatistics {
-    return this.#rpc.statistics();
+    return this.#service.rpc.statistics();
   }
 
   connections(): ConnectionState[] {
-    return this.#rpc.connections();
+    return this.#service.rpc.connections();
   }
 
   /** Who said that they mounted what. */
@@ -102,7 +161,16 @@ export class NfsServer {
 
   /** Every program and version that the port answers: what to register with rpcbind. */
   services(): Service[] {
-    const all = this.#rpc.programs.entries().flatMap(({ versions }) => versions);
-    return all.map(({ program, version }) => ({ program: program.number, version, name: program.name }));
+    const all = this.#service.rpc.programs.entries().flatMap(({ versions }) => versions);
+    return all.map(({ program, version }) => ({
+      ...{ program: program.number, version, name: program.name },
+      datagrams: program.datagrams === true,
+    }));
+  }
+
+  /** What a client that reached us at this address can call there. */
+  #portAt(address: string): number {
+    const here = this.#places.filter(({ host }) => host === address);
+    return (here.at(-1) ?? this.#places.at(-1))?.port ?? 0;
   }
 }

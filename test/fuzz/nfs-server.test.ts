@@ -3,9 +3,21 @@ import { test } from "node:test";
 import { SystemClock } from "../../src/lib/clock.js";
 import { SeededRandom } from "../../src/lib/prng.js";
 import { ExportTable } from "../../src/protocol/exports.js";
+import { RpcClient } from "../../src/protocol/rpc/client.js";
 import { NfsServer } from "../../src/protocol/server.js";
 import { MemoryFileSystem } from "../support/memory-fs.js";
 import { encode, encodeCall, frame, MOUNT, NfsClient, PORTMAP, Proc, writeSattr } from "../support/nfs-client.js";
+import {
+  cancelArgs,
+  lockArgs,
+  NLM,
+  NlmProc,
+  NSM,
+  notifyArgs,
+  shareArgs,
+  testArgs,
+  unlockArgs,
+} from "../support/nlm-client.js";
 
 /**
  * Valid calls of every procedure, mutated: the server answers each or closes the connection, says nothing unexpected, stays alive and does
@@ -63,7 +75,35 @@ function corpus(root: Buffer, file: Buffer): Buffer[] {
   const portmap = [3, 4].map((procedure) =>
     encodeCall(0, procedure, words(100003, 3, 6, 0), { program: PORTMAP, version: 2 }),
   );
-  return [...nfs, ...mount, ...portmap];
+  return [...nfs, ...mount, ...portmap, ...lockCalls(file)];
+}
+
+/** Every procedure of the lock manager and the status monitor that takes arguments. */
+function lockCalls(file: Buffer): Buffer[] {
+  const [mine, other] = [
+    { handle: file, offset: 3n, length: 9n },
+    { handle: file, host: "other", block: true },
+  ];
+  const { test, lock, cancel, unlock, granted, testMsg, lockMsg, cancelMsg, unlockMsg, grantedMsg } = NlmProc;
+  const calls: [number, Buffer][] = [
+    ...[test, testMsg, granted, grantedMsg].map((procedure): [number, Buffer] => [procedure, testArgs(mine)]),
+    ...[lock, lockMsg, NlmProc.nmLock].map((procedure): [number, Buffer] => [procedure, lockArgs(mine)]),
+    ...[lock, lockMsg].map((procedure): [number, Buffer] => [procedure, lockArgs(other)]),
+    ...[cancel, cancelMsg].map((procedure): [number, Buffer] => [procedure, cancelArgs(other)]),
+    ...[unlock, unlockMsg].map((procedure): [number, Buffer] => [procedure, unlockArgs(mine)]),
+    ...[NlmProc.share, NlmProc.unshare].map((procedure): [number, Buffer] => [procedure, shareArgs(mine, 1, 2)]),
+    [
+      NlmProc.grantedRes,
+      encode((w) =>
+        [0, 0].forEach((word) => {
+          w.u32(word);
+        }),
+      ),
+    ],
+    [NlmProc.freeAll, notifyArgs("other", 3)],
+  ];
+  const nlm = calls.map(([procedure, args]) => encodeCall(0, procedure, args, { program: NLM, version: 4 }));
+  return [...nlm, encodeCall(0, 6, notifyArgs("client", 5), { program: NSM, version: 1 })];
 }
 
 /** Change a call behind its xid and message type: some bytes, a word to an edge value, the length, or a copy of another part. */
@@ -115,7 +155,9 @@ async function openServer(plantBug: boolean) {
       return access(cred, id, wanted);
     };
   }
-  const server = new NfsServer({ exports, clock: new SystemClock(), log });
+  const clock = new SystemClock();
+  const exchange = () => Promise.reject(new Error("nobody is called back"));
+  const server = new NfsServer({ exports, clock, log, callback: new RpcClient({ clock, dialer: { exchange } }) });
   const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
   const client = await NfsClient.connect(port);
   const { handle: root } = await client.mount("/data");

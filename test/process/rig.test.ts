@@ -130,9 +130,9 @@ test("rig: what is in the way, what does not fit and what does not exist yet is 
   assert.match(full.stderr, /^stripeward: .* is not empty \(letter\.txt\) and holds no rig: choose another folder\n$/);
   const empty = path.join(folder, "empty");
   mkdirSync(empty);
-  const two = await cli("rig", "up", "--dir", empty, "--nodes", "2");
-  assert.equal(two.status, 2);
-  assert.match(two.stderr, /^stripeward: --nodes 2 needs failover[^\n]*\n$/);
+  const three = await cli("rig", "up", "--dir", empty, "--nodes", "3");
+  assert.equal(three.status, 2);
+  assert.match(three.stderr, /^stripeward: option '--nodes <count>'[^\n]*from 1 to 2\n$/);
   const few = await cli("rig", "up", "--dir", empty, "--disks", "2");
   assert.match(few.stderr, /^stripeward: RAID-5 needs at least 3 disks\n$/);
   const none = await cli("rig", "down", "--dir", empty);

@@ -116,7 +116,11 @@ export class Drive {
   }
 
   #end(request: DriveRequest, opening: number): void {
-    if (!this.isOpen(opening)) return;
+    if (!this.isOpen(opening)) {
+      // It was lost and is back under another handle: who asked by the old one hears of it.
+      if (this.#pending.delete(request)) request.reject(closedError(`disk ${this.index}`, request.position));
+      return;
+    }
     this.beforeEffect(request.operation, this);
     // The power may just have failed.
     if (!this.#pending.delete(request)) return;

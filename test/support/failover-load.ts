@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { diropArgs, encode, MOUNT, Proc, writeSattr, writeU64 } from "./nfs-client.js";
+import { type LockArgs, lockArgs, NLM, NlmProc, NlmStat, testArgs, unlockArgs } from "./nlm-client.js";
 import { RetryClient } from "./retry-client.js";
 
 /** Files that a lane keeps; older ones it removes. */
@@ -14,7 +15,7 @@ interface Known {
 }
 
 /**
- * Clients that create (guarded), write, rename, link, make and remove all the time, each operation once, and know what must be there. Every answer
+ * Clients that create (guarded), write, rename, link, make, remove, lock and unlock all the time, and hold a lock for good, each operation once, and know what must be there. Every answer
  * other than success is a fault: nothing of it can happen unless a call was lost, or done twice.
  */
 export class FailoverLoad {
@@ -64,10 +65,16 @@ export class FailoverLoad {
     while (this.#lanes.some(({ client }, i) => client.calls < wanted[i]!) && this.faults.length === 0) await sleep(5);
   }
 
+  /** That every lane still holds its lock: another owner is refused. */
+  async checkLocks(): Promise<void> {
+    for (const lane of this.#lanes) await lane.checkLock(this.faults);
+  }
+
   /** Stop, and look that every file that was acknowledged is there with its contents, and none that was removed. */
   async end(): Promise<void> {
     this.#running = false;
     await this.#work;
+    await this.checkLocks();
     for (const lane of this.#lanes) await lane.verify(this.faults);
     for (const { client } of this.#lanes) await client.close();
   }
@@ -78,6 +85,7 @@ class Lane {
   readonly #directories: string[] = [];
   #root: Buffer = Buffer.alloc(0);
   #home: Buffer = Buffer.alloc(0);
+  #locked: Buffer = Buffer.alloc(0);
 
   constructor(
     readonly client: RetryClient,
@@ -93,6 +101,13 @@ class Lane {
     if (mounted.u32() !== 0) throw new Error("the export cannot be mounted");
     this.#root = Buffer.from(mounted.opaque(64));
     this.#home = await this.#made(Proc.mkdir, this.#root, this.name, []);
+    this.#locked = await this.#made(Proc.create, this.#home, "locked", []);
+    const faults: string[] = [];
+    await this.#lock(NlmProc.lock, lockArgs(this.#ownLock()), NlmStat.granted, "LOCK", faults);
+    // It waits for as long as the load runs.
+    const waiting = lockArgs({ ...this.#ownLock(), svid: 2, block: true });
+    await this.#lock(NlmProc.lock, waiting, NlmStat.blocked, "LOCK that waits", faults);
+    if (faults.length > 0) throw new Error(faults.join());
   }
 
   async step(i: number, faults: string[]): Promise<void> {
@@ -108,6 +123,9 @@ class Lane {
       faults,
     );
     this.#files.set(renamed, { handle, fill });
+    const range = { ...this.#ownLock(), handle, offset: BigInt(i), length: 10n };
+    await this.#lock(NlmProc.lock, lockArgs(range), NlmStat.granted, "LOCK", faults);
+    await this.#lock(NlmProc.unlock, unlockArgs(range), NlmStat.granted, "UNLOCK", faults);
     if (i % 5 === 0) {
       const directory = `d${i}`;
       await this.#made(Proc.mkdir, this.#home, directory, faults);
@@ -120,6 +138,22 @@ class Lane {
       await this.#change(Proc.remove, diropArgs(this.#home, `k${i}`), name, faults);
     }
     await this.#shrink(faults);
+  }
+
+  async checkLock(faults: string[]): Promise<void> {
+    const other = testArgs({ ...this.#ownLock(), svid: 3 });
+    await this.#lock(NlmProc.test, other, NlmStat.denied, "TEST of a lock that is held", faults);
+  }
+
+  #ownLock(): LockArgs {
+    return { handle: this.#locked, host: `host-${this.name}`, svid: 1 };
+  }
+
+  async #lock(procedure: number, args: Buffer, wanted: number, what: string, faults: string[]): Promise<void> {
+    const body = await this.client.call(procedure, args, { program: NLM, version: 4 });
+    body.opaque(1024);
+    const status = body.u32();
+    if (status !== wanted) faults.push(`${this.name}: ${what} was answered with ${status}, not ${wanted}`);
   }
 
   async verify(faults: string[]): Promise<void> {

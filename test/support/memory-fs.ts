@@ -1,3 +1,4 @@
+import { dotName } from "../../src/fs/names.js";
 import {
   Access,
   type Attributes,
@@ -17,9 +18,9 @@ import {
   type Stability,
   type WriteResult,
 } from "../../src/fs/vfs.js";
-import type { Clock, Time } from "../../src/lib/clock.js";
-import { SystemClock } from "../../src/lib/clock.js";
+import { type Clock, SystemClock, type Time } from "../../src/lib/clock.js";
 import { type Errno, StorageError } from "../../src/lib/errors.js";
+import { memoryLocks } from "./memory-locks.js";
 
 const EXTENT_BYTES = 8192;
 
@@ -77,6 +78,10 @@ export class MemoryFileSystem implements FileSystem {
   hold: ((operation: string) => Promise<void> | undefined) | null = null;
   /** Mutations that were applied, by name: to see that a repeated request is not done again. */
   readonly applied = new Map<string, number>();
+  readonly locks = memoryLocks(
+    (id) => this.#file(id),
+    () => this.#durable("lock", undefined),
+  );
   readonly #nodes = new Map<number, Node>();
   readonly #clock: Clock;
   readonly #capacityBytes: number;
@@ -255,7 +260,7 @@ export class MemoryFileSystem implements FileSystem {
     const target = this.#directory(to);
     this.#checkName(toName);
     this.#need(cred, target, 3);
-    if (isDot(fromName) || isDot(toName)) fail("EINVAL");
+    if (dotName(fromName) !== null || dotName(toName) !== null) fail("EINVAL");
     const existing = this.#existing(target, toName);
     if (existing !== null && existing !== node) this.#mayReplace(node, existing);
     if (node.kind === FileKind.directory && isBelow(target, node)) fail("EINVAL");
@@ -355,7 +360,7 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   #existing(directory: Node, name: Buffer): Node | null {
-    if (isDot(name)) fail("EEXIST");
+    if (dotName(name) !== null) fail("EEXIST");
     const entry = directory.entries.get(name.toString("latin1"));
     return entry === undefined ? null : this.#nodes.get(entry.ino)!;
   }
@@ -364,7 +369,7 @@ export class MemoryFileSystem implements FileSystem {
     const parent = this.#directory(directory);
     this.#checkName(name);
     this.#need(cred, parent, 3);
-    if (isDot(name)) fail("EINVAL");
+    if (dotName(name) !== null) fail("EINVAL");
     const node = this.#existing(parent, name) ?? fail("ENOENT");
     const sticky = (parent.mode & 0o1000) !== 0 && cred.uid !== 0;
     if (sticky && cred.uid !== parent.uid && cred.uid !== node.uid) fail("EPERM");
@@ -505,6 +510,7 @@ export class MemoryFileSystem implements FileSystem {
     if (--node.nlink > 0) return;
     this.#usedBytes -= node.extents.size * EXTENT_BYTES;
     this.#nodes.delete(node.ino);
+    this.locks.forget(node.ino);
   }
 
   #mayReplace(node: Node, existing: Node): void {
@@ -580,11 +586,6 @@ export class MemoryFileSystem implements FileSystem {
     node.extents.get(Math.floor(sizeBytes / EXTENT_BYTES))?.fill(0, sizeBytes % EXTENT_BYTES);
     node.sizeBytes = sizeBytes;
   }
-}
-
-function isDot(name: Buffer): boolean {
-  const text = name.toString("latin1");
-  return text === "." || text === "..";
 }
 
 /** `directory` is `ancestor` or lies below it. */

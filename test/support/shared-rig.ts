@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { after } from "node:test";
 import { MemoryDevice, type Operation } from "../../src/device/memory-device.js";
 import type { Keep } from "../../src/device/memory-media.js";
 import { createSharedGroup, SharedGroup, type SharedGroupEvent, type SharedRole } from "../../src/ha/shared/group.js";
@@ -103,9 +102,14 @@ function handleOn(device: MemoryDevice): MemoryDevice {
   });
 }
 
-/** A folder that is removed when the file's tests have ended. */
+const folders: string[] = [];
+process.once("exit", () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A folder that is removed at the very end: what a test leaves running stops after its own hooks. */
 export function scratchFolder(): string {
   const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-shared-"));
-  after(() => rmSync(folder, { recursive: true, force: true }));
+  folders.push(folder);
   return folder;
 }

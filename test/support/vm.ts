@@ -38,7 +38,13 @@ export interface VmOptions {
   /** Two guests with one host name look like one client to a lock manager. */
   readonly hostname?: string;
   readonly memoryMiB?: number;
+  /** Programs of this machine, by path, that the guest has in /bin, with the libraries that they need. */
+  readonly programs?: readonly string[];
+  /** More files, by path in the guest. */
+  readonly files?: ReadonlyMap<string, Buffer>;
   readonly bootTimeoutMs?: number;
+  /** A TCP port of the host's loopback that leads to a port of the guest: there the caller is 10.0.2.2. */
+  readonly forward?: { readonly host: number; readonly guest: number };
 }
 
 export interface RunOptions {
@@ -107,12 +113,42 @@ poweroff -f
 `;
 }
 
-function initramfs(hostname: string, ports: Ports): Buffer {
+/** A program and what it is linked with, each where the guest's loader looks. */
+function programFiles(programs: readonly string[]): InitramfsFile[] {
+  const found = new Map<string, string>();
+  for (const program of programs) {
+    found.set(`bin/${path.basename(program)}`, program);
+    const { stdout } = spawnSync("ldd", [program], { encoding: "utf8" });
+    for (const line of stdout.split("\n")) {
+      const [, library] = /(?:=> )?(\/\S+) \(/.exec(line) ?? [];
+      if (library !== undefined) found.set(library.slice(1), library);
+    }
+  }
+  return [...found].map(([name, source]) => ({ name, mode: PROGRAM, data: readFileSync(source) }));
+}
+
+/** The folders of these files that an archive must name before them. */
+function foldersOf(files: readonly InitramfsFile[]): InitramfsFile[] {
+  const names = new Set<string>();
+  for (const { name } of files) {
+    const parts = name.split("/").slice(0, -1);
+    for (let i = 1; i <= parts.length; i++) names.add(parts.slice(0, i).join("/"));
+  }
+  return [...names].sort().map((name) => ({ name, mode: FOLDER }));
+}
+
+function initramfs(hostname: string, ports: Ports, { programs = [], files: extra = new Map() }: VmOptions): Buffer {
+  const more = [
+    ...programFiles(programs),
+    ...[...extra].map(([name, data]) => ({ name: name.replace(/^\//, ""), mode: 0o100644, data })),
+  ];
   const modules = new KernelModules(path.join(KERNEL_FOLDER, "lib/modules")).withDependencies(MODULES);
   const names = modules.map(({ name }) => name);
   const busybox = readFileSync("/bin/busybox");
   const files: InitramfsFile[] = [
     ...["dev", "bin", "modules"].map((name) => ({ name, mode: FOLDER })),
+    ...foldersOf(more).filter(({ name }) => name !== "bin"),
+    ...more,
     { name: "dev/console", mode: 0o020600, rdev: { major: 5, minor: 1 } },
     { name: "bin/busybox", mode: PROGRAM, data: busybox },
     { name: "bin/guest", mode: PROGRAM, data: readFileSync(buildGuestHelper()) },
@@ -151,6 +187,10 @@ async function listening(onConnection: (socket: Socket) => void): Promise<Server
   return server;
 }
 
+function forwarding({ forward }: VmOptions): string {
+  return forward === undefined ? "" : `,hostfwd=tcp:127.0.0.1:${forward.host}-:${forward.guest}`;
+}
+
 const portOf = (server: Server) => (server.address() as AddressInfo).port;
 
 export class Vm {
@@ -184,7 +224,7 @@ export class Vm {
     this.#folder = mkdtempSync(path.join(CACHE, "vm-"));
     const image = path.join(this.#folder, "initramfs");
     const ports = { scripts: portOf(scripts), results: portOf(results) };
-    writeFileSync(image, initramfs(options.hostname ?? "guest", ports));
+    writeFileSync(image, initramfs(options.hostname ?? "guest", ports, options));
     const qemu = spawn("qemu-system-x86_64", this.#arguments(image, options), { stdio: ["ignore", "pipe", "pipe"] });
     this.#qemu = qemu;
     qemu.stdout.on("data", (chunk: Buffer) => this.console.add(chunk));
@@ -198,7 +238,7 @@ export class Vm {
       ...["-accel", "tcg", "-cpu", "max", "-m", String(options.memoryMiB ?? 512), "-nodefaults", "-no-user-config"],
       ...["-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", kernelImage(), "-initrd", image],
       ...["-append", `${CONSOLE} ${LEAN}`],
-      ...["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile="],
+      ...["-netdev", `user,id=net0${forwarding(options)}`, "-device", "virtio-net-pci,netdev=net0,romfile="],
     ];
   }
 

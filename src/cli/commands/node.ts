@@ -1,13 +1,13 @@
 import { Command } from "commander";
 import { type FurnishOrders, furnishNode } from "../../cluster/furnish.js";
 import { type Invitation, installNode } from "../../cluster/installer.js";
-import type { DrillRow } from "../../control/drill-book.js";
+import type { DrillRow } from "../../control/drill/drill-book.js";
 import type { NodeRecordsReport, PairRow, RecordRow } from "../../control/types.js";
 import { type CommonOptions, contextOf, withDaemonOptions } from "../context.js";
-import { runDrill } from "../drill/run-drill.js";
 import { formatDuration } from "../duration.js";
 import { UsageError } from "../errors.js";
 import type { Output } from "../output.js";
+import { runDrill } from "../run-drill.js";
 
 export function nodeCommand(): Command {
   return new Command("node")

@@ -31,6 +31,7 @@ interface UpArguments {
   readonly raid?: 1 | 5;
   readonly loop?: true;
   readonly nfsPort?: number;
+  readonly portmap?: boolean;
   readonly faults?: boolean;
   readonly volatileCache?: boolean;
   readonly foreground?: true;
@@ -56,6 +57,8 @@ function up(): Command {
         countArgument(1, 65535),
       ),
     )
+    .option("--portmap", "answer on port 111 too, so that a kernel's client can lock (root; no rpcbind may run)")
+    .option("--no-portmap", "leave port 111 alone (default)")
     .option("--volatile-cache", "give each disk a write cache that a crash tears (slower)")
     .option("--no-volatile-cache", "take it away again (default)")
     .option("--faults", "let disks be made to fail and lie (default)")
@@ -75,6 +78,7 @@ function up(): Command {
         level: options.raid,
         loop: options.loop,
         nfsPort: options.nfsPort,
+        portmap: options.portmap,
         faults: options.faults,
         volatileCache: options.volatileCache,
       });
@@ -103,7 +107,7 @@ function printUp(out: Output, report: RigReport, status: StatusReport, foregroun
   out.line(foreground ? "Stop it:      Ctrl-C" : `Stop it:      npx stripeward rig down --dir ${report.dir}`);
 }
 
-/** A kernel mount needs root; libnfs needs nothing. The lock protocol is not served yet, hence nolock. */
+/** A kernel mount needs root; libnfs needs nothing. A rig leaves port 111 alone, where lock managers ask, hence nolock. */
 function printMounting(
   out: Output,
   entry: { path: string; url: string },

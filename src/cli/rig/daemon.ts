@@ -25,7 +25,7 @@ export function writeConfig(node: RigNode, record: RigRecord, disks: readonly st
     "state-directory": node.state,
     disks,
     management: { socket: node.socket },
-    nfs: { host: node.host, port: record.nfsPort },
+    nfs: { host: node.host, port: record.nfsPort, portmap: record.portmap },
     ...(node.partner === null ? {} : { pair: { partner: node.partner } }),
     "fault-injection": record.faults,
     "volatile-cache": record.volatileCache,

@@ -18,6 +18,8 @@ const recordSchema = z.strictObject({
   socket: z.string(),
   /** Daemons that look at the same disks. */
   nodes: z.union([z.literal(1), z.literal(2)]).default(1),
+  /** Its daemons answer as the port mapper too, for kernel clients that lock. */
+  portmap: z.boolean().default(false),
   /** The file system stands. Until then `rig up` goes on where it was interrupted; afterwards it never makes a disk again. */
   complete: z.boolean(),
   /** Disks can be made to fail and lie. */

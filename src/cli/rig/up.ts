@@ -31,6 +31,7 @@ export interface UpOptions {
   readonly level?: 1 | 5 | undefined;
   readonly loop?: boolean | undefined;
   readonly nfsPort?: number | undefined;
+  readonly portmap?: boolean | undefined;
   readonly faults?: boolean | undefined;
   readonly volatileCache?: boolean | undefined;
 }
@@ -164,6 +165,7 @@ async function created(options: UpOptions): Promise<RigRecord> {
     loop: options.loop ?? false,
     nfsPort: options.nfsPort ?? (await freePort()),
     socket: socketPathFor(options.dir),
+    portmap: options.portmap ?? false,
     complete: false,
     ...torture(options, { faults: true, volatileCache: false }),
   };
@@ -188,7 +190,8 @@ function resumed(options: UpOptions): RigRecord {
   refuseChange(options, "--raid", options.level, record.level);
   refuseChange(options, "--loop", options.loop, record.loop);
   const nfsPort = options.nfsPort ?? record.nfsPort;
-  return { ...record, nfsPort, socket: socketPathFor(options.dir), ...torture(options, record) };
+  const portmap = options.portmap ?? record.portmap;
+  return { ...record, nfsPort, portmap, socket: socketPathFor(options.dir), ...torture(options, record) };
 }
 
 function refuseChange<T>(

@@ -31,6 +31,7 @@ export class Mount3Program implements RpcProgram {
   readonly number = 100005;
   readonly versionLow = 3;
   readonly versionHigh = 3;
+  readonly datagrams = true;
 
   constructor(private readonly services: Mount3Services) {}
 

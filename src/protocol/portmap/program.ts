@@ -7,12 +7,15 @@ export interface Service {
   readonly program: number;
   readonly version: number;
   readonly name: string;
+  /** Over UDP too, on the same port number. */
+  readonly datagrams?: boolean;
 }
 
 /** What the port answers, asked at the time of the call: the port number is known only after listening. */
 export interface ServiceDirectory {
   services(): readonly Service[];
-  port(): number;
+  /** @param address  our own one, as the client reached it */
+  port(address: string): number;
 }
 
 type Run = (directory: ServiceDirectory, call: RpcCall, args: XdrReader) => void;
@@ -21,7 +24,10 @@ interface Procedure extends RpcProcedure {
 }
 
 export const PORTMAP_PROGRAM = 100000;
+/** Lock managers ask this port where NLM is, whatever their client was mounted with. */
+export const PORTMAP_PORT = 111;
 export const IPPROTO_TCP = 6;
+const IPPROTO_UDP = 17;
 /** A universal address or network name is short; RFC 1833 sets no limit. */
 const TEXT_BYTES_MAX = 256;
 
@@ -31,6 +37,7 @@ export class PortmapProgram implements RpcProgram {
   readonly number = PORTMAP_PROGRAM;
   readonly versionLow = 2;
   readonly versionHigh = 4;
+  readonly datagrams = true;
 
   constructor(private readonly directory: ServiceDirectory) {}
 
@@ -55,8 +62,15 @@ function refuse(_directory: ServiceDirectory, call: RpcCall): void {
   call.finish();
 }
 
-function serves(directory: ServiceDirectory, program: number, version: number): boolean {
-  return directory.services().some((service) => service.program === program && service.version === version);
+type Transport = "tcp" | "udp";
+
+function serves(directory: ServiceDirectory, program: number, version: number, over: Transport): boolean {
+  const found = directory.services().find((service) => service.program === program && service.version === version);
+  return found !== undefined && (over === "tcp" || found.datagrams === true);
+}
+
+function transportsOf({ datagrams }: Service): Transport[] {
+  return datagrams === true ? ["tcp", "udp"] : ["tcp"];
 }
 
 /** PMAPPROC_GETPORT, RFC 1833 section 3.2; 0: not registered. */
@@ -65,16 +79,27 @@ function getPort(directory: ServiceDirectory, call: RpcCall, args: XdrReader): v
   const version = args.u32();
   const protocol = args.u32();
   args.u32(); // port: not used
-  const known = protocol === IPPROTO_TCP && serves(directory, program, version);
-  call.begin(4).u32(known ? directory.port() : 0);
+  const over = protocol === IPPROTO_UDP ? "udp" : "tcp";
+  const known = (protocol === IPPROTO_TCP || over === "udp") && serves(directory, program, version, over);
+  call.begin(4).u32(known ? directory.port(call.connection.peer.localAddress) : 0);
   call.finish();
 }
 
 /** PMAPPROC_DUMP */
 function dump(directory: ServiceDirectory, call: RpcCall): void {
   const w = call.begin(4);
-  for (const { program, version } of directory.services()) {
-    for (const value of [1, program, version, IPPROTO_TCP, directory.port()]) w.u32(value);
+  for (const service of directory.services()) {
+    for (const transport of transportsOf(service)) {
+      const protocol = transport === "udp" ? IPPROTO_UDP : IPPROTO_TCP;
+      for (const value of [
+        1,
+        service.program,
+        service.version,
+        protocol,
+        directory.port(call.connection.peer.localAddress),
+      ])
+        w.u32(value);
+    }
   }
   w.u32(0);
   call.finish();
@@ -85,24 +110,38 @@ function getAddress(directory: ServiceDirectory, call: RpcCall, args: XdrReader)
   const program = args.u32();
   const version = args.u32();
   const network = args.opaque(TEXT_BYTES_MAX).toString("latin1");
-  args.opaque(TEXT_BYTES_MAX); // address
+  const asked = args.opaque(TEXT_BYTES_MAX).toString("latin1");
   args.opaque(TEXT_BYTES_MAX); // owner
-  const known = (network === "tcp" || network === "tcp6" || network === "") && serves(directory, program, version);
-  call.begin(4).text(known ? universalAddress(call.connection.peer.localAddress, directory.port()) : "");
+  const over = network.startsWith("udp") ? "udp" : "tcp";
+  const isKnown = NETWORKS.has(network) && serves(directory, program, version, over);
+  const host = ownAddress(call.connection.peer.localAddress, asked);
+  call.begin(4).text(isKnown ? universalAddress(host, directory.port(call.connection.peer.localAddress)) : "");
   call.finish();
+}
+
+/** Empty: whatever there is. */
+const NETWORKS: ReadonlySet<string> = new Set(["tcp", "tcp6", "udp", "udp6", ""]);
+
+/** A datagram does not say which of our addresses it was sent to; the client says it, in its universal address. */
+function ownAddress(local: string, asked: string): string {
+  const isAny = local === "0.0.0.0" || local === "::";
+  const told = /^([0-9a-f.:]+)\.\d+\.\d+$/i.exec(asked)?.[1];
+  return isAny && told !== undefined ? told : local;
 }
 
 /** RPCBPROC_DUMP */
 function dumpAddresses(directory: ServiceDirectory, call: RpcCall): void {
   const host = call.connection.peer.localAddress;
   const w = call.begin(4);
-  for (const { program, version } of directory.services()) {
-    w.u32(1);
-    w.u32(program);
-    w.u32(version);
-    w.text(host.includes(":") ? "tcp6" : "tcp");
-    w.text(universalAddress(host, directory.port()));
-    w.text("stripeward");
+  for (const service of directory.services()) {
+    for (const transport of transportsOf(service)) {
+      w.u32(1);
+      w.u32(service.program);
+      w.u32(service.version);
+      w.text(host.includes(":") ? `${transport}6` : transport);
+      w.text(universalAddress(host, directory.port(call.connection.peer.localAddress)));
+      w.text("stripeward");
+    }
   }
   w.u32(0);
   call.finish();

@@ -5,6 +5,12 @@ import type { VersionTable } from "./program-table.js";
 import type { Chunk } from "./receiver.js";
 import type { ReleaseBuffer, ReplyQueue } from "./reply-queue.js";
 
+/** Where a call came from, and its reply goes. */
+export type CallOrigin = Pick<
+  Connection,
+  "peer" | "replies" | "inFlightBytes" | "finishReply" | "finishReplyWith" | "finishReplyWithData" | "forgetReply"
+>;
+
 /** A whole reply, from its xid on. */
 export interface SetAsideReply {
   readonly key: string;
@@ -29,7 +35,7 @@ export class RpcCall {
   chargedBytes: number;
 
   constructor(
-    readonly connection: Connection,
+    readonly connection: CallOrigin,
     readonly xid: number,
     readonly table: VersionTable,
     readonly procedure: number,

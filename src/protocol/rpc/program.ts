@@ -13,6 +13,8 @@ export interface RpcProgram {
   readonly number: number;
   readonly versionLow: number;
   readonly versionHigh: number;
+  /** Also served over UDP: calls and replies are small. */
+  readonly datagrams?: boolean;
   /** By procedure number; a gap is PROC_UNAVAIL. */
   procedures(version: number): readonly (RpcProcedure | undefined)[];
   /**

@@ -96,7 +96,11 @@ export class RpcServer {
     if (this.#listeners.size === 0) this.#cancelSweep();
     const { server, connections } = listener;
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    for (const connection of connections) connection.drain();
+    // Without time to answer, nothing is answered from this moment on.
+    for (const connection of connections) {
+      if (drainMs === 0) connection.destroy();
+      else connection.drain();
+    }
     const cancel = this.options.clock.after(drainMs, () => {
       for (const connection of connections) connection.destroy();
     });

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -125,6 +126,38 @@ static int c_errno(char **a)
 	else if (!strcmp(op, "chown")) rc = chown(a[1], number(a[2]), -1);
 	else if (!strcmp(op, "setuid-open")) rc = setresuid(number(a[2]), number(a[2]), number(a[2])) || open(a[1], O_RDONLY) < 0 ? -1 : 0;
 	return puts(rc < 0 ? strerrorname_np(errno) : "OK") < 0;
+}
+
+/* lock FILE r|w|u START LENGTH try|wait SECONDS: fcntl(2), held so long. Prints "OK" or the name of the error. */
+static int c_lock(char **a)
+{
+	struct flock l = { .l_type = *a[1] == 'r' ? F_RDLCK : *a[1] == 'w' ? F_WRLCK : F_UNLCK, .l_start = strtoll(a[2], NULL, 0), .l_len = strtoll(a[3], NULL, 0) };
+	int fd = opened(a[0], O_RDWR | O_CREAT);
+	int rc = fcntl(fd, !strcmp(a[4], "wait") ? F_SETLKW : F_SETLK, &l);
+	puts(rc < 0 ? strerrorname_np(errno) : "OK");
+	fflush(stdout);
+	if (rc == 0) sleep(number(a[5]));
+	return 0;
+}
+
+/* getlk FILE r|w START LENGTH: who is in the way, as F_GETLK says: kind, start and length, or "free". */
+static int c_getlk(char **a)
+{
+	struct flock l = { .l_type = *a[1] == 'r' ? F_RDLCK : F_WRLCK, .l_start = strtoll(a[2], NULL, 0), .l_len = strtoll(a[3], NULL, 0) };
+	if (fcntl(opened(a[0], O_RDWR), F_GETLK, &l)) fail("F_GETLK");
+	if (l.l_type == F_UNLCK) return puts("free") < 0;
+	return printf("%s %lld %lld\n", l.l_type == F_RDLCK ? "r" : "w", (long long)l.l_start, (long long)l.l_len) < 0;
+}
+
+/* flock FILE s|x try|wait SECONDS: flock(2), which NFS sends as a lock of the whole file. */
+static int c_flock(char **a)
+{
+	int how = (*a[1] == 's' ? LOCK_SH : LOCK_EX) | (!strcmp(a[2], "wait") ? 0 : LOCK_NB);
+	int rc = flock(opened(a[0], O_RDWR | O_CREAT), how);
+	puts(rc < 0 ? strerrorname_np(errno) : "OK");
+	fflush(stdout);
+	if (rc == 0) sleep(number(a[3]));
+	return 0;
 }
 
 static int c_socket(char **a)
@@ -457,7 +490,7 @@ static const struct command {
 	{ "pattern", 3, c_pattern }, { "pattern-check", 3, c_pattern_check }, { "many", 3, c_many }, { "few", 3, c_few }, { "shrinking", 1, c_shrinking }, { "list", 2, c_list }, { "empty", 1, c_empty }, { "race", 4, c_race },
 	{ "mmap", 2, c_mmap }, { "mmap-check", 2, c_mmap_check }, { "writers", 3, c_writers }, { "writers-check", 2, c_writers_check },
 	{ "appenders", 3, c_appenders }, { "silly", 1, c_silly }, { "load", 3, c_load }, { "load-check", 2, c_load_check },
-	{ "churn", 3, c_churn }, { "churn-check", 2, c_churn_check },
+	{ "lock", 6, c_lock }, { "getlk", 4, c_getlk }, { "flock", 4, c_flock }, { "churn", 3, c_churn }, { "churn-check", 2, c_churn_check },
 };
 
 int main(int argc, char **argv)

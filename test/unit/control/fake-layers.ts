@@ -15,6 +15,7 @@ import { MIB } from "../../../src/lib/units.js";
 import type { BlockInspector, Group, GroupEvent, LabelledDisk } from "../../../src/raid/contract.js";
 import { NO_SCRUB } from "../../../src/raid/label.js";
 import { HandClock } from "../../support/hand-clock.js";
+import { memoryLocks } from "../../support/memory-locks.js";
 import { FakeGroup, type FakeRecord } from "./fake-group.js";
 
 const DISK_BYTES = 1024 * MIB;
@@ -34,6 +35,10 @@ export class FakeWorld {
   /** The group objects of this life, by name. */
   readonly live = new Map<string, FakeGroup>();
   readonly clock = new HandClock();
+  readonly locks = memoryLocks(
+    () => {},
+    async () => {},
+  );
   readonly settings = new Map<string, Map<string, string>>();
   readonly present = new Set<string>();
   readonly foreign = new Map<string, string>();
@@ -170,8 +175,9 @@ function mountFake(
   world.raise = onEvent;
   const space = { totalBytes: 100, freeBytes: 50, availableBytes: 50, totalFiles: 10, freeFiles: 5 };
   return {
-    // Administration looks at the name and the space only.
-    fileSystem: { name, id: 1, space: () => space } as unknown as FileSystem,
+    // Administration looks at the name, the space and the locks only.
+    fileSystem: { name, id: 1, space: () => space, locks: world.locks } as unknown as FileSystem,
+    nameOf: async (ino) => `/name of ${ino}`,
     getSetting: (key) => settings.get(key) ?? null,
     setSetting: async (key, value) => void settings.set(key, value),
     check: async () => ({ clean: true, problems: [], counts: { files: 3 } }),

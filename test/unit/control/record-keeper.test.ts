@@ -27,7 +27,7 @@ async function node(
   t: TestContext,
   disks: { shared?: number[]; backup?: number[]; count?: number } = { shared: [1, 2], backup: [3] },
 ) {
-  const world = new SharedWorld(t, disks.count ?? 4);
+  const world = new SharedWorld(disks.count ?? 4);
   const { cabinet, events } = await world.cabinet(t);
   await world.labelAll(cabinet);
   if (disks.shared !== undefined) await cabinet.shared.create({ disks: disks.shared, backup: false });

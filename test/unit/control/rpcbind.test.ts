@@ -10,12 +10,13 @@ import { register, unregister } from "../../../src/control/rpcbind.js";
 async function fakeRpcbind(t: TestContext, answer: number) {
   const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-rpcbind-"));
   const socket = path.join(folder, "rpcbind.sock");
-  const asked: { procedure: number; program: number; address: string }[] = [];
+  const asked: { procedure: number; program: number; netId: string; address: string }[] = [];
   const server = net.createServer((connection) => {
     connection.on("data", (call) => {
       const addressBytes = call.readUInt32BE(60);
       const address = call.toString("latin1", 64, 64 + addressBytes);
-      asked.push({ procedure: call.readUInt32BE(24), program: call.readUInt32BE(44), address });
+      const netId = call.toString("latin1", 56, 59);
+      asked.push({ procedure: call.readUInt32BE(24), program: call.readUInt32BE(44), netId, address });
       const reply = Buffer.alloc(32);
       reply.writeUInt32BE(0x80000000 + 28, 0);
       reply.writeUInt32BE(1, 4);
@@ -35,7 +36,7 @@ async function fakeRpcbind(t: TestContext, answer: number) {
 
 const SERVICES = [
   { program: 100003, version: 3, name: "nfs" },
-  { program: 100005, version: 3, name: "mountd" },
+  { program: 100005, version: 3, name: "mountd", datagrams: true },
   { program: 100000, version: 2, name: "portmapper" },
 ];
 const REGISTRATION = { services: SERVICES, host: "0.0.0.0", port: 2049 };
@@ -43,12 +44,13 @@ const REGISTRATION = { services: SERVICES, host: "0.0.0.0", port: 2049 };
 test("rpcbind: our programs are registered with port bytes in the address, the port mapper is left alone", async (t) => {
   const { socket, asked } = await fakeRpcbind(t, 1);
   await register(REGISTRATION, socket);
-  assert.deepEqual(asked, [
-    { procedure: 2, program: 100003, address: "" },
-    { procedure: 2, program: 100005, address: "" },
-    { procedure: 1, program: 100003, address: "0.0.0.0.8.1" },
-    { procedure: 1, program: 100005, address: "0.0.0.0.8.1" },
-  ]);
+  assert.deepEqual(
+    asked.map(({ procedure, program, netId, address }) => `${procedure} ${program} ${netId} ${address}`),
+    [
+      ...["2 100003 tcp ", "2 100005 tcp ", "2 100005 udp "],
+      ...["1 100003 tcp 0.0.0.0.8.1", "1 100005 tcp 0.0.0.0.8.1", "1 100005 udp 0.0.0.0.8.1"],
+    ],
+  );
 });
 
 test("rpcbind: a refusal to register is an error, one to unregister is not", async (t) => {

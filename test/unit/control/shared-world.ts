@@ -1,5 +1,3 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { Cabinet } from "../../../src/control/cabinet.js";
@@ -17,6 +15,7 @@ import { SILENT } from "../../../src/lib/log.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { MIB } from "../../../src/lib/units.js";
 import { initDisk, labelledDisk, readLabel } from "../../../src/raid/label-io.js";
+import { scratchFolder } from "../../support/shared-rig.js";
 import { FakeWorld, fakeLayers } from "./fake-layers.js";
 
 type Lock = "exclusive" | "shared";
@@ -29,9 +28,8 @@ export class SharedWorld {
   readonly folder: string;
   readonly random = new SeededRandom(11);
 
-  constructor(t: TestContext, count: number) {
-    this.folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-shared-control-"));
-    t.after(() => rmSync(this.folder, { recursive: true, force: true }));
+  constructor(count: number) {
+    this.folder = scratchFolder();
     this.fake = new FakeWorld(count);
     for (const name of this.fake.present) {
       this.devices.set(name, new MemoryDevice({ name, sizeBytes: 32 * MIB, random: this.random }));

@@ -40,6 +40,7 @@ async function expectWithoutAny(rig: RaidRig, wanted: ReadonlyMap<number, Buffer
     if (missing >= 0) rig.devices[missing] = null;
     const group = await rig.assemble();
     for (const [number, bytes] of wanted) await expectAll(group.openLu(number), bytes);
+    await rig.ended(group, "resync");
     await group.close();
     rig.devices = all;
   }

@@ -1,9 +1,9 @@
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { StorageError } from "../../lib/errors.js";
 import { LAST_FRAGMENT, MessageType, ReplyStatus, RPC_VERSION } from "../../protocol/rpc/message.js";
 import { XdrReader } from "../../protocol/xdr/reader.js";
 import { XdrWriter } from "../../protocol/xdr/writer.js";
-import { CliError } from "../errors.js";
 
 const RETRY_MS = 100;
 const GIVE_UP_MS = 120_000;
@@ -32,7 +32,7 @@ export class ProbeClient {
     readonly port: number,
   ) {}
 
-  /** Results of an accepted call, by root. @throws CliError when there is no answer for two minutes, or the call is refused */
+  /** Results of an accepted call, by root. @throws StorageError EIO when there is no answer for two minutes, or the call is refused */
   async call(call: ProbeCall): Promise<XdrReader> {
     this.#xid = (this.#xid + 1) >>> 0;
     const record = encode(this.#xid, call);
@@ -45,7 +45,7 @@ export class ProbeClient {
         this.calls++;
         return results(reply);
       }
-      if (tookMs > GIVE_UP_MS) throw new CliError(`nobody answers at ${this.host}:${this.port}`);
+      if (tookMs > GIVE_UP_MS) throw new StorageError("EIO", `nobody answers at ${this.host}:${this.port}`);
       await sleep(RETRY_MS);
     }
   }
@@ -118,15 +118,15 @@ function encode(xid: number, { program, procedure, args }: ProbeCall): Buffer {
   return record;
 }
 
-/** @throws CliError for a call that RPC refuses */
+/** @throws StorageError EIO for a call that RPC refuses */
 function results(reply: Buffer): XdrReader {
   const r = new XdrReader(reply);
   r.u32();
   r.u32();
-  if (r.u32() !== ReplyStatus.accepted) throw new CliError("the server refuses the drill's calls");
+  if (r.u32() !== ReplyStatus.accepted) throw new StorageError("EIO", "the server refuses the drill's calls");
   r.u32();
   r.opaque(400);
   const status = r.u32();
-  if (status !== 0) throw new CliError(`the server refuses the drill's calls (RPC status ${status})`);
+  if (status !== 0) throw new StorageError("EIO", `the server refuses the drill's calls (RPC status ${status})`);
   return r;
 }

@@ -1,5 +1,5 @@
+import { StorageError } from "../../lib/errors.js";
 import type { XdrWriter } from "../../protocol/xdr/writer.js";
-import { CliError } from "../errors.js";
 import { ProbeClient } from "./probe-client.js";
 
 const NFS = 100003;
@@ -32,11 +32,11 @@ export class LiveClient {
     return this.#probe.calls;
   }
 
-  /** @throws CliError when the export cannot be mounted */
+  /** @throws StorageError EIO when the export cannot be mounted */
   async start(path: string): Promise<void> {
     const mounted = await this.#probe.call({ program: MOUNT, procedure: 1, args: (w) => w.text(path) });
     const status = mounted.u32();
-    if (status !== 0) throw new CliError(`${path} cannot be mounted from this machine (status ${status})`);
+    if (status !== 0) throw new StorageError("EIO", `${path} cannot be mounted from this machine (status ${status})`);
     this.#root = Buffer.from(mounted.opaque(HANDLE_BYTES_MAX));
     this.writes = (await this.#round(0)) === null;
     if (!this.writes) this.wrong.length = 0;

@@ -1,8 +1,8 @@
-import type { DrillRow } from "../../control/drill-book.js";
-import type { PairRow, StatusReport } from "../../control/types.js";
-import type { ApiClient } from "../client.js";
-import { CliError } from "../errors.js";
-import { LiveClient } from "./live-client.js";
+import type { DrillRow } from "../control/drill/drill-book.js";
+import { LiveClient } from "../control/drill/live-client.js";
+import type { PairRow, StatusReport } from "../control/types.js";
+import type { ApiClient } from "./client.js";
+import { CliError } from "./errors.js";
 
 /** Calls that must be answered before, between and after the moves. */
 const SETTLED_CALLS = 100;

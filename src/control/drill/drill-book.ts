@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { z } from "zod";
-import type { EventLog } from "./event-log.js";
+import type { EventLog } from "../event-log.js";
 
 const KEPT_MAX = 100;
 

@@ -1,0 +1,100 @@
+import { LAST_BYTE } from "../fs/locks/range.js";
+import type { LockRow } from "../fs/vfs.js";
+import { printable } from "../lib/printable.js";
+import { LIMITS } from "../limits.js";
+import type { EventLog } from "./event-log.js";
+import type { FileSystemKeeper } from "./file-system-keeper.js";
+import type { GroupRoster } from "./group-roster.js";
+import type { ServedFileSystem } from "./layers.js";
+import { luRows } from "./rows.js";
+import type { FileLockRow, LuLockRow, ReleasedLocks } from "./types.js";
+
+export interface LockAdminParts {
+  readonly node: string;
+  readonly fileSystems: FileSystemKeeper;
+  readonly groups: GroupRoster;
+  readonly events: EventLog;
+}
+
+/** The locks of clients on files, and those of this node on LUs. */
+export class LockAdmin {
+  constructor(private readonly parts: LockAdminParts) {}
+
+  async files(): Promise<FileLockRow[]> {
+    const rows: FileLockRow[] = [];
+    for (const { name, served } of this.parts.fileSystems.mounted()) {
+      const locks = served.fileSystem.locks.list();
+      const names = await namesOf(served, locks);
+      for (const lock of locks) rows.push(fileLockRow(name, names.get(lock.ino) ?? `inode ${lock.ino}`, lock));
+    }
+    return rows;
+  }
+
+  /** Who has locks or waits for some, and on how many files. From memory: it is asked every few seconds. */
+  owners(): { readonly host: string; readonly files: number }[] {
+    const files = new Map<string, Set<string>>();
+    for (const { name, served } of this.parts.fileSystems.mounted()) {
+      for (const { ino, owner } of served.fileSystem.locks.list()) {
+        const own = files.get(owner.host) ?? new Set();
+        own.add(`${name} ${ino}`);
+        files.set(owner.host, own);
+      }
+    }
+    const shown = [...files].slice(0, LIMITS.lockOwnersMax);
+    return shown.map(([host, own]) => ({
+      host: printable(Buffer.from(host, "latin1")).slice(0, LIMITS.hostNameCharactersMax),
+      files: own.size,
+    }));
+  }
+
+  /** A group that is open here is this node's with all its LUs: it holds the locks of their disks. */
+  lus(): LuLockRow[] {
+    const open = new Set(this.parts.groups.open().map(({ group }) => group));
+    return this.parts.groups.all().flatMap((group) => {
+      const node = open.has(group) ? this.parts.node : null;
+      return luRows(group).map(({ number, name, group: groupName }) => ({ number, name, group: groupName, node }));
+    });
+  }
+
+  /** The client is dead and will not come back: all its locks go, and who waits for them gets them. */
+  async release(host: string): Promise<ReleasedLocks> {
+    // What people type is UTF-8; the wire's name is bytes, one character for each.
+    const name = Buffer.from(host, "utf8").toString("latin1");
+    const released = { host, held: 0, waiting: 0, shares: 0 };
+    for (const { served } of this.parts.fileSystems.mounted()) {
+      const { held, waiting, shares } = await served.fileSystem.locks.freeHost(name);
+      released.held += held;
+      released.waiting += waiting;
+      released.shares += shares;
+    }
+    const count = released.held + released.waiting + released.shares;
+    if (count > 0) {
+      const what = `all locks of client ${printable(Buffer.from(host))} released by an administrator: ${count}`;
+      this.parts.events.add({ severity: "warning", kind: "locks-released", what, detail: { ...released } });
+    }
+    return released;
+  }
+}
+
+/** A name may have to be searched for; a client with locks on very many files sees the numbers of the last ones. */
+async function namesOf(served: ServedFileSystem, locks: readonly LockRow[]): Promise<Map<number, string>> {
+  const names = new Map<number, string>();
+  for (const { ino } of locks) {
+    if (names.has(ino)) continue;
+    if (names.size >= LIMITS.lockNamesMax) break;
+    names.set(ino, await served.nameOf(ino));
+  }
+  return names;
+}
+
+function fileLockRow(fileSystem: string, name: string, lock: LockRow): FileLockRow {
+  const { state, owner, address, exclusive, first, last } = lock;
+  const isShare = state === "share";
+  return {
+    ...{ fileSystem, name, state, host: printable(Buffer.from(owner.host, "latin1")), address },
+    pid: isShare ? null : owner.svid,
+    kind: isShare ? null : exclusive ? "exclusive" : "shared",
+    first: isShare ? null : String(first),
+    last: isShare || last === LAST_BYTE ? null : String(last),
+  };
+}

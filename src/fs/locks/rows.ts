@@ -1,0 +1,196 @@
+import type Database from "better-sqlite3";
+import type { Held, LockRows, Reservation, StoredLocks, Waiting } from "./book.js";
+import { keyOf } from "./book.js";
+import type { LockOwner } from "./contract.js";
+import { roughly } from "./range-index.js";
+
+/**
+ * The tables of the locks (docs/format/filesystem.md). They are made with the first lock: a file system from before there were any mounts as
+ * it is, and one whose metadata LU is full mounts too. Offsets are u64: what passes 2^63 is stored as the negative number of the same bits.
+ */
+const LOCK_TABLES = `
+  CREATE TABLE IF NOT EXISTS lock (
+    id INTEGER PRIMARY KEY,
+    ino INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    svid INTEGER NOT NULL,
+    oh BLOB NOT NULL,
+    address TEXT NOT NULL,
+    exclusive INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE IF NOT EXISTS lock_wait (
+    id INTEGER PRIMARY KEY,
+    ino INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    svid INTEGER NOT NULL,
+    oh BLOB NOT NULL,
+    address TEXT NOT NULL,
+    exclusive INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    note BLOB NOT NULL,
+    offered INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE IF NOT EXISTS share (
+    id INTEGER PRIMARY KEY,
+    ino INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    svid INTEGER NOT NULL,
+    oh BLOB NOT NULL,
+    address TEXT NOT NULL,
+    access INTEGER NOT NULL,
+    deny INTEGER NOT NULL
+  ) STRICT;
+`;
+
+const TABLES = ["lock", "lock_wait", "share"] as const;
+
+function tablesAreThere(db: Database.Database): boolean {
+  const named = TABLES.map((name) => `'${name}'`).join(", ");
+  const count = `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN (${named})`;
+  return db.prepare<[], number>(count).pluck().get() === TABLES.length;
+}
+
+/** For the check: inodes that have locks and do not exist. */
+export function inodesOfLostLocks(db: Database.Database): number[] {
+  if (!tablesAreThere(db)) return [];
+  const all = TABLES.map((table) => `SELECT ino FROM ${table}`).join(" UNION ");
+  return db.prepare<[], number>(`SELECT ino FROM (${all}) WHERE ino NOT IN (SELECT ino FROM inode)`).pluck().all();
+}
+
+interface OwnedRow {
+  readonly id: bigint;
+  readonly ino: bigint;
+  readonly host: string;
+  readonly svid: bigint;
+  readonly oh: Buffer;
+  readonly address: string;
+}
+
+interface RangeRow extends OwnedRow {
+  readonly exclusive: bigint;
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+interface WaitRow extends RangeRow {
+  readonly note: Buffer;
+  readonly offered: bigint;
+}
+
+interface ShareRow extends OwnedRow {
+  readonly access: bigint;
+  readonly deny: bigint;
+}
+
+interface Statements {
+  readonly putHeld: Database.Statement;
+  readonly dropHeld: Database.Statement<[number]>;
+  readonly putWaiting: Database.Statement;
+  readonly markOffered: Database.Statement<[number]>;
+  readonly dropWaiting: Database.Statement<[number]>;
+  readonly putShare: Database.Statement;
+  readonly dropShare: Database.Statement<[number]>;
+}
+
+function prepare(db: Database.Database): Statements {
+  return {
+    putHeld: db.prepare("INSERT INTO lock VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+    dropHeld: db.prepare<[number]>("DELETE FROM lock WHERE id = ?"),
+    putWaiting: db.prepare("INSERT INTO lock_wait VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+    markOffered: db.prepare<[number]>("UPDATE lock_wait SET offered = 1 WHERE id = ?"),
+    dropWaiting: db.prepare<[number]>("DELETE FROM lock_wait WHERE id = ?"),
+    putShare: db.prepare("INSERT INTO share VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+    dropShare: db.prepare<[number]>("DELETE FROM share WHERE id = ?"),
+  };
+}
+
+/** The entries of the lock book as rows of the page store. */
+export class SqlLockRows implements LockRows {
+  #statements: Statements | null = null;
+
+  /** @param apply  every change of a row goes through it: one that fails ends the file system */
+  constructor(
+    private readonly db: Database.Database,
+    private readonly apply: <T>(change: () => T) => T,
+  ) {}
+
+  load(): StoredLocks {
+    if (!tablesAreThere(this.db)) return { held: [], waiting: [], shares: [] };
+    const all = <T>(table: string) =>
+      this.db.prepare<[], T>(`SELECT * FROM ${table} ORDER BY id`).safeIntegers(true).all();
+    return {
+      held: all<RangeRow>("lock").map((row) => {
+        const range = rangeOfRow(row);
+        return { ...entryOf(row), ...range, ...roughly(range) };
+      }),
+      waiting: all<WaitRow>("lock_wait").map((row) => ({
+        ...{ ...entryOf(row), ...rangeOfRow(row) },
+        ...{ note: row.note, offered: row.offered === 1n, replaced: [] },
+      })),
+      shares: all<ShareRow>("share").map((row) => ({
+        ...{ ...entryOf(row), access: Number(row.access), deny: Number(row.deny) },
+      })),
+    };
+  }
+
+  putHeld(held: Held): void {
+    this.#run(({ putHeld }) => putHeld.run(...owned(held), ...ranged(held)));
+  }
+
+  dropHeld(id: number): void {
+    this.#run(({ dropHeld }) => dropHeld.run(id));
+  }
+
+  putWaiting(waiting: Waiting): void {
+    const offered = waiting.offered ? 1 : 0;
+    this.#run(({ putWaiting }) => putWaiting.run(...owned(waiting), ...ranged(waiting), waiting.note, offered));
+  }
+
+  markOffered(id: number): void {
+    this.#run(({ markOffered }) => markOffered.run(id));
+  }
+
+  dropWaiting(id: number): void {
+    this.#run(({ dropWaiting }) => dropWaiting.run(id));
+  }
+
+  putShare(share: Reservation): void {
+    this.#run(({ putShare }) => putShare.run(...owned(share), share.access, share.deny));
+  }
+
+  dropShare(id: number): void {
+    this.#run(({ dropShare }) => dropShare.run(id));
+  }
+
+  #run(change: (statements: Statements) => unknown): void {
+    this.apply(() => {
+      if (this.#statements === null) {
+        this.db.exec(LOCK_TABLES);
+        this.#statements = prepare(this.db);
+      }
+      change(this.#statements);
+    });
+  }
+}
+
+function owned({ id, ino, owner, address }: Held | Waiting | Reservation) {
+  return [id, ino, owner.host, owner.svid, owner.oh, address];
+}
+
+function ranged({ exclusive, first, last }: Held | Waiting) {
+  return [exclusive ? 1 : 0, BigInt.asIntN(64, first), BigInt.asIntN(64, last)];
+}
+
+function entryOf({ id, ino, host, svid, oh, address }: OwnedRow) {
+  const owner: LockOwner = { host, svid: Number(svid), oh };
+  return { id: Number(id), ino: Number(ino), owner, key: keyOf(owner), address };
+}
+
+function rangeOfRow({ exclusive, first, last }: RangeRow) {
+  return { exclusive: exclusive === 1n, first: BigInt.asUintN(64, first), last: BigInt.asUintN(64, last) };
+}

@@ -1,0 +1,157 @@
+import type { FileLocks, FileSystem, LockGrant } from "../../fs/vfs.js";
+import type { CancelTimer, Clock } from "../../lib/clock.js";
+import { messageOf } from "../../lib/errors.js";
+import type { Logger } from "../../lib/log.js";
+import type { RpcClient } from "../rpc/client.js";
+import { XdrWriter } from "../xdr/writer.js";
+import { encodeGranted } from "./codec.js";
+import { decodeNote } from "./note.js";
+import { NLM4_PROGRAM, NLM4_VERSION, Nlm4Procedure } from "./procedures.js";
+import { Nlm4Status } from "./status.js";
+
+/** Between two attempts to tell a client: at first, and at most. A client that has given up asks for the lock again itself. */
+const RETRY_MS_FIRST = 1_000;
+const RETRY_MS_MAX = 30_000;
+
+export interface GrantSenderOptions {
+  readonly client: RpcClient;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Our own host name, as it appears in the calls. */
+  readonly serverName: string;
+}
+
+/** One grant on its way to the client. */
+interface Delivery {
+  readonly locks: FileLocks;
+  readonly grant: LockGrant;
+  /** Ours: a client that answers with a message (GRANTED_RES) names it. */
+  readonly cookie: Buffer;
+  waitMs: number;
+  cancelRetry: CancelTimer;
+}
+
+/**
+ * Tells clients that a lock for which they waited is theirs (GRANTED, X/Open XNFS C702 section 10.3), until they confirm it. A client that
+ * does not want it any more says DENIED, and the lock goes to the next. A client that asks again meanwhile, as Linux does every 30 seconds, has
+ * confirmed it by that; its answer to a call that is still under way is then not listened to.
+ */
+export class GrantSender {
+  readonly #watched = new Map<FileSystem, () => void>();
+  readonly #deliveries = new Map<string, Delivery>();
+  #nextCookie = 1;
+  #closed = false;
+
+  constructor(private readonly options: GrantSenderOptions) {}
+
+  /** Also tells what was granted, and not confirmed, before the last restart. */
+  watch(fileSystem: FileSystem): void {
+    if (this.#watched.has(fileSystem) || this.#closed) return;
+    this.#watched.set(fileSystem, () => {});
+    const stop = fileSystem.locks.onGranted((grant) => this.#begin(fileSystem.locks, grant));
+    this.#watched.set(fileSystem, stop);
+  }
+
+  /** The file system is served no more. */
+  unwatch(fileSystem: FileSystem): void {
+    this.#watched.get(fileSystem)?.();
+    this.#watched.delete(fileSystem);
+    for (const delivery of this.#deliveries.values()) if (delivery.locks === fileSystem.locks) this.#end(delivery);
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const stop of this.#watched.values()) stop();
+    this.#watched.clear();
+    for (const delivery of this.#deliveries.values()) this.#end(delivery);
+  }
+
+  /** A client's answer to GRANTED_MSG. One from elsewhere than where the request came from is no answer. */
+  answered(address: string, cookie: Buffer, status: number): void {
+    const delivery = this.#deliveries.get(cookie.toString("hex"));
+    if (delivery !== undefined && delivery.grant.address === address) void this.#settle(delivery, status);
+  }
+
+  /** The answer to a message goes out as a call of its own, whose reply says nothing. */
+  answer(host: string, from: string, procedure: number, results: Buffer): void {
+    if (this.#closed) return;
+    const call = { host, from, program: NLM4_PROGRAM, version: NLM4_VERSION, procedure, args: results };
+    void this.options.client.call(call).then((result) => {
+      if (!result.ok) this.options.log.debug({ host, procedure, why: result.why }, "nlm4: answer not delivered");
+    });
+  }
+
+  #begin(locks: FileLocks, grant: LockGrant): void {
+    const cookie = new XdrWriter();
+    cookie.u64(this.#nextCookie++);
+    const delivery: Delivery = {
+      ...{ locks, grant, cookie: Buffer.from(cookie.bytes()) },
+      ...{ waitMs: RETRY_MS_FIRST, cancelRetry: () => {} },
+    };
+    this.#deliveries.set(delivery.cookie.toString("hex"), delivery);
+    void this.#deliver(delivery);
+  }
+
+  async #deliver(delivery: Delivery): Promise<void> {
+    const { locks, grant } = delivery;
+    if (!this.#isWanted(delivery)) return this.#end(delivery);
+    const note = decodeNote(grant.note);
+    if (note === null) return this.#end(delivery);
+    const { client, log, serverName } = this.options;
+    const result = await client.call({
+      ...{ host: grant.address, from: specific(note.localAddress), program: NLM4_PROGRAM, version: NLM4_VERSION },
+      procedure: note.asMessage ? Nlm4Procedure.grantedMessage : Nlm4Procedure.granted,
+      args: encodeGranted(serverName, { ...grant, cookie: delivery.cookie, handle: note.handle }),
+    });
+    if (!result.ok)
+      log.debug({ client: grant.owner.host, why: result.why }, "nlm4: GRANTED not delivered, tried again");
+    const status = result.ok && !note.asMessage ? statusIn(result.results) : null;
+    if (status === null || status === Nlm4Status.deniedGracePeriod) this.#retryLater(delivery);
+    else if (locks.pending(grant)) await this.#settle(delivery, status);
+    else this.#end(delivery);
+  }
+
+  #retryLater(delivery: Delivery): void {
+    if (!this.#isWanted(delivery)) {
+      this.#end(delivery);
+      return;
+    }
+    delivery.cancelRetry = this.options.clock.after(delivery.waitMs, () => void this.#deliver(delivery));
+    delivery.waitMs = Math.min(2 * delivery.waitMs, RETRY_MS_MAX);
+  }
+
+  #isWanted({ cookie, locks, grant }: Delivery): boolean {
+    return this.#deliveries.has(cookie.toString("hex")) && locks.pending(grant);
+  }
+
+  async #settle(delivery: Delivery, status: number): Promise<void> {
+    this.#end(delivery);
+    const { locks, grant } = delivery;
+    try {
+      await locks.settle(grant, status === Nlm4Status.granted);
+    } catch (error) {
+      // The file system has stopped; the grant is told again after the next mount.
+      this.options.log.debug({ error: messageOf(error) }, "nlm4: a grant could not be settled");
+    }
+  }
+
+  #end(delivery: Delivery): void {
+    delivery.cancelRetry();
+    this.#deliveries.delete(delivery.cookie.toString("hex"));
+  }
+}
+
+/** nlm4_res; null when it does not decode. */
+function statusIn(results: { opaque(bytesMax: number): Buffer; u32(): number }): number | null {
+  try {
+    results.opaque(1024);
+    return results.u32();
+  } catch {
+    return null;
+  }
+}
+
+/** "Any address" is none to call from. */
+function specific(address: string): string {
+  return address === "0.0.0.0" || address === "::" ? "" : address;
+}

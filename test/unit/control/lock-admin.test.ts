@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { FakeWorld } from "./fake-layers.js";
+import { furnished } from "./furnished.js";
+
+const FILE = { ino: 12, generation: 1 };
+const request = (host: string, first: bigint, last: bigint) => ({
+  owner: { host, svid: 42, oh: Buffer.from("oh") },
+  ...{ address: "192.0.2.9", first, last, exclusive: true },
+});
+
+test("locks: the tables name the file, and the node that has opened the group of an LU", async (t) => {
+  const world = new FakeWorld(4);
+  const { cabinet } = await furnished(t, world, { fileSystem: true });
+  await world.locks.lock(FILE, request("alpha", 5n, 9n), null);
+  await world.locks.lock(FILE, request("beta", 0n, 2n ** 64n - 1n), Buffer.alloc(0));
+  await world.locks.share(FILE, { owner: request("beta", 0n, 0n).owner, address: "192.0.2.9", access: 1, deny: 2 });
+  const common = { fileSystem: "data", name: "/name of 12", address: "192.0.2.9" };
+  assert.deepEqual(await cabinet.lockAdmin.files(), [
+    { ...common, state: "held", host: "alpha", pid: 42, kind: "exclusive", first: "5", last: "9" },
+    { ...common, state: "waiting", host: "beta", pid: 42, kind: "exclusive", first: "0", last: null },
+    { ...common, state: "share", host: "beta", pid: null, kind: null, first: null, last: null },
+  ]);
+  assert.deepEqual(cabinet.lockAdmin.owners(), [
+    { host: "alpha", files: 1 },
+    { host: "beta", files: 1 },
+  ]);
+  assert.deepEqual(
+    cabinet.lockAdmin.lus().map(({ name, node }) => `${name} ${node}`),
+    ["data.meta chn1", "data chn1"],
+  );
+});
+
+test("locks: releasing a host tells what went, and is an event", async (t) => {
+  const world = new FakeWorld(4);
+  const { cabinet, said } = await furnished(t, world, { fileSystem: true });
+  await world.locks.lock(FILE, request("alpha", 5n, 9n), null);
+  await world.locks.lock(FILE, request("beta", 5n, 9n), Buffer.alloc(0));
+  assert.deepEqual(await cabinet.lockAdmin.release("alpha"), { host: "alpha", held: 1, waiting: 0, shares: 0 });
+  assert.deepEqual(said("locks-released"), ["all locks of client alpha released by an administrator: 1"]);
+  assert.deepEqual(await cabinet.lockAdmin.release("nobody"), { host: "nobody", held: 0, waiting: 0, shares: 0 });
+  assert.equal(said("locks-released").length, 1);
+  assert.deepEqual(
+    (await cabinet.lockAdmin.files()).map(({ state, host }) => `${state} ${host}`),
+    ["held beta", "offered beta"],
+  );
+});
