@@ -92,6 +92,20 @@ class SetUp {
   }
 
   async #install(node: PlannedNode): Promise<void> {
+    let failure: string | null;
+    try {
+      failure = await this.#invite(node);
+    } catch (error) {
+      this.#fail(node.name, this.#by, messageOf(error));
+      throw error;
+    }
+    if (failure === null) return;
+    this.#fail(node.name, node.name, failure);
+    throw new StorageError("EIO", `${node.name} could not be installed: ${failure}`);
+  }
+
+  /** @returns why the node could not be installed, null when its completion notice has come */
+  async #invite(node: PlannedNode): Promise<string | null> {
     const { plan, disks, say } = this.options;
     await refuseWithoutPath(disks, node.name, { primary: plan.shared, backup: plan.backup });
     const bundle = await this.#madeBundle();
@@ -108,9 +122,7 @@ class SetUp {
     }
     const failure = node.local ? await this.#local(url, node.name, ended) : await ended;
     this.#waiting = null;
-    if (failure === null) return;
-    this.#fail(node.name, failure);
-    throw new StorageError("EIO", `${node.name} could not be installed: ${failure}`);
+    return failure;
   }
 
   /** The installer's end counts when no notice has come. */
@@ -154,7 +166,6 @@ class SetUp {
       const runs = running ?? (other.name === name ? null : (this.book.record.versions[other.name] ?? null));
       if (runs === null || runs === version) continue;
       const what = `node ${other.name} runs version ${runs}, and this release is ${version}: both nodes need one version`;
-      this.#fail(name, what);
       throw new StorageError("EINVAL", what);
     }
   }
@@ -165,7 +176,7 @@ class SetUp {
     if (notice.kind === "progress") say(`${node}: ${notice.what}`);
     if (notice.kind === "step") this.#reported(node, notice);
     if (notice.kind === "failed") {
-      this.#fail(node, notice.what);
+      this.#fail(node, node, notice.what);
       if (this.#isLocal(node)) this.#end(node, notice.what);
       else say(`${node}: failed: ${notice.what}; run the command there again when that is mended`);
     }
@@ -195,11 +206,11 @@ class SetUp {
   }
 
   /** On the step that is under way, or the first that is not done. */
-  #fail(node: string, why: string): void {
+  #fail(node: string, by: string, why: string): void {
     const own = this.book.record.steps.filter((step) => step.node === node && step.state !== "done");
     const step = own.find(({ state }) => state === "running") ?? own[0];
     if (step === undefined || (step.state === "failed" && step.outcome === why)) return;
-    this.book.failed(step.id, node, why);
+    this.book.failed(step.id, by, why);
   }
 
   #isLocal(node: string): boolean {

@@ -1,9 +1,14 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { type TestContext, test } from "node:test";
+import { definePaths, initialiseGroup } from "../../../src/cluster/disks.js";
 import { initCluster } from "../../../src/cluster/init.js";
 import { installNode } from "../../../src/cluster/installer.js";
 import type { ClusterPlan } from "../../../src/cluster/plan.js";
+import { planFacts } from "../../../src/cluster/plan-change.js";
 import { type ClusterRecord, RecordBook, terminalName } from "../../../src/cluster/record.js";
+import { sequenceOf } from "../../../src/cluster/steps.js";
 import { messageOf } from "../../../src/lib/errors.js";
 import { ClusterFixture, kill } from "./fixture.js";
 
@@ -105,6 +110,36 @@ test("init: a partner is not installed with another version than the node that r
   for (const pid of fixture.started()) kill(pid);
   await rejects(start(fixture, []), { message: what });
   fixture.release("1.0.0");
+  await start(fixture, []);
+});
+
+test("init: a node without a path to the shared LU is not installed, and named", async (t) => {
+  const fixture = await ClusterFixture.make(t);
+  const plan = fixture.plan();
+  await initialiseGroup(fixture.disks, "primary", plan.shared, 1);
+  await initialiseGroup(fixture.disks, "backup", plan.backup, 3);
+  await definePaths(fixture.disks, "primary", plan.shared, ["chn1", "chn5"]);
+  await definePaths(fixture.disks, "backup", plan.backup, ["chn1"]);
+  const book = RecordBook.open(fixture.place("record"), planFacts(plan), sequenceOf(plan));
+  for (const id of SEQUENCE.slice(0, 4)) book.done(id, "somebody", "so they say");
+  const what = 'node chn5 has no path to group "shared-backup": define it first';
+  await rejects(start(fixture, []), { message: what });
+  const { steps } = RecordBook.read(fixture.place("record"))!;
+  equal(steps.find(({ id }) => id === "completion chn1")?.state, "done");
+  const step = steps.find(({ id }) => id === "install chn5")!;
+  deepEqual([step.state, step.by, step.outcome], ["failed", terminalName(), what]);
+  deepEqual(fixture.started("chn5"), []);
+});
+
+test("init: a port of the terminal that is taken is told, and recorded", async (t) => {
+  const fixture = await ClusterFixture.make(t);
+  const server = createServer().listen(fixture.port, "127.0.0.1");
+  await once(server, "listening");
+  const what = `127.0.0.1:${fixture.port}, where the terminal should listen, is taken by another program`;
+  await rejects(start(fixture, []), { message: what });
+  equal(RecordBook.read(fixture.place("record"))!.steps.find(({ id }) => id === "install chn1")?.outcome, what);
+  server.close();
+  await once(server, "close");
   await start(fixture, []);
 });
 
