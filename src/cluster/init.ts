@@ -245,8 +245,8 @@ function ordersOf(plan: ClusterPlan, node: PlannedNode, { name, version, sha256,
   };
 }
 
-/** One line for a shell on the node. */
+/** One line for a shell on the node, which may have no Node yet. */
 function commandFor(url: string): string {
-  const absent = `echo 'stripeward needs Node.js ${NODE_LEAST.join(".")} or newer, and there is no node here' >&2`;
-  return `command -v node >/dev/null || ${absent}; curl -sS '${url}' | node -`;
+  const absent = `stripeward needs Node.js ${NODE_LEAST.join(".")} or newer, and there is no node here`;
+  return `if command -v node >/dev/null; then curl -sS '${url}' | node -; else echo '${absent}' >&2; fi`;
 }

@@ -1,4 +1,5 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { type TestContext, test } from "node:test";
@@ -166,8 +167,10 @@ test("init: for a node elsewhere the command is printed, its failure is told, an
   const push = said.push.bind(said);
   let failed = false;
   said.push = (what) => {
-    const command = /^ {2}command -v node >\/dev\/null \|\| .*; curl -sS '(http:.*)' \| node -$/.exec(what)?.[1];
+    const command = /^ {2}if command -v node >\/dev\/null; then curl -sS '(http:.*)' \| node -; else /.exec(what)?.[1];
     if (command !== undefined) {
+      const { stderr } = spawnSync("/bin/sh", ["-c", what], { encoding: "utf8", env: { PATH: "/nowhere" } });
+      equal(stderr, "stripeward needs Node.js 20.10 or newer, and there is no node here\n");
       const url = new URL(command);
       const node = path(url);
       const early = {
