@@ -166,7 +166,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     undo.add("address watch", () => addresses.end());
     readiness.start();
   }
-  const service = () => serviceOf(config, services);
+  const service = () => serviceOf(config, services, agent);
   if (config.nfs.rpcbind) {
     const registration = { services: nfs.services(), host: config.nfs.host, port: service().nfsPort };
     undo.add("rpcbind", () => unregister(registration));
@@ -191,10 +191,19 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   return running({ config, log, cabinet, undo, nfsPort });
 }
 
-/** Where clients find this node's groups now: at its own address, or at its partner's while it stands in. */
-function serviceOf(config: Config, services: ServiceAddresses): ServiceRow & { readonly nfsPort: number } {
+/**
+ * Where clients find the groups that this node serves now: at its own address, or at its partner's while it stands in and has none of its own. A node that
+ * serves no group may listen at its own address all the same.
+ */
+function serviceOf(
+  config: Config,
+  services: ServiceAddresses,
+  agent: PairAgent | null,
+): ServiceRow & { readonly nfsPort: number } {
   const { brought } = services;
-  const { host, port } = brought.get(config.node) ?? [...brought.values()][0] ?? config.nfs;
+  const homes = (agent?.groups() ?? []).filter(({ role }) => role === "owned").map(({ home }) => home);
+  const home = homes.length === 0 || homes.includes(config.node) ? config.node : homes[0]!;
+  const { host, port } = brought.get(home) ?? config.nfs;
   return { host: visibleHost(host), nfsPort: port, nbdPort: null, httpPort: null };
 }
 

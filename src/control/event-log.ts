@@ -1,4 +1,4 @@
-import type { Clock } from "../lib/clock.js";
+import { type Clock, wallMs } from "../lib/clock.js";
 import type { Logger } from "../lib/log.js";
 import { LIMITS } from "../limits.js";
 import type { EventRow, Severity } from "./types.js";
@@ -27,10 +27,9 @@ export class EventLog {
   ) {}
 
   add(event: NewEvent): EventRow {
-    const { seconds, nanoseconds } = this.clock.wallTime();
     const row: EventRow = {
       number: this.#next++,
-      time: new Date(seconds * 1000 + Math.floor(nanoseconds / 1e6)).toISOString(),
+      time: new Date(wallMs(this.clock)).toISOString(),
       severity: event.severity,
       kind: event.kind,
       what: event.what,

@@ -15,10 +15,17 @@ export interface FollowerParts {
   readonly folder: string;
   /** For reading, without a lock. */
   readonly open: (path: string) => Promise<BlockDevice>;
-  /** Groups that the partner serves, or that are being taken from it, with the paths of their members. */
-  readonly groups: () => ReadonlyMap<string, readonly string[]>;
+  /** Groups that the partner serves, or that are being taken from it, by UUID. */
+  readonly groups: () => ReadonlyMap<string, GroupToFollow>;
   /** Make ready whatever else a takeover needs. Called each round. */
   readonly prepare: () => void;
+}
+
+export interface GroupToFollow {
+  /** Of its members. */
+  readonly paths: readonly string[];
+  /** It is not followed any more, but its copies are wanted. */
+  readonly taking: boolean;
 }
 
 /** How often the log of a group that the partner serves is looked at. */
@@ -40,6 +47,8 @@ class FollowedGroup {
   #renewAtMs = 0;
   #round: Promise<void> | null = null;
   #ended = false;
+  /** A copy was asked for: the group changes hands, and none of them is touched from then on. */
+  isTaken = false;
 
   constructor(
     private readonly parts: FollowerParts,
@@ -47,14 +56,16 @@ class FollowedGroup {
   ) {}
 
   /** One look; a second call waits for the first. */
-  follow(): Promise<void> {
+  async follow(): Promise<void> {
+    if (this.isTaken || this.#ended) return;
     this.#round ??= this.#follow().finally(() => {
       this.#round = null;
     });
-    return this.#round;
+    await this.#round;
   }
 
   async take(luUuid: string): Promise<WarmPages | null> {
+    this.isTaken = true;
     await this.#round;
     const found = this.#followed.find(({ lu }) => lu.uuid === luUuid);
     return (await found?.copy.take()) ?? null;
@@ -74,7 +85,7 @@ class FollowedGroup {
   async #follow(): Promise<void> {
     try {
       if (this.parts.clock.monotonicMs() >= this.#renewAtMs) await this.#renew();
-      for (const { copy } of this.#followed) if (!this.#ended) await copy.follow();
+      for (const { copy } of this.#followed) if (!this.#ended && !this.isTaken) await copy.follow();
     } catch (error) {
       if (!isStorageError(error)) throw error;
       this.parts.log.debug({ error: messageOf(error) }, "a group of the partner is not followed just now");
@@ -131,13 +142,15 @@ export class FollowerKeeper {
     this.#cancel = this.parts.clock.after(FOLLOW_MS, () => void this.#tick());
   }
 
-  async #setGroups(groups: ReadonlyMap<string, readonly string[]>): Promise<void> {
+  async #setGroups(groups: ReadonlyMap<string, GroupToFollow>): Promise<void> {
     for (const [uuid, group] of this.#groups) {
-      if (groups.has(uuid)) continue;
+      const wanted = groups.get(uuid);
+      // One that was to be taken and was not: its copies are used up, and it is followed anew.
+      if (wanted !== undefined && (wanted.taking || !group.isTaken)) continue;
       this.#groups.delete(uuid);
       await group.end();
     }
-    for (const [uuid, paths] of groups) {
+    for (const [uuid, { paths }] of groups) {
       if (!this.#groups.has(uuid) && !this.#ended) this.#groups.set(uuid, new FollowedGroup(this.parts, paths));
     }
   }

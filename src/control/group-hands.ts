@@ -37,10 +37,6 @@ export class GroupHands implements GroupHost {
     return this.parts.changes.run(() => this.parts.shelf.openMembers(this.#members.get(group) ?? []));
   }
 
-  unlock(group: string): Promise<void> {
-    return this.parts.changes.run(() => this.parts.shelf.closeMembers(group));
-  }
-
   open(uuid: string): Promise<void> {
     return this.parts.changes.run(async () => {
       const { fileSystems } = this.parts;

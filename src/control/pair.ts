@@ -1,4 +1,3 @@
-import { execFile } from "node:child_process";
 import type { Config, PairConfig } from "../config/schema.js";
 import { openFileDevice } from "../device/file-device.js";
 import { Board } from "../ha/board.js";
@@ -7,7 +6,6 @@ import { PairAgent } from "../ha/pair-agent.js";
 import { thisProcess } from "../ha/process-identity.js";
 import type { ServiceAddress } from "../ha/record.js";
 import type { Clock } from "../lib/clock.js";
-import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import { AddressWatch } from "./address-watch.js";
 import type { DiskSharing } from "./disk-shelf.js";
@@ -16,6 +14,7 @@ import { FollowerKeeper } from "./follower-keeper.js";
 import type { GroupHands } from "./group-hands.js";
 import { ProcessFence } from "./process-fence.js";
 import { Readiness } from "./readiness.js";
+import { runCommand } from "./run-command.js";
 import type { ServiceAddresses } from "./service-addresses.js";
 import { version } from "./version.js";
 
@@ -68,7 +67,7 @@ export function makeFollower(
     open: (path) => openFileDevice(path, { mode: "read-only", log, direct }),
     groups: () => {
       const followed = (agent()?.groups() ?? []).filter(({ role }) => role === "watched" || role === "taking");
-      return new Map(followed.map(({ uuid, paths }) => [uuid, paths]));
+      return new Map(followed.map(({ uuid, paths, role }) => [uuid, { paths, taking: role === "taking" }]));
     },
   });
 }
@@ -106,14 +105,8 @@ export type AddressHook = (action: "add" | "remove", address: ServiceAddress) =>
 
 export function addressHook(command: string | null): AddressHook | null {
   if (command === null) return null;
-  return (action, { host }) =>
-    new Promise((resolve, reject) => {
-      execFile(command, [action, host], { timeout: HOOK_MS_MAX }, (error, _stdout, stderr) => {
-        if (error === null) resolve();
-        else {
-          const why = stderr.trim().split("\n")[0] || error.message;
-          reject(new StorageError("EIO", `the address command failed to ${action} ${host}: ${why}`));
-        }
-      });
-    });
+  return (action, { host }) => {
+    const what = `the address command failed to ${action} ${host}`;
+    return runCommand(command, [action, host], { timeMsMax: HOOK_MS_MAX, what });
+  };
 }

@@ -25,8 +25,3 @@ export interface CareSettings {
   /** While a group lacks a member its disks are looked for this often; 0: never. */
   readonly diskScanSeconds: number;
 }
-
-export function wallMs(clock: Clock): number {
-  const { seconds, nanoseconds } = clock.wallTime();
-  return seconds * 1000 + Math.floor(nanoseconds / 1e6);
-}

@@ -1,7 +1,6 @@
 import { readFileSync } from "node:fs";
 import os from "node:os";
-import type { Clock } from "../lib/clock.js";
-import { wallMs } from "./parts.js";
+import { type Clock, wallMs } from "../lib/clock.js";
 import type { ProcessFacts } from "./record-keeper.js";
 import { version } from "./version.js";
 

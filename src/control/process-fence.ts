@@ -1,7 +1,7 @@
-import { execFile } from "node:child_process";
 import type { Fence } from "../ha/contract.js";
 import { processStat } from "../ha/process-identity.js";
 import { StorageError } from "../lib/errors.js";
+import { runCommand } from "./run-command.js";
 
 const COMMAND_MS_MAX = 60_000;
 
@@ -32,13 +32,6 @@ export class ProcessFence implements Fence {
 }
 
 function runFenceAgent(executable: string, node: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const child = execFile(executable, [], { timeout: COMMAND_MS_MAX }, (error, _stdout, stderr) => {
-      if (error === null) resolve();
-      else
-        reject(new StorageError("EIO", `the fence command failed: ${stderr.trim().split("\n")[0] || error.message}`));
-    });
-    child.stdin?.on("error", () => {});
-    child.stdin?.end(`action=off\nport=${node}\nplug=${node}\nnodename=${node}\n`);
-  });
+  const input = `action=off\nport=${node}\nplug=${node}\nnodename=${node}\n`;
+  return runCommand(executable, [], { timeMsMax: COMMAND_MS_MAX, input, what: "the fence command failed" });
 }

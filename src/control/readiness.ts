@@ -97,7 +97,7 @@ export class Readiness {
     const found: string[] = [];
     for (const { name, paths, memberCount, role } of pair.groups()) {
       if (role === "owned") continue;
-      const readable = await Promise.all(paths.map(canWrite));
+      const readable = await Promise.all(paths.map((path) => can(path, constants.R_OK | constants.W_OK)));
       const usable = readable.filter((one) => one).length;
       if (usable < memberCount) found.push(`this node can use ${usable} of the ${memberCount} disks of group ${name}`);
     }
@@ -114,7 +114,7 @@ export class Readiness {
     const { heartbeat } = pair.partner();
     if (heartbeat === null) return [];
     if (heartbeat.bootId !== pair.self.bootId) {
-      if (config.fenceCommand === null || (await canRun(config.fenceCommand))) return [];
+      if (config.fenceCommand === null || (await can(config.fenceCommand, constants.X_OK))) return [];
       return [`the fence command ${config.fenceCommand} cannot be run`];
     }
     if (!pair.partnerIsAlive || processStat(heartbeat.pid)?.start !== heartbeat.processStart) return [];
@@ -134,7 +134,7 @@ export class Readiness {
     const service = pair.partner().heartbeat?.service;
     if (service === undefined || service === null) return [];
     if (config.addressCommand !== null) {
-      return (await canRun(config.addressCommand))
+      return (await can(config.addressCommand, constants.X_OK))
         ? []
         : [`the address command ${config.addressCommand} cannot be run`];
     }
@@ -144,15 +144,9 @@ export class Readiness {
   }
 }
 
-async function canWrite(path: string): Promise<boolean> {
-  return await access(path, constants.R_OK | constants.W_OK).then(
-    () => true,
-    () => false,
-  );
-}
-
-async function canRun(path: string): Promise<boolean> {
-  return await access(path, constants.X_OK).then(
+/** @param mode  as access(2) */
+async function can(path: string, mode: number): Promise<boolean> {
+  return await access(path, mode).then(
     () => true,
     () => false,
   );

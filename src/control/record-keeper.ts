@@ -1,12 +1,11 @@
 import type { MirroredNodeRecords } from "../ha/shared/mirrored-records.js";
 import { RECORD_KINDS, type RecordKind, type RecordValue } from "../ha/shared/records.js";
 import { AssertionError } from "../lib/assert.js";
-import type { CancelTimer, Clock } from "../lib/clock.js";
+import { type CancelTimer, type Clock, wallMs } from "../lib/clock.js";
 import { isStorageError, messageOf } from "../lib/errors.js";
 import { LIMITS } from "../limits.js";
 import type { EventLog } from "./event-log.js";
 import type { ExportSink } from "./layers.js";
-import { wallMs } from "./parts.js";
 import type { ExportRow, FileSystemRow, GroupRow } from "./types.js";
 
 /** What does not change while the process runs. */

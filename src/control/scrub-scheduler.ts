@@ -1,9 +1,9 @@
-import type { CancelTimer } from "../lib/clock.js";
+import { type CancelTimer, wallMs } from "../lib/clock.js";
 import { isStorageError, messageOf } from "../lib/errors.js";
 import { LIMITS } from "../limits.js";
 import type { GroupDescription } from "../raid/contract.js";
 import type { DescribedGroup } from "./group-roster.js";
-import { type CabinetParts, wallMs } from "./parts.js";
+import type { CabinetParts } from "./parts.js";
 import { startScrub } from "./start-scrub.js";
 import { isUnderWay } from "./task-state.js";
 

@@ -4,6 +4,7 @@ import type {
   FileSystemEvent as MountEvent,
   MountedFileSystem,
 } from "../fs/file-system.js";
+import { timeMs } from "../lib/clock.js";
 import { messageOf } from "../lib/errors.js";
 import { printable } from "../lib/printable.js";
 import type { FileSystemEvent, ServedFileSystem } from "./layers.js";
@@ -49,7 +50,7 @@ function fileRow(row: ListedFile): FileRow {
     headAddress: row.headAddress < 0 ? null : row.headAddress,
     sizeBytes: row.sizeBytes,
     uid: row.ownerUid,
-    updated: new Date(row.updated.seconds * 1000 + Math.floor(row.updated.nanoseconds / 1e6)).toISOString(),
+    updated: new Date(timeMs(row.updated)).toISOString(),
   };
 }
 

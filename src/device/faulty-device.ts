@@ -1,4 +1,4 @@
-import type { Clock } from "../lib/clock.js";
+import { type Clock, pause } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Random } from "../lib/prng.js";
 import { roundDown } from "../lib/units.js";
@@ -171,7 +171,7 @@ export class FaultyDevice implements BlockDevice {
       const { fault } = active;
       if (fault.kind !== "slow" || !this.#hits(active, position, byteCount)) continue;
       active.strike();
-      await new Promise<void>((resolve) => this.#clock.after(fault.delayMs, resolve));
+      await pause(this.#clock, fault.delayMs);
     }
   }
 

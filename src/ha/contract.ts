@@ -27,8 +27,6 @@ export interface GroupHost {
   }>;
   /** Lock the members of a group for us alone. @throws StorageError EBUSY when another process holds one */
   lock(group: string): Promise<void>;
-  /** Give the locks back; nothing was written. */
-  unlock(group: string): Promise<void>;
   /** Put the locked group together and mount what is on it. @throws StorageError when it cannot be served */
   open(group: string): Promise<void>;
   /** Before a group is closed: write out what can be written while it still serves, so that closing is quick. */

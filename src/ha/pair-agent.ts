@@ -1,4 +1,4 @@
-import type { CancelTimer } from "../lib/clock.js";
+import { type CancelTimer, pause, wallMs } from "../lib/clock.js";
 import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import type { BoardDisk } from "./board.js";
 import type { PairEvent } from "./contract.js";
@@ -243,7 +243,6 @@ export class PairAgent {
   #heartbeat(): Heartbeat {
     const { node, identity, version, service, clock } = this.#parts;
     const owned = [...this.#groups.values()].filter(({ role }) => role === "owned").map(({ seen }) => seen.uuid);
-    const { seconds, nanoseconds } = clock.wallTime();
     return {
       ...{ node, ...identity, version, service, owned, wants: [...this.#wants] },
       trouble:
@@ -251,7 +250,7 @@ export class PairAgent {
           ? null
           : this.trouble.slice(0, TROUBLE_MAX).map((one) => one.slice(0, TROUBLE_LENGTH_MAX)),
       sequence: ++this.#sequence,
-      wallMs: seconds * 1000 + Math.floor(nanoseconds / 1e6),
+      wallMs: wallMs(clock),
     };
   }
 
@@ -285,21 +284,15 @@ export class PairAgent {
     const { heartbeat } = this.partner();
     for (const group of this.#groups.values()) {
       if (group.role !== "owned" || group.busy) continue;
-      const { uuid, name } = group.seen;
+      const { uuid } = group.seen;
       if (this.#isElsewhere()) await this.#refuseNewer(group);
       if (group.role !== "owned" || group.busy || this.#stopped) continue;
       const partnerIsReady = this.partnerIsAlive;
       if (partnerIsReady && heartbeat?.wants.includes(uuid) === true) {
         void this.#work(group, () => this.#release(group, `asked for by ${heartbeat.node}`));
       } else if (partnerIsReady && this.#parts.host.hasFailed(uuid) && this.#nowMs() >= group.retryAtMs) {
-        group.retryAtMs = this.#nowMs() + YIELD_MS;
-        this.#tell(
-          "error",
-          "group-lost",
-          `group ${name} has lost its disks as this node sees them: the partner tries`,
-          group,
-        );
-        void this.#work(group, () => this.#release(group, "its disks are lost here"));
+        // It was lost while the partner was away.
+        this.lost(uuid);
       }
     }
   }
@@ -332,7 +325,7 @@ export class PairAgent {
 
   /** On one host: the locks say it. @returns why to take the group now */
   #reasonHere(group: Tracked): string | null {
-    const { host, node, settings, partner } = this.#parts;
+    const { host, node, partner } = this.#parts;
     const { home, seen } = group;
     const { uuid } = seen;
     const state = host.lockState(uuid);
@@ -346,7 +339,7 @@ export class PairAgent {
     if (this.#wants.has(uuid)) return "planned";
     if (group.seenHeld) return this.#partnerProcess() === null ? `${partner} is gone` : `${partner} let it go`;
     if (home === node) return "start";
-    return this.#nowMs() - this.#startedMs > settings.graceMs ? `${home} did not come` : null;
+    return this.#waited() ? `${home} did not come` : null;
   }
 
   /** On two hosts: the lease says it. */
@@ -436,15 +429,14 @@ export class PairAgent {
       group.role = "owned";
       group.seenHeld = false;
       await this.#bring(home);
-      const ms = {
+      const ms = steps({
         lock: lockedMs - beganMs,
         lease: leasedMs - lockedMs,
         open: openedMs - leasedMs,
         serve: this.#nowMs() - openedMs,
-      };
-      const rounded = Object.fromEntries(Object.entries(ms).map(([key, value]) => [key, Math.round(value)]));
+      });
       const what = `group ${name} is served by ${node} under epoch ${group.epoch} (${reason})`;
-      this.#tell(reason === "start" ? "info" : "warning", "group-taken", what, group, { reason, ms: rounded });
+      this.#tell(reason === "start" ? "info" : "warning", "group-taken", what, group, { reason, ms });
     } catch (error) {
       group.epoch = -1;
       group.role = "watched";
@@ -464,7 +456,7 @@ export class PairAgent {
     await this.#writeLease(group, "held", reason);
     if (!this.#isElsewhere()) return;
     // Two hosts that begin at the same moment: after a while a majority of the disks holds what was written last.
-    await new Promise<void>((resolve) => clock.after(2 * this.#parts.settings.heartbeatMs, resolve));
+    await pause(clock, 2 * this.#parts.settings.heartbeatMs);
     const { lease: now } = await board.readLease(uuid, memberCount);
     if (now?.owner === this.#parts.node && now.epoch === group.epoch) return;
     throw new StorageError(
@@ -476,10 +468,9 @@ export class PairAgent {
   async #writeLease(group: Tracked, state: Lease["state"], reason: string): Promise<void> {
     const { board, node, clock } = this.#parts;
     const { uuid, memberCount } = group.seen;
-    const { seconds, nanoseconds } = clock.wallTime();
-    const wallMs = seconds * 1000 + Math.floor(nanoseconds / 1e6);
     const { epoch, leaseSequence: sequence } = group;
-    await board.writeLease({ group: uuid, epoch, sequence, owner: node, state, reason, wallMs }, memberCount);
+    const lease = { group: uuid, epoch, sequence, owner: node, state, reason, wallMs: wallMs(clock) };
+    await board.writeLease(lease, memberCount);
     group.leaseSequence++;
   }
 
@@ -516,11 +507,12 @@ export class PairAgent {
     group.role = "watched";
     group.seenHeld = false;
     group.yieldedUntilMs = this.#nowMs() + YIELD_MS;
-    const ms = { settle: settledMs - beganMs, withdraw: withdrawnMs - settledMs, close: this.#nowMs() - withdrawnMs };
-    const rounded = Object.fromEntries(Object.entries(ms).map(([key, value]) => [key, Math.round(value)]));
+    const ms = steps({
+      ...{ settle: settledMs - beganMs, withdraw: withdrawnMs - settledMs, close: this.#nowMs() - withdrawnMs },
+    });
     this.#tell("info", "group-released", `group ${name} is let go by ${node} (${reason})`, group, {
       reason,
-      ms: rounded,
+      ms,
     });
     if (!this.#stopped) void this.#beat();
   }
@@ -563,7 +555,7 @@ export class PairAgent {
   async #until(condition: () => boolean, limitMs = MOVE_MS_MAX): Promise<boolean> {
     const { clock } = this.#parts;
     const endMs = this.#nowMs() + limitMs;
-    while (!condition() && this.#nowMs() < endMs) await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
+    while (!condition() && this.#nowMs() < endMs) await pause(clock, POLL_MS);
     return condition();
   }
 
@@ -588,4 +580,9 @@ export class PairAgent {
   #tell(severity: PairEvent["severity"], kind: string, what: string, group: Tracked, more: object = {}): void {
     this.#parts.onEvent({ severity, kind, what, detail: { group: group.seen.name, epoch: group.epoch, ...more } });
   }
+}
+
+/** How long each step took, in whole milliseconds. */
+function steps(ms: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(ms).map(([step, value]) => [step, Math.round(value)]));
 }

@@ -15,6 +15,20 @@ export interface Clock {
   after(delayMs: number, action: () => void): CancelTimer;
 }
 
+/** A point of wall-clock time in milliseconds since 1970 UTC, as Date takes it. */
+export function timeMs({ seconds, nanoseconds }: Time): number {
+  return seconds * 1000 + Math.floor(nanoseconds / 1e6);
+}
+
+export function wallMs(clock: Clock): number {
+  return timeMs(clock.wallTime());
+}
+
+/** Resolves after so long by this clock, whose timers keep no process alive. */
+export function pause(clock: Clock, delayMs: number): Promise<void> {
+  return new Promise((resolve) => void clock.after(delayMs, resolve));
+}
+
 /** The machine's clock: nanoseconds from the monotonic clock, aligned with the wall clock again every second. */
 export class SystemClock implements Clock {
   #wallMsAtSync = 0;

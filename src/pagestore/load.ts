@@ -38,24 +38,28 @@ export async function loadScratch(parts: LoadParts, file: string): Promise<void>
   if (warm !== undefined) await fs.rename(warm.file, file);
   const handle = await fs.open(file, warm === undefined ? "wx" : "r+", 0o600);
   try {
-    await loadHome(parts, handle);
-    await loadLog(parts, handle);
+    await loadLog(parts, handle, await loadHome(parts, handle));
     await handle.truncate(parts.pageCount * BLOCK_BYTES);
   } finally {
     await handle.close();
   }
 }
 
-async function loadHome(parts: LoadParts, handle: fs.FileHandle): Promise<void> {
+/** @returns the first pages of the pieces that were read from the page area */
+async function loadHome(parts: LoadParts, handle: fs.FileHandle): Promise<ReadonlySet<number>> {
+  const loaded = new Set<number>();
   const count = Math.min(parts.homePageCount, parts.pageCount);
   const lanes = Math.max(1, Math.floor(parts.buffer.length / MIB));
   const pieces = Array.from({ length: Math.ceil(count / PIECE_PAGES) }, (_, i) => 1 + i * PIECE_PAGES).values();
   await inParallel([...Array(lanes).keys()], lanes, async (lane) => {
     const buffer = parts.buffer.subarray(lane * MIB, (lane + 1) * MIB);
     for (const firstPage of pieces) {
-      if (!isWarm(parts, firstPage, count)) await loadPiece(parts, handle, buffer, firstPage, count);
+      if (isWarm(parts, firstPage, count)) continue;
+      loaded.add(firstPage);
+      await loadPiece(parts, handle, buffer, firstPage, count);
     }
   });
+  return loaded;
 }
 
 /** Every page of the piece is in the file already, as the table says it is at home, or will come from the log. */
@@ -101,12 +105,20 @@ async function provePage(parts: LoadParts, content: Buffer, page: number): Promi
   throw new StorageError("EIO", "a page of the database does not match its checksum in any copy", { page });
 }
 
-async function loadLog(parts: LoadParts, handle: fs.FileHandle): Promise<void> {
+/** What the copy has is left as it is, but where the page area was put over it the whole log counts. */
+async function loadLog(parts: LoadParts, handle: fs.FileHandle, loaded: ReadonlySet<number>): Promise<void> {
   const from = parts.warm?.position ?? 0;
-  const images = [...parts.images.values()].filter(({ page, position }) => page <= parts.pageCount && position >= from);
+  const images = [...parts.images.values()].filter(
+    ({ page, position }) => page <= parts.pageCount && (position >= from || loaded.has(pieceOf(page))),
+  );
   await loadImages(parts.lu, parts.log, images, parts.buffer, parts.counters, async (pages) => {
     for (const { page, content } of pages) await writeAll(handle, content, (page - 1) * BLOCK_BYTES);
   });
+}
+
+/** The first page of a page's piece. */
+function pieceOf(page: number): number {
+  return page - ((page - 1) % PIECE_PAGES);
 }
 
 async function writeAll(handle: fs.FileHandle, source: Buffer, at: number): Promise<void> {

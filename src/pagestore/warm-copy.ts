@@ -7,7 +7,7 @@ import { ChecksumTable, markOf } from "./checksum-table.js";
 import { type ImageMap, loadImages } from "./images.js";
 import { homeOf } from "./layout.js";
 import { LogArea } from "./log.js";
-import type { HealCounters } from "./prove.js";
+import { type HealCounters, prove } from "./prove.js";
 import { Replay } from "./replay.js";
 import { newStatistics } from "./statistics.js";
 import { readNewestSuperblock, type Superblock } from "./superblock.js";
@@ -50,6 +50,9 @@ export class WarmCopy {
   #handle: fs.FileHandle | null = null;
   #marks = new Uint32Array(0);
   #cursor: Cursor | null = null;
+  #round: Promise<number> | null = null;
+  /** Handed over or closed: the file is somebody else's, or gone. */
+  #ended = false;
 
   /** @param file  where the copy lies; made anew */
   constructor(lu: LogicalUnit, file: string) {
@@ -63,11 +66,19 @@ export class WarmCopy {
   }
 
   /**
-   * Catch up with what is there now.
+   * Catch up with what is there now. A second call waits for the first; after `take` or `close` nothing happens any more.
    * @returns how many records came, or were copied anew
-   * @throws StorageError ENXIO (no page store there), EIO (cannot be read in any copy; the next round begins anew)
+   * @throws StorageError EIO (cannot be read in any copy; the next round begins anew)
    */
-  async follow(): Promise<number> {
+  follow(): Promise<number> {
+    if (this.#ended) return Promise.resolve(0);
+    this.#round ??= this.#follow().finally(() => {
+      this.#round = null;
+    });
+    return this.#round;
+  }
+
+  async #follow(): Promise<number> {
     try {
       const superblock = await readNewestSuperblock(this.#lu, this.#counters);
       if (superblock === null) return 0;
@@ -83,20 +94,27 @@ export class WarmCopy {
 
   /** Hand the copy over; it is followed no more. null: there is none. */
   async take(): Promise<WarmPages | null> {
+    if (this.#ended) return null;
+    await this.#end();
     const cursor = this.#cursor;
-    await this.#handle?.close();
-    this.#handle = null;
-    this.#cursor = null;
     if (cursor === null) return null;
     const { superblock, seq, position, chain } = cursor;
     return { file: this.#file, marks: this.#marks, nextSeq: seq, position, chain, uuid: superblock.uuid };
   }
 
+  /** Nothing when it was taken. */
   async close(): Promise<void> {
+    if (this.#ended) return;
+    await this.#end();
+    await fs.rm(this.#file, { force: true });
+  }
+
+  /** What is under way ends first, and nothing begins after it. */
+  async #end(): Promise<void> {
+    this.#ended = true;
+    await this.#round?.catch(() => {});
     await this.#handle?.close();
     this.#handle = null;
-    this.#cursor = null;
-    await fs.rm(this.#file, { force: true });
   }
 
   async #copy(superblock: Superblock): Promise<number> {
@@ -111,12 +129,15 @@ export class WarmCopy {
       const count = Math.min(pagesPerPiece, superblock.pageCount - first + 1);
       const bytes = piece.subarray(0, count * BLOCK_BYTES);
       await this.#lu.read(bytes, homeOf(superblock.geometry, first) as LuByte);
-      await this.#handle.write(bytes, 0, bytes.length, (first - 1) * BLOCK_BYTES);
       for (let i = 0; i < count; i++) {
-        const mark = markOf(crc32c(bytes.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES)));
-        // Half written home just now: the log has it.
-        if (mark === table.mark(first + i)) this.#marks[first + i - 1] = mark;
+        const block = bytes.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES);
+        const mark = table.mark(first + i);
+        const isGood = (one: Buffer): boolean => markOf(crc32c(one)) === mark;
+        // None is, when it is being written home just now: the log has it.
+        const at = homeOf(superblock.geometry, first + i);
+        if (mark !== 0 && (await prove(this.#lu, block, at, isGood, this.#counters))) this.#marks[first + i - 1] = mark;
       }
+      await this.#handle.write(bytes, 0, bytes.length, (first - 1) * BLOCK_BYTES);
     }
     const { tailPosition: position, tailSeq: seq, tailChain: chain, pageCount, epoch } = superblock;
     const cursor = { superblock, position, seq, chain, pageCount, epoch };

@@ -1,3 +1,4 @@
+import { wallMs } from "../lib/clock.js";
 import { isStorageError } from "../lib/errors.js";
 import { GIB, type LuByte } from "../lib/units.js";
 import type { BlockInspector, ScrubOptions, ScrubRecord } from "./contract.js";
@@ -188,18 +189,13 @@ export class ScrubWork implements TaskWork {
     this.#report.close();
     // Otherwise it was stopped with the group, or because a disk was lost, and goes on later.
     if (whole || this.givenUp || this.#failed) this.note({ state: "idle" });
-    if (whole) this.note({ finishedMs: wallMs(this.#group) });
+    if (whole) this.note({ finishedMs: wallMs(this.#group.clock) });
     await this.save();
   }
 }
 
 export function closeInspectors(options: ScrubOptions): void {
   for (const inspector of options.inspectors.values()) inspector.close();
-}
-
-export function wallMs({ clock }: Pick<GroupCore, "clock">): number {
-  const { seconds, nanoseconds } = clock.wallTime();
-  return seconds * 1000 + Math.floor(nanoseconds / 1e6);
 }
 
 /** Why a group cannot be scrubbed now: redundancy that is not whole proves nothing. */

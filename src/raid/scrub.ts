@@ -1,6 +1,7 @@
+import { wallMs } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { ScrubOptions, ScrubRecord } from "./contract.js";
-import { closeInspectors, type ScrubGroup, ScrubWork, wallMs, whyNot } from "./scrub-work.js";
+import { closeInspectors, type ScrubGroup, ScrubWork, whyNot } from "./scrub-work.js";
 import type { BackgroundTask } from "./task.js";
 
 /** Seconds that the label has room for. */
@@ -44,7 +45,7 @@ export class Scrubs {
 
   async #begin(options: ScrubOptions): Promise<void> {
     const { labels, tasks } = this.#group;
-    const fresh = { startedMs: wallMs(this.#group), atBytes: 0, found: 0, healed: 0 };
+    const fresh = { startedMs: wallMs(this.#group.clock), atBytes: 0, found: 0, healed: 0 };
     const goesOn = this.#record.state !== "idle";
     // Whoever goes on with it may not know how it was begun: the schedule, a restart of the daemon.
     const heal = options.heal && (!goesOn || this.#record.heal);

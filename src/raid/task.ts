@@ -1,4 +1,4 @@
-import type { Clock } from "../lib/clock.js";
+import { type Clock, wallMs } from "../lib/clock.js";
 import { messageOf } from "../lib/errors.js";
 import type { TaskDescription, TaskKind, TaskState } from "./contract.js";
 import type { Pace } from "./pace.js";
@@ -156,9 +156,4 @@ export class BackgroundTask {
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
     };
   }
-}
-
-function wallMs(clock: Clock): number {
-  const { seconds, nanoseconds } = clock.wallTime();
-  return seconds * 1000 + Math.floor(nanoseconds / 1e6);
 }

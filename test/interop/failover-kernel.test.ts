@@ -5,7 +5,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
@@ -15,18 +14,9 @@ import { NfsClient } from "../support/nfs-client.js";
 import { NlmClient, NlmStat } from "../support/nlm-client.js";
 import { skipWithout } from "../support/packages.js";
 import { Pair } from "../support/pair.js";
+import { portmapTaken } from "../support/portmap-port.js";
 import { alive, Rig } from "../support/rig.js";
 import { Vm } from "../support/vm.js";
-
-async function portmapTaken(): Promise<string | false> {
-  const server = createServer();
-  const error = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
-    server.once("error", resolve);
-    server.listen({ host: "127.0.0.1", port: 111 }, () => resolve(null));
-  });
-  if (error === null) await new Promise((resolve) => server.close(resolve));
-  return error === null ? false : `LEFT OUT: port 111 of 127.0.0.1 is needed (${error.code})`;
-}
 
 const skip =
   skipWithout("qemu-system-x86", "busybox-static", "gcc", "libc6-dev", "linux-image-cloud-amd64", "fio", "git") ||

@@ -4,7 +4,6 @@
  * not, a process that waits gets its lock when the kernel asks again, after 30 seconds. Needs port 111 of 127.0.0.1.
  */
 import assert from "node:assert/strict";
-import { createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { SystemClock } from "../../src/lib/clock.js";
 import { SILENT } from "../../src/lib/log.js";
@@ -16,10 +15,10 @@ import { MemoryFileSystem } from "../support/memory-file-system.js";
 import { encode, NfsClient } from "../support/nfs-client.js";
 import { NlmClient, NlmStat } from "../support/nlm-client.js";
 import { skipWithout } from "../support/packages.js";
+import { PORTMAP_PORT, portmapTaken } from "../support/portmap-port.js";
 import { freePort } from "../support/rig.js";
 import { Vm } from "../support/vm.js";
 
-const PORTMAP_PORT = 111;
 /** Where the guest's lock manager listens. */
 const GUEST_NLM_PORT = 4045;
 
@@ -44,17 +43,6 @@ class GuestDialer implements Dialer {
       for (const word of [xid, 1, 0, 0, 0, 0, this.forwarded]) w.u32(word);
     });
   }
-}
-
-/** A reason to skip, or false. */
-async function portmapTaken(): Promise<string | false> {
-  const server = createServer();
-  const error = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
-    server.once("error", resolve);
-    server.listen({ host: "127.0.0.1", port: PORTMAP_PORT }, () => resolve(null));
-  });
-  if (error === null) await new Promise((resolve) => server.close(resolve));
-  return error === null ? false : `LEFT OUT: port 111 of 127.0.0.1 is needed (${error.code})`;
 }
 
 const skip =

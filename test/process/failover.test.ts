@@ -19,7 +19,8 @@ test("failover: killed, hung, without its disks and planned, under load: nothing
   t.after(() => rig.remove());
   const pair = new Pair(rig);
   await pair.whole();
-  const { host, nfsPort } = rig.description.service;
+  const { service } = rig.description;
+  const { host, nfsPort } = service;
   const load = new FailoverLoad(host, nfsPort, LANES);
   await load.start();
   await load.progress(20);
@@ -44,6 +45,7 @@ test("failover: killed, hung, without its disks and planned, under load: nothing
       while (alive(pid)) await sleep(10);
     }
     await pair.whole();
+    assert.deepEqual(rig.description.service, service, "clients find the service where it was");
   }
   const waiting = ((await rig.json(["lock", "list"])) as { state: string }[]).filter(
     ({ state }) => state === "waiting",

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
@@ -8,6 +7,7 @@ import type { FileLockRow, LuLockRow } from "../../src/control/types.js";
 import { encode, MOUNT, PORTMAP, Proc } from "../support/nfs-client.js";
 import { type LockArgs, lockArgs, NLM, NlmProc, NlmStat, readResult, sendDatagram } from "../support/nlm-client.js";
 import { Pair } from "../support/pair.js";
+import { takePortmap } from "../support/portmap-port.js";
 import { RetryClient } from "../support/retry-client.js";
 import { Rig } from "../support/rig.js";
 import { cli } from "./cli.js";
@@ -77,16 +77,8 @@ test("locks: over a takeover, in the tables of the command line, and released by
   client.close();
 });
 
-async function takePort111(): Promise<ReturnType<typeof createServer> | string> {
-  const server = createServer();
-  return await new Promise((resolve) => {
-    server.once("error", (error: NodeJS.ErrnoException) => resolve(`LEFT OUT: port 111 is needed (${error.code})`));
-    server.listen({ host: "127.0.0.1", port: 111 }, () => resolve(server));
-  });
-}
-
 test("nfs: { portmap: true }: a port 111 that is taken is said clearly", async (t) => {
-  const taken = await takePort111();
+  const taken = await takePortmap();
   if (typeof taken === "string") return t.skip(taken);
   t.after(() => taken.close());
   const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-portmap-"));

@@ -80,7 +80,10 @@ async function rigCrash(dir: string, number: number, seed: number, mode: "drop" 
     const node = rigNodes(dir, record)[number - 1];
     if (node === undefined) throw new CliError(`the rig in ${dir} has ${record.nodes} node`);
     const pid = runningPid(node);
-    if (pid === undefined) throw new CliError(`${node.name} of the rig in ${dir} is not running`);
+    if (pid === undefined) {
+      const what = record.nodes === 1 ? "" : `${node.name} of `;
+      throw new CliError(`${what}the rig in ${dir} is not running`);
+    }
     const report = await cutPower(node, seed, mode);
     // It is gone already, unless it has no fault injection or did not answer.
     await killDaemon(node, pid);

@@ -1,6 +1,6 @@
 import type Database from "better-sqlite3";
 import { must } from "../../lib/assert.js";
-import type { Clock } from "../../lib/clock.js";
+import { type Clock, wallMs } from "../../lib/clock.js";
 import { StorageError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/log.js";
 import type { Random } from "../../lib/prng.js";
@@ -214,9 +214,4 @@ export class NodeRecords implements RecordWriter {
 /** A record as it is stored, changed now. */
 export function rowOf<K extends RecordKind>(key: string, value: RecordValue<K>, clock: Clock): StoredRow {
   return { key, value: JSON.stringify(value), updatedMs: wallMs(clock) };
-}
-
-function wallMs(clock: Clock): number {
-  const { seconds, nanoseconds } = clock.wallTime();
-  return seconds * 1000 + Math.floor(nanoseconds / 1e6);
 }

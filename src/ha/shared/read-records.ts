@@ -1,6 +1,6 @@
 import { mkdir, rm } from "node:fs/promises";
 import path from "node:path";
-import type { Clock } from "../../lib/clock.js";
+import { type Clock, pause } from "../../lib/clock.js";
 import { isStorageError, StorageError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/log.js";
 import { probePageStore } from "../../pagestore/format.js";
@@ -46,7 +46,7 @@ export async function readNodeRecords(lu: PartitionLu, options: ReadOptions): Pr
     } catch (error) {
       const torn = isStorageError(error, "EIO") || isStorageError(error, "EBUSY");
       if (!torn || attempt === ATTEMPTS_MAX) throw error;
-      await new Promise<void>((resolve) => void options.clock.after(attempt * PAUSE_MS, resolve));
+      await pause(options.clock, attempt * PAUSE_MS);
     }
   }
 }

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { KIB, type LuByte, MIB } from "../../../src/lib/units.js";
+import type { LogicalUnit } from "../../../src/lu/lu.js";
+import { planGeometry } from "../../../src/pagestore/layout.js";
 import { WarmCopy } from "../../../src/pagestore/warm-copy.js";
 import { MemoryLu } from "../../support/memory-lu.js";
 import { createTable, formattedLu, open, put, type Row, rows, scratchDir } from "./rig.js";
@@ -123,6 +125,82 @@ test("warm copy: followed now and then through commits, checkpoints and laps of 
     if (opened.warm) used++;
     assert.equal(used, 1, `seed ${seed}: the copy was of use`);
   }
+});
+
+/**
+ * What a follower sees when one of two disks has stopped taking writes: every other chunk is read as it was.
+ * @param end  before this byte the true copy is the alternative
+ */
+function halfStale(lu: MemoryLu, old: MemoryLu, end: number): LogicalUnit {
+  const chunkBytes = 16 * KIB;
+  const view = Object.create(lu) as MemoryLu;
+  view.read = async (target, at) => {
+    for (let done = 0; done < target.length; ) {
+      const here = at + done;
+      const part = target.subarray(done, done + Math.min(target.length - done, chunkBytes - (here % chunkBytes)));
+      await (Math.floor(here / chunkBytes) % 2 === 0 ? old : lu).read(part, here as LuByte);
+      done += part.length;
+    }
+  };
+  view.readAlternatives = async function* (target, at) {
+    for (const side of at < end ? [old, lu] : [old]) {
+      await side.read(target, at);
+      yield;
+    }
+  };
+  view.heal = async () => {};
+  return view;
+}
+
+test("warm copy: pages that were read from a disk that is behind cost nothing that came later", async () => {
+  for (let seed = 1; seed <= 16; seed++) {
+    const random = new SeededRandom(seed);
+    const lu = await formattedLu({ logBytes: 512 * KIB });
+    const store = await open(lu);
+    createTable(store);
+    const { pagesStart } = planGeometry(lu.sizeBytes, 512 * KIB);
+    const commit = async (): Promise<void> => {
+      for (let i = random.below(12); i >= 0; i--) put(store, random.below(600), "y".repeat(1 + random.below(400)));
+      await store.durable();
+    };
+    for (let step = 0; step < 20; step++) await commit();
+    await store.checkpoint();
+    const old = await snapshot(lu);
+    for (let step = 0; step < 20; step++) await commit();
+    await store.checkpoint();
+    const copy = new WarmCopy(halfStale(lu, old, seed % 2 === 0 ? pagesStart : lu.sizeBytes), newFile());
+    for (let step = 0; step < 20; step++) {
+      await commit();
+      await copy.follow();
+    }
+    const expected = rows(store);
+    const opened = await openWarm(lu.crash({ keep: "all" }), copy);
+    assert.deepEqual(opened.rows, expected, `seed ${seed}`);
+    assert.ok(opened.warm, `seed ${seed}: the copy was of use`);
+  }
+});
+
+test("warm copy: once it is taken, nothing touches it any more", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu);
+  createTable(store);
+  for (let k = 0; k < 100; k++) put(store, k, "taken");
+  await store.durable();
+  const file = newFile();
+  const copy = new WarmCopy(lu, file);
+  await copy.follow();
+  const taking = copy.take();
+  // A round that was due just then, and one that comes later.
+  const late = copy.follow();
+  const warm = await taking;
+  await late;
+  const [bytes, marks] = [readFileSync(file), Uint32Array.from(warm!.marks)];
+  put(store, 1, "later");
+  await store.durable();
+  assert.equal(await copy.follow(), 0);
+  assert.deepEqual(readFileSync(file), bytes);
+  assert.deepEqual(warm!.marks, marks);
+  await store.close();
 });
 
 test("warm copy: closed, it leaves no file", async () => {
