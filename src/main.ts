@@ -19,6 +19,7 @@ import {
   makePairAgent,
   makeReadiness,
   watchAddresses,
+  watchPartnerRecords,
 } from "./control/pair.js";
 import { processFacts } from "./control/process-facts.js";
 import { RecordKeeper } from "./control/record-keeper.js";
@@ -165,6 +166,8 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     const addresses = watchAddresses(agent, clock, services, hook);
     undo.add("address watch", () => addresses.end());
     readiness.start();
+    const partnerRecords = watchPartnerRecords(agent, { clock, events, shared: cabinet.shared });
+    undo.add("partner's records", () => partnerRecords.end());
   }
   const service = () => serviceOf(config, services, agent);
   if (config.nfs.rpcbind) {

@@ -34,6 +34,8 @@ export class DiskAdmin {
 
   add(wanted: AddDisk): Promise<DiskRow> {
     return this.parts.changes.run(async () => {
+      const theirs = await this.parts.shelf.addPartners(wanted.path);
+      if (theirs !== null) return this.#row(theirs.number);
       const disk = await this.#add(wanted);
       await this.onChange(wanted.force ?? false);
       return this.#row(disk.number);

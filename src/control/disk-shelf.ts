@@ -54,7 +54,7 @@ export class DiskShelf {
   /** Disks that a group has taken, by real path. */
   readonly #taken = new Map<string, Taken>();
   readonly #complaints = new Map<string, string>();
-  /** Members of groups that the partner serves, by real path. */
+  /** What the partner has, by real path. */
   readonly #elsewhere = new Map<string, SurveyedDisk>();
 
   /** Absolute paths and patterns to look at; a reload may change them. */
@@ -108,7 +108,7 @@ export class DiskShelf {
     await Promise.all(found.map(([, { device }]) => device.close()));
   }
 
-  /** Disks of groups that the partner serves, as they were at the last scan. */
+  /** Disks that the partner has, in groups that it serves or in none, as they were at the last scan. */
   elsewhere(): SurveyedDisk[] {
     return [...this.#elsewhere.values()];
   }
@@ -204,6 +204,31 @@ export class DiskShelf {
     }
   }
 
+  /**
+   * A disk that the partner has labelled, and holds: nothing is to be done but to look there from now on, also after a restart.
+   * @returns null when it is not the partner's
+   */
+  async addPartners(place: string): Promise<SurveyedDisk | null> {
+    const real = realPath(place);
+    if (this.options.sharing === undefined || this.#slots.has(real) || this.#taken.has(real)) return null;
+    const surveyed = await this.options.layers.surveyDisk(real);
+    if (surveyed === null || surveyed.group?.shared === true) return null;
+    if (!(await this.#isElsewhere(real)) && !(await this.#partnerHas(real))) return null;
+    this.#elsewhere.set(real, surveyed);
+    this.#remember(real);
+    return surveyed;
+  }
+
+  async #partnerHas(place: string): Promise<boolean> {
+    try {
+      const device = await this.options.layers.openDevice(place);
+      await device.close();
+      return false;
+    } catch (error) {
+      return this.#partnerHolds(error);
+    }
+  }
+
   /** Write the label of a disk in no group anew. */
   async relabel(disk: LabelledDisk, spare: boolean): Promise<void> {
     const place = this.#placeOf(disk);
@@ -273,7 +298,7 @@ export class DiskShelf {
       this.#slots.set(real, await this.#open(real));
       this.#complaints.delete(real);
     } catch (error) {
-      if (this.#partnerHolds(error)) return;
+      if (this.#partnerHolds(error)) return await this.#notePartners(real);
       if (!lenient && isStorageError(error, "EBUSY") && (await this.#isOurs(real))) throw error;
       this.#complain(real, error);
     }
@@ -289,6 +314,13 @@ export class DiskShelf {
     this.#elsewhere.set(place, surveyed);
     this.#complaints.delete(place);
     return true;
+  }
+
+  /** One that carries no label of ours is none of our business. */
+  async #notePartners(place: string): Promise<void> {
+    const surveyed = await this.options.layers.surveyDisk(place);
+    if (surveyed !== null) this.#elsewhere.set(place, surveyed);
+    this.#complaints.delete(place);
   }
 
   #partnerHolds(error: unknown): boolean {

@@ -12,10 +12,12 @@ import type { DiskSharing } from "./disk-shelf.js";
 import type { EventLog } from "./event-log.js";
 import { FollowerKeeper } from "./follower-keeper.js";
 import type { GroupHands } from "./group-hands.js";
+import { PartnerRecords } from "./partner-records.js";
 import { ProcessFence } from "./process-fence.js";
 import { Readiness } from "./readiness.js";
 import { runCommand } from "./run-command.js";
 import type { ServiceAddresses } from "./service-addresses.js";
+import type { SharedAdmin } from "./shared-admin.js";
 import { version } from "./version.js";
 
 const HOOK_MS_MAX = 10_000;
@@ -92,10 +94,29 @@ export function watchAddresses(
   return watch;
 }
 
-/** What a node of a pair may take from the disks that both see. The agent comes later than the shelf that asks. */
-export function diskSharing(agent: () => PairAgent | null): DiskSharing {
+/** Says on the shared LU that this node stands in for its partner, when it does. */
+export function watchPartnerRecords(
+  pair: PairAgent,
+  { clock, events, shared }: { clock: Clock; events: EventLog; shared: SharedAdmin },
+): PartnerRecords {
+  const { name: node, partnerName: partner } = pair;
+  return new PartnerRecords({
+    ...{ node, partner, clock, events },
+    standsIn: () => !pair.partnerIsAlive && pair.groups().some(({ role }) => role === "owned"),
+    take: () => shared.openRecords({ node: partner, writer: node, take: true }),
+  });
+}
+
+/**
+ * What a node of a pair may take from the disks that both see. The agent comes later than the shelf that asks. A group that is being let go is not ours:
+ * whoever looks at its disks just then would lock them again, for good.
+ */
+export function diskSharing(agent: () => Pick<PairAgent, "groups" | "partner"> | null): DiskSharing {
   return {
-    isOurs: (group) => (agent()?.epochOf(group) ?? -1) >= 0,
+    isOurs: (group) =>
+      agent()
+        ?.groups()
+        .some(({ uuid, role }) => uuid === group && (role === "owned" || role === "taking")) ?? false,
     isPartner: (pid) => agent()?.partner().heartbeat?.pid === pid,
   };
 }

@@ -64,8 +64,6 @@ export class RecordKeeper {
   #unfollow: (() => void) | null = null;
   #running: Promise<void> = Promise.resolve();
   #lookedMs = Number.NEGATIVE_INFINITY;
-  /** Another node writes this partition now. */
-  #overtaken = false;
   /** There is a group more than when the records were opened. */
   #reopen = false;
   #started = false;
@@ -141,7 +139,6 @@ export class RecordKeeper {
   }
 
   async #sync(state: "running" | "stopped"): Promise<void> {
-    if (this.#overtaken) return;
     if (this.#reopen) await this.#letGo();
     this.#reopen = false;
     if (this.#records === null && this.#options.clock.monotonicMs() < this.#retry.notBeforeMs) return;
@@ -256,9 +253,10 @@ export class RecordKeeper {
 
   async #failed(error: Error): Promise<void> {
     const { node } = this.#options;
-    this.#overtaken ||= isStorageError(error, "ESTALE");
-    const what = this.#overtaken
-      ? `the records of node ${node} are written by another node now: nothing more is written here`
+    // Looked at again all the same: it closes them when this node may have them back.
+    const overtaken = isStorageError(error, "ESTALE") || isStorageError(error, "EACCES");
+    const what = overtaken
+      ? `the records of node ${node} are written by another node now: nothing is written here until it lets them go`
       : `the records of node ${node} cannot be written: ${messageOf(error)}`;
     const { delayMs } = this.#retry;
     const notBeforeMs = this.#options.clock.monotonicMs() + delayMs;

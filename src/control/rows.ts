@@ -51,7 +51,12 @@ export interface DiskSources {
 
 /** Members of groups, then disks in no group, by number; unlabelled ones last. */
 export function diskRows(sources: DiskSources): DiskRow[] {
-  const rows = [...memberRows(sources), ...looseRows(sources), ...unlabelledRows(sources.shelf)];
+  const rows = [
+    ...memberRows(sources),
+    ...looseRows(sources),
+    ...partnerRows(sources),
+    ...unlabelledRows(sources.shelf),
+  ];
   return rows.sort((a, b) => (a.number ?? Number.MAX_VALUE) - (b.number ?? Number.MAX_VALUE));
 }
 
@@ -85,6 +90,15 @@ function looseRows({ shelf, groups }: DiskSources): DiskRow[] {
     const { number, device } = disk;
     const [state, reason] = looseState(disk, standing);
     return [{ ...bareRow(device, number), state, reason }];
+  });
+}
+
+/** What the partner has taken; a group that has come here since lists its members itself. */
+function partnerRows({ shelf, groups }: DiskSources): DiskRow[] {
+  return shelf.elsewhere().flatMap(({ number, path, sizeBytes, group }) => {
+    if (group !== null && groups.has(group.uuid)) return [];
+    const row = { number, path, sizeBytes, levels: [], state: "partner" as const, group: group?.name ?? null };
+    return [{ ...row, reason: null, errors: NO_ERRORS, slow: false }];
   });
 }
 

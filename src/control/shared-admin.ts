@@ -51,6 +51,8 @@ export interface RecordsRequest {
   readonly writer: string;
   /** By default the highest that the partition's headers show: for a node that is alone. Refused then while another node has the partition. */
   readonly epoch?: number | undefined;
+  /** Under the next epoch, whoever has the partition: its node is dead, and writes no more should it be wrong about that. */
+  readonly take?: boolean | undefined;
   /** Asked before each write; throws ESTALE when the lease is lost. */
   readonly guard?: (() => void) | undefined;
   readonly onRefused?: ((what: string) => void) | undefined;
@@ -205,8 +207,9 @@ export class SharedAdmin {
   }
 
   /** @throws StorageError EACCES when another node has the partition: who has no epoch of its own must not take it back from there */
-  async #epochShown(groups: readonly SharedGroup[], { node, writer }: RecordsRequest): Promise<number> {
+  async #epochShown(groups: readonly SharedGroup[], { node, writer, take }: RecordsRequest): Promise<number> {
     const shown = await Promise.all(groups.map((group) => group.partition(node)));
+    if (take === true) return Math.max(...shown.map(({ epoch }) => epoch)) + 1;
     const other = shown.find((one) => one.writer !== "" && one.writer !== writer && !one.closed);
     if (other === undefined) return Math.max(...shown.map(({ epoch }) => epoch));
     throw new StorageError("EACCES", `the partition of ${node} is held by ${other.writer}`, {

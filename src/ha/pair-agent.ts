@@ -12,6 +12,8 @@ const YIELD_MS = 10_000;
 const RETRY_MS = 500;
 const MOVE_MS_MAX = 20_000;
 const POLL_MS = 10;
+/** Its disks may not be known here: they are looked for so often. */
+const LOOK_MS = 2_000;
 /** A disk may miss some beats, slow as it may be. */
 const UNHEARD_BEATS = 50;
 /** They must fit a heartbeat's block. */
@@ -38,6 +40,7 @@ export class PairAgent {
   #startedMs = 0;
   /** When a majority of the disks last took our heartbeat. */
   #heardMs = 0;
+  #lookAgainAtMs = 0;
   #cancelBeat: CancelTimer = () => {};
   #cancelProbe: CancelTimer = () => {};
   #stopped = false;
@@ -237,7 +240,16 @@ export class PairAgent {
     this.#watch.note(found, clock.monotonicMs());
     if ((await written) * 2 > board.diskCount) this.#heardMs = clock.monotonicMs();
     if (this.#isElsewhere() && clock.monotonicMs() - this.#heardMs > settings.leaseMs) this.#loseAll();
+    await this.#seeNew();
     await this.#watchOwned();
+  }
+
+  /** The partner serves a group that was not there when we looked last. */
+  async #seeNew(): Promise<void> {
+    const owned = this.partner().heartbeat?.owned ?? [];
+    if (owned.every((uuid) => this.#groups.has(uuid)) || this.#nowMs() < this.#lookAgainAtMs) return;
+    this.#lookAgainAtMs = this.#nowMs() + LOOK_MS;
+    await this.survey();
   }
 
   #heartbeat(): Heartbeat {
@@ -507,13 +519,9 @@ export class PairAgent {
     group.role = "watched";
     group.seenHeld = false;
     group.yieldedUntilMs = this.#nowMs() + YIELD_MS;
-    const ms = steps({
-      ...{ settle: settledMs - beganMs, withdraw: withdrawnMs - settledMs, close: this.#nowMs() - withdrawnMs },
-    });
-    this.#tell("info", "group-released", `group ${name} is let go by ${node} (${reason})`, group, {
-      reason,
-      ms,
-    });
+    const closeMs = this.#nowMs() - withdrawnMs;
+    const ms = steps({ settle: settledMs - beganMs, withdraw: withdrawnMs - settledMs, close: closeMs });
+    this.#tell("info", "group-released", `group ${name} is let go by ${node} (${reason})`, group, { reason, ms });
     if (!this.#stopped) void this.#beat();
   }
 

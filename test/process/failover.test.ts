@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { NodeRecordsReport } from "../../src/control/types.js";
 import { FailoverLoad } from "../support/failover-load.js";
 import { Pair } from "../support/pair.js";
 import { alive, Rig } from "../support/rig.js";
@@ -12,6 +13,18 @@ const GAP_MS_MAX = 20_000;
 /** Two of them, for the node that serves only. The faults end with its process. */
 async function loseDisks(rig: Rig): Promise<void> {
   for (const disk of ["1", "2"]) await rig.ok(["rig", "fault", "--disk", disk, "--kind", "gone"]);
+}
+
+/** The shared LU says of a node that died what has become of its groups. */
+async function markedGone(rig: Rig, pid: number): Promise<void> {
+  const dead = rig.description.nodes.find((node) => node.pid === pid)!.name;
+  for (let i = 0; i < 100; i++) {
+    const { daemon } = (await rig.json(["node", "show", dead])) as NodeRecordsReport;
+    const state = String(daemon.find(({ key }) => key === "part daemon")?.value.state);
+    if (/^gone: chn\d took over at /.test(state)) return;
+    await sleep(100);
+  }
+  assert.fail(`the records of ${dead} say nothing of its end`);
 }
 
 test("failover: killed, hung, without its disks and planned, under load: nothing acknowledged is lost, nothing is done twice", async (t) => {
@@ -39,6 +52,7 @@ test("failover: killed, hung, without its disks and planned, under load: nothing
     t.diagnostic(`${how}: ${Math.round(gapMs)} ms, ${load.operations} calls so far, ${load.repeated} repeated`);
     assert.deepEqual(load.faults, []);
     assert.ok(gapMs < GAP_MS_MAX);
+    if (how === "killed") await markedGone(rig, pid);
     if (how === "disks lost") await pair.kill(pid);
     if (how === "hung") {
       // It was ended before its disks were taken: continued, it would find itself dead.

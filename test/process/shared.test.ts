@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -130,20 +130,8 @@ test("shared: a disk that is pulled out is told, and is current again when it is
 test("shared: each node of a pair writes its own partition, also while one stands in for the other", async (t) => {
   const pair = await Rig.up({ disks: 2, diskSize: "128M", raid: 1, more: ["--nodes", "2"] });
   t.after(() => pair.remove());
-  const files = ["extra1", "extra2"].map((name) => path.join(pair.dir, "disks", `${name}.img`));
-  for (const file of files) {
-    writeFileSync(file, "");
-    truncateSync(file, 48 * 2 ** 20);
-  }
   const first = pair.description.nodes.find(({ role }) => role === "active")!;
   const second = pair.description.nodes.find(({ name }) => name !== first.name)!;
-  await pair.ok(["disk", "add", ...files]);
-  await pair.ok(["shared", "create", "--disks", "3,4"]);
-  // Both have to be told where the disks are.
-  const config = path.join(pair.dir, `${second.name}.yaml`);
-  const text = readFileSync(config, "utf8");
-  writeFileSync(config, text.replace(/^disks:\n/m, `disks:\n${files.map((file) => `  - ${file}\n`).join("")}`));
-  process.kill(second.pid, "SIGHUP");
   const there = async (...args: string[]) => {
     const { status, stdout } = await cli(...args, "--json", "--socket", second.socket);
     return status === 0 ? (JSON.parse(stdout) as NodeRecordsReport) : null;

@@ -24,10 +24,10 @@ export class FailoverLoad {
   #running = true;
   #work: Promise<unknown> = Promise.resolve();
 
-  constructor(host: string, port: number, lanes = 4, seed = 1) {
+  constructor(host: string, port: number, lanes = 4, seed = 1, path = "/data") {
     this.#lanes = Array.from(
       { length: lanes },
-      (_, i) => new Lane(new RetryClient(host, port, seed * 100 + i), `l${seed}-${i}`),
+      (_, i) => new Lane(new RetryClient(host, port, seed * 100 + i), `l${seed}-${i}`, path),
     );
   }
 
@@ -90,12 +90,13 @@ class Lane {
   constructor(
     readonly client: RetryClient,
     readonly name: string,
+    readonly path: string,
   ) {}
 
   async begin(): Promise<void> {
     const mounted = await this.client.call(
       1,
-      encode((w) => w.text("/data")),
+      encode((w) => w.text(this.path)),
       { program: MOUNT },
     );
     if (mounted.u32() !== 0) throw new Error("the export cannot be mounted");

@@ -41,7 +41,8 @@ function add(): Command {
     .option("--force", "overwrite what another system, or another group, keeps there")
     .addHelpText(
       "after",
-      "\nThe daemon must be allowed to open the path. It is remembered, also outside of the configuration.",
+      "\nThe daemon must be allowed to open the path. It is remembered, also outside of the configuration.\n" +
+        "Of a pair one node adds a disk; on the other one the same command makes its path known (--node, --socket).",
     )
     .action(async (paths: readonly string[], options: CommonOptions & { force?: true; spare?: true }) => {
       const { api, out } = contextOf(options);
@@ -116,6 +117,7 @@ function remove(): Command {
 
 const STATES: Readonly<Record<DiskRow["state"], string>> = {
   unlabelled: "NOT ADDED",
+  partner: "PARTNER'S",
   unused: "NOT USED",
   spare: "SPARE",
   online: "USED",

@@ -95,8 +95,10 @@ function wholeBlocks(bytes: number | undefined): number | undefined {
 }
 
 function printUp(out: Output, report: RigReport, status: StatusReport, foreground: boolean): void {
-  const count = status.disks.length;
-  out.line(`The rig in ${report.dir} is up: ${count} disks, state ${status.state}, process ${status.pid}.`);
+  const inGroups = new Set(report.groups.flatMap(({ disks }) => disks));
+  const extra = status.disks.some(({ group }) => group === "shared") ? ", a shared LU and its backup" : "";
+  const what = `${inGroups.size} disks${extra}, state ${status.state}, process ${status.pid}`;
+  out.line(`The rig in ${report.dir} is up: ${what}.`);
   for (const warning of status.warnings) out.line(`warning: ${warning}`);
   for (const { number, path, state } of status.disks) {
     if (state !== "online") out.line(`  disk ${diskNumber(number)} is ${state}: ${path}`);

@@ -1,22 +1,28 @@
 import { spawnSync } from "node:child_process";
 import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, statfsSync } from "node:fs";
 import { formatSize } from "../../lib/size.js";
+import { MIB } from "../../lib/units.js";
 import { CliError } from "../errors.js";
-import { diskPath, type RigPaths, type RigRecord } from "./record.js";
+import { diskPath, type RigPaths, type RigRecord, sharedPaths } from "./record.js";
+
+/** The shared LU needs room for some records of eight nodes. */
+const SHARED_BYTES = 64 * MIB;
 
 /** Sparse files of the wanted size; one that is there already stays as it is. */
 export function makeDiskFiles(paths: RigPaths, record: RigRecord): void {
   mkdirSync(paths.disks, { recursive: true });
   warnWhenTight(paths, record);
-  for (let number = 1; number <= record.diskCount; number++) {
-    const place = diskPath(paths, number);
-    if (existsSync(place)) continue;
-    const descriptor = openSync(place, "wx", 0o600);
-    try {
-      ftruncateSync(descriptor, record.diskBytes);
-    } finally {
-      closeSync(descriptor);
-    }
+  for (const place of dataDisks(paths, record)) makeSparse(place, record.diskBytes);
+  for (const place of sharedPaths(paths, record)) makeSparse(place, SHARED_BYTES);
+}
+
+function makeSparse(place: string, byteCount: number): void {
+  if (existsSync(place)) return;
+  const descriptor = openSync(place, "wx", 0o600);
+  try {
+    ftruncateSync(descriptor, byteCount);
+  } finally {
+    closeSync(descriptor);
   }
 }
 
@@ -31,16 +37,25 @@ function warnWhenTight({ disks }: RigPaths, { diskBytes, diskCount }: RigRecord)
 }
 
 /** The rig's disk files that are there. */
-export function presentDisks(paths: RigPaths, record: RigRecord): string[] {
+function presentDisks(paths: RigPaths, record: RigRecord): string[] {
   return allDisks(paths, record).filter((place) => existsSync(place));
 }
 
-export function allDisks(paths: RigPaths, record: RigRecord): string[] {
-  return Array.from({ length: record.diskCount }, (_, i) => diskPath(paths, i + 1));
+/** Where a daemon finds the rig's disks: the data disks by number, then the shared LU and its backup. Loop devices are attached by it. */
+export function rigDisks(paths: RigPaths, record: RigRecord): string[] {
+  return record.loop ? attachLoops(paths, record) : allDisks(paths, record);
+}
+
+function allDisks(paths: RigPaths, record: RigRecord): string[] {
+  return [...dataDisks(paths, record), ...sharedPaths(paths, record)];
+}
+
+function dataDisks(paths: RigPaths, { diskCount }: RigRecord): string[] {
+  return Array.from({ length: diskCount }, (_, i) => diskPath(paths, i + 1));
 }
 
 /** Loop device of each file that is there; one that is attached already is used again. */
-export function attachLoops(paths: RigPaths, record: RigRecord): string[] {
+function attachLoops(paths: RigPaths, record: RigRecord): string[] {
   if (process.getuid?.() !== 0) throw new CliError("--loop needs root: only root may attach loop devices");
   return presentDisks(paths, record).map((place) => loopOf(place)[0] ?? losetup("--find", "--show", place).trim());
 }

@@ -18,6 +18,8 @@ const recordSchema = z.strictObject({
   socket: z.string(),
   /** Daemons that look at the same disks. */
   nodes: z.union([z.literal(1), z.literal(2)]).default(1),
+  /** It has a shared LU and a backup of it, each on a disk of its own. */
+  shared: z.boolean().default(false),
   /** Its daemons answer as the port mapper too, for kernel clients that lock. */
   portmap: z.boolean().default(false),
   /** The file system stands. Until then `rig up` goes on where it was interrupted; afterwards it never makes a disk again. */
@@ -87,6 +89,11 @@ export function rigNodes(dir: string, { nodes }: Pick<RigRecord, "nodes">): RigN
 
 export function diskPath({ disks }: RigPaths, number: number): string {
   return path.join(disks, `disk${number}.img`);
+}
+
+/** The shared LU and its backup, when the rig has them. */
+export function sharedPaths({ disks }: RigPaths, { shared }: Pick<RigRecord, "shared">): string[] {
+  return shared ? ["shared", "shared-backup"].map((name) => path.join(disks, `${name}.img`)) : [];
 }
 
 export function rigExists(dir: string): boolean {

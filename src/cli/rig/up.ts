@@ -1,14 +1,22 @@
 import { closeSync, openSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { flockSync } from "fs-ext";
-import type { DiskRow, ExportRow, FileSystemRow, GroupRow, LuRow, StatusReport } from "../../control/types.js";
+import type {
+  DiskRow,
+  ExportRow,
+  FileSystemRow,
+  GroupRow,
+  LuRow,
+  SharedGroupRow,
+  StatusReport,
+} from "../../control/types.js";
 import { formatSize } from "../../lib/size.js";
 import { LIMITS } from "../../limits.js";
 import { ApiClient } from "../client.js";
 import { CliError } from "../errors.js";
 import { statusOf } from "./choose.js";
 import { daemonAnswers, freePort, startDaemon, stopDaemon, writeConfig } from "./daemon.js";
-import { allDisks, attachLoops, detachLoops, makeDiskFiles } from "./disks.js";
+import { detachLoops, makeDiskFiles, rigDisks } from "./disks.js";
 import {
   prepareFolder,
   type RigNode,
@@ -165,6 +173,7 @@ async function created(options: UpOptions): Promise<RigRecord> {
     loop: options.loop ?? false,
     nfsPort: options.nfsPort ?? (await freePort()),
     socket: socketPathFor(options.dir),
+    shared: options.nodes === 2,
     portmap: options.portmap ?? false,
     complete: false,
     ...torture(options, { faults: true, volatileCache: false }),
@@ -211,20 +220,34 @@ async function bringUp(paths: RigPaths, record: RigRecord, node: RigNode): Promi
   if (!record.complete) makeDiskFiles(paths, record);
   // What a killed daemon left behind: its socket and process id.
   await stopDaemon(node);
-  writeConfig(node, record, record.loop ? attachLoops(paths, record) : allDisks(paths, record));
+  writeConfig(node, record, rigDisks(paths, record));
   await startDaemon(node);
   // Only now: a port that could not be had is not remembered.
   writeRig(paths.dir, record);
 }
 
-/** Each step only when it is not done yet, so that an interrupted `rig up` can be repeated. */
+/**
+ * Each step only when it is not done yet, so that an interrupted `rig up` can be repeated. Numbers are given in the order of the disks, so that
+ * disk 1 is #001.
+ */
 async function furnish(api: ApiClient, paths: RigPaths, record: RigRecord): Promise<void> {
   const before = await api.get<DiskRow[]>("/v1/disks");
-  for (const { number, path } of before) if (number === null) await api.post("/v1/disks", { path });
+  // All of them are there while the rig is being made.
+  const shared = rigDisks(paths, record).slice(record.diskCount);
+  const unknown = before.filter(({ number }) => number === null).map(({ path }) => path);
+  const last = (path: string): number => shared.indexOf(path);
+  for (const path of unknown.toSorted((a, b) => last(a) - last(b))) await api.post("/v1/disks", { path });
+  const numbered = await api.get<DiskRow[]>("/v1/disks");
   const groups = await api.get<GroupRow[]>("/v1/groups");
   if (groups.length === 0) {
-    const disks = (await api.get<DiskRow[]>("/v1/disks")).map(({ number }) => number);
+    const disks = numbered.filter(({ path }) => !shared.includes(path)).map(({ number }) => number);
     await api.post("/v1/groups", { name: GROUP, disks });
+  }
+  const roles = (await api.get<SharedGroupRow[]>("/v1/shared")).map(({ role }) => role);
+  for (const [i, path] of shared.entries()) {
+    const disks = numbered.filter((disk) => disk.path === path).map(({ number }) => number);
+    const backup = i === 1;
+    if (!roles.includes(backup ? "backup" : "primary")) await api.post("/v1/shared", { disks, backup });
   }
   const fileSystems = await api.get<FileSystemRow[]>("/v1/file-systems");
   if (fileSystems.length === 0) {

@@ -174,8 +174,8 @@ test("record keeper: when every disk is lost it says so once, and goes on when t
   await has("client", "mount 10.0.0.9 /data");
 });
 
-test("record keeper: when another node has taken the partition over nothing more is written", async (t) => {
-  const { keeper, cabinet, world, now, events, pass, until } = await node(t, { shared: [1, 2], count: 2 });
+test("record keeper: when another node has taken the partition over nothing is written until it lets go", async (t) => {
+  const { keeper, cabinet, world, now, events, pass, until, has } = await node(t, { shared: [1, 2], count: 2 });
   await keeper.start();
   const other = await world.cabinet(t);
   const taken = await other.cabinet.shared.openRecords({ node: "chn1", writer: "chn2", epoch: 5 });
@@ -189,11 +189,14 @@ test("record keeper: when another node has taken the partition over nothing more
       .last(1000)
       .map(({ what }) => what)
       .join("\n"),
-    /are written by another node now: nothing more is written here/,
+    /are written by another node now: nothing is written here until it lets them go/,
   );
   const writes = world.devices.get("/disks/d1")!.counters.writes;
   await pass(60_000);
   equal(world.devices.get("/disks/d1")!.counters.writes, writes);
   ok((await cabinet.shared.records("chn1")).client.some(({ key }) => key === "theirs"));
+  equal(events.last(1000).filter(({ kind }) => kind === "records-not-written").length, 1, "said once");
   await taken!.close();
+  for (let i = 0; i < 8; i++) await pass(60_000);
+  await has("client", "mount 10.0.0.9 /data");
 });
