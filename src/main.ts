@@ -161,7 +161,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     undo.add("following the partner", () => follower?.end());
     await agent.start();
     follower?.start();
-    const readiness = makeReadiness(agent, config.pair, clock, events);
+    const readiness = makeReadiness(agent, config.pair, config.directIo, clock, events);
     undo.add("readiness", () => readiness.end());
     const addresses = watchAddresses(agent, clock, services, hook);
     undo.add("address watch", () => addresses.end());

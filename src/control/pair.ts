@@ -1,11 +1,13 @@
+import os from "node:os";
 import type { Config, PairConfig } from "../config/schema.js";
 import { openFileDevice } from "../device/file-device.js";
 import { Board } from "../ha/board.js";
-import { PAIR_SETTINGS } from "../ha/contract.js";
+import { type GroupHost, PAIR_SETTINGS } from "../ha/contract.js";
 import { PairAgent } from "../ha/pair-agent.js";
 import { thisProcess } from "../ha/process-identity.js";
 import type { ServiceAddress } from "../ha/record.js";
-import type { Clock } from "../lib/clock.js";
+import { type Clock, wallMs } from "../lib/clock.js";
+import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import { AddressWatch } from "./address-watch.js";
 import type { DiskSharing } from "./disk-shelf.js";
@@ -14,7 +16,7 @@ import { FollowerKeeper } from "./follower-keeper.js";
 import type { GroupHands } from "./group-hands.js";
 import { PartnerRecords } from "./partner-records.js";
 import { ProcessFence } from "./process-fence.js";
-import { Readiness } from "./readiness.js";
+import { cachedText, Readiness } from "./readiness.js";
 import { runCommand } from "./run-command.js";
 import type { ServiceAddresses } from "./service-addresses.js";
 import type { SharedAdmin } from "./shared-admin.js";
@@ -46,12 +48,46 @@ export function makePairAgent({ config, pair, clock, log, events, hands, service
   const agent: PairAgent = new PairAgent({
     ...{ node: config.node, partner: pair.partner, identity, version: version(), clock, board, services, stopAtOnce },
     service: { host: config.nfs.host, port: config.nfs.port },
-    host: hands,
+    host: direct
+      ? hands
+      : refusingCached(
+          hands,
+          () => agent,
+          () => wallMs(clock) - os.uptime() * 1000,
+        ),
     fence: new ProcessFence(pair.fenceCommand),
     settings: { ...PAIR_SETTINGS, heartbeatMs: pair.heartbeatMs, leaseMs: pair.leaseMs },
     onEvent: (event) => events.add(event),
   });
   return agent;
+}
+
+/**
+ * A node that reads through its page cache takes nothing that another host may have written while this one was up. A heartbeat of another boot, from before
+ * this host came up, may as well be of this host: then there is nothing old to read.
+ * @param bootMs  when this host came up, by its wall clock
+ */
+export function refusingCached(
+  host: GroupHost,
+  agent: () => Pick<PairAgent, "partner" | "partnerName" | "self">,
+  bootMs: () => number,
+): GroupHost {
+  return {
+    survey: () => host.survey(),
+    lock: async (group) => {
+      const { partnerName, self } = agent();
+      const { heartbeat, silentMs } = agent().partner();
+      const isElsewhere = heartbeat !== null && heartbeat.bootId !== self.bootId;
+      if (isElsewhere && (silentMs !== Number.POSITIVE_INFINITY || heartbeat.wallMs > bootMs()))
+        throw new StorageError("EACCES", cachedText(partnerName));
+      await host.lock(group);
+    },
+    open: (group) => host.open(group),
+    settle: (group) => host.settle(group),
+    close: (group) => host.close(group),
+    hasFailed: (group) => host.hasFailed(group),
+    lockState: (group) => host.lockState(group),
+  };
 }
 
 /** Reads along with the groups that the partner serves. */
@@ -74,8 +110,14 @@ export function makeFollower(
   });
 }
 
-export function makeReadiness(pair: PairAgent, config: PairConfig, clock: Clock, events: EventLog): Readiness {
-  return new Readiness({ pair, config, clock, events, unheard: () => pair.unheard() });
+export function makeReadiness(
+  pair: PairAgent,
+  config: PairConfig,
+  directIo: boolean,
+  clock: Clock,
+  events: EventLog,
+): Readiness {
+  return new Readiness({ pair, config, directIo, clock, events, unheard: () => pair.unheard() });
 }
 
 export function watchAddresses(

@@ -7,9 +7,17 @@ import { processStat } from "../ha/process-identity.js";
 import type { CancelTimer, Clock } from "../lib/clock.js";
 import type { EventLog } from "./event-log.js";
 
+/** What it asks of the pair, and where its answer goes. */
+type ReadinessPair = Pick<
+  PairAgent,
+  "name" | "partnerName" | "partner" | "partnerIsAlive" | "self" | "groups" | "trouble"
+>;
+
 export interface ReadinessParts {
-  readonly pair: PairAgent;
+  readonly pair: ReadinessPair;
   readonly config: PairConfig;
+  /** This node reads past the page cache. */
+  readonly directIo: boolean;
   readonly clock: Clock;
   readonly events: EventLog;
   /** Disks that we see and the partner says nothing on. */
@@ -114,8 +122,11 @@ export class Readiness {
     const { heartbeat } = pair.partner();
     if (heartbeat === null) return [];
     if (heartbeat.bootId !== pair.self.bootId) {
-      if (config.fenceCommand === null || (await can(config.fenceCommand, constants.X_OK))) return [];
-      return [`the fence command ${config.fenceCommand} cannot be run`];
+      const found = this.parts.directIo ? [] : [cachedText(pair.partnerName)];
+      const { fenceCommand } = config;
+      if (fenceCommand !== null && !(await can(fenceCommand, constants.X_OK)))
+        found.push(`the fence command ${fenceCommand} cannot be run`);
+      return found;
     }
     if (!pair.partnerIsAlive || processStat(heartbeat.pid)?.start !== heartbeat.processStart) return [];
     try {
@@ -142,6 +153,11 @@ export class Readiness {
       ? []
       : [`this machine does not have the service address ${service.host} of ${pair.partnerName}`];
   }
+}
+
+/** Blocks that this host has read once are old when another host writes them. */
+export function cachedText(partner: string): string {
+  return `${partner} runs on another host, and this node may have old blocks in its page cache: it needs direct-io: true`;
 }
 
 /** @param mode  as access(2) */

@@ -128,6 +128,8 @@ export function printPair(out: Output, pair: PairRow): void {
       epoch === null ? "–" : String(epoch),
     ]),
   );
+  for (const { name, role, trouble } of pair.nodes)
+    if (role !== "away") for (const one of trouble ?? []) out.line(`${name} could not take over: ${one}`);
   for (const { name, trouble } of pair.groups)
     if (trouble !== null) out.line(`group ${name} could not be taken over: ${trouble}`);
 }

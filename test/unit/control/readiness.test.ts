@@ -1,0 +1,105 @@
+import { deepEqual, equal } from "node:assert/strict";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import type { PairConfig } from "../../../src/config/schema.js";
+import { EventLog } from "../../../src/control/event-log.js";
+import { Readiness, type ReadinessParts } from "../../../src/control/readiness.js";
+import type { GroupStanding } from "../../../src/ha/pair-parts.js";
+import { thisProcess } from "../../../src/ha/process-identity.js";
+import type { Heartbeat } from "../../../src/ha/record.js";
+import { SILENT } from "../../../src/lib/log.js";
+import { HandClock } from "../../support/hand-clock.js";
+
+const directory = mkdtempSync(path.join(os.tmpdir(), "readiness-"));
+test.after(() => rmSync(directory, { recursive: true }));
+const disk = path.join(directory, "disk1.img");
+writeFileSync(disk, "");
+
+const clock = new HandClock();
+const self = { ...thisProcess(), version: "1.2.3", service: { host: "127.0.0.1", port: 2049 } };
+const HEARTBEAT: Heartbeat = {
+  ...{ node: "chn5", sequence: 7, bootId: self.bootId, pid: self.pid, processStart: self.processStart },
+  ...{ version: "1.2.3", service: { host: "127.0.0.1", port: 2049 }, owned: [], wants: [], trouble: [] },
+  wallMs: clock.wallTime().seconds * 1000,
+};
+const GROUP = { uuid: "g", name: "g", paths: [disk], memberCount: 1, home: "chn5", role: "watched" } as const;
+
+interface Seen {
+  readonly heartbeat?: Partial<Heartbeat> | null;
+  readonly groups?: readonly Partial<GroupStanding>[];
+  readonly config?: Partial<PairConfig>;
+  readonly directIo?: boolean;
+  readonly unheard?: readonly string[];
+}
+
+/** What a node that sees this says. */
+async function problems({ heartbeat = {}, groups = [{}], config = {}, directIo = false, unheard = [] }: Seen) {
+  const pair: ReadinessParts["pair"] = {
+    ...{ name: "chn1", partnerName: "chn5", partnerIsAlive: true, self, trouble: null },
+    partner: () => ({ heartbeat: heartbeat === null ? null : { ...HEARTBEAT, ...heartbeat }, silentMs: 10 }),
+    groups: () => groups.map((group) => ({ ...GROUP, epoch: 1, complaint: "", ...group })),
+  };
+  const settings = { partner: "chn5", fenceCommand: null, addressCommand: null, heartbeatMs: 200, leaseMs: 10_000 };
+  const events = new EventLog(clock, SILENT);
+  const readiness = new Readiness({
+    ...{ pair, config: { ...settings, ...config }, directIo, clock, events },
+    unheard: async () => unheard,
+  });
+  const found = await readiness.check();
+  deepEqual(pair.trouble, found, "it travels with the heartbeat");
+  equal(events.last(10).length, found.length === 0 ? 0 : 1, "and it is told once");
+  return found;
+}
+
+test("readiness: a pair in order has nothing to say", async () => {
+  deepEqual(await problems({}), []);
+});
+
+test("readiness: a partner that was never there", async () => {
+  deepEqual(await problems({ heartbeat: null }), ["chn5 has never been seen on these disks"]);
+});
+
+test("readiness: a partner of another version", async () => {
+  deepEqual(await problems({ heartbeat: { version: "1.3.0" } }), ["chn5 runs version 1.3.0, this node 1.2.3"]);
+});
+
+test("readiness: clocks an hour apart are told, and nothing depends on them", async () => {
+  const wallMs = HEARTBEAT.wallMs - 3_600_000;
+  const text = "the clocks of the two nodes are 60 minutes apart (file times will jump; nothing else depends on it)";
+  deepEqual(await problems({ heartbeat: { wallMs } }), [text]);
+});
+
+test("readiness: configurations that name different disks, from either side", async () => {
+  const here = await problems({ groups: [{ memberCount: 3 }] });
+  deepEqual(here, ["this node can use 1 of the 3 disks of group g"]);
+  const gone = await problems({ groups: [{ paths: [path.join(directory, "absent.img")] }] });
+  deepEqual(gone, ["this node can use 0 of the 1 disks of group g"]);
+  const there = await problems({ unheard: ["/d/7", "/d/8"] });
+  deepEqual(there, ["chn5 does not look at /d/7, /d/8: both configurations must name the same disks"]);
+  deepEqual(await problems({ groups: [{ role: "owned", memberCount: 3 }] }), [], "its own group may be degraded");
+});
+
+test("readiness: two hosts need direct I/O, and a fence command that can be run", async () => {
+  const heartbeat = { bootId: "another" };
+  const cached =
+    "chn5 runs on another host, and this node may have old blocks in its page cache: it needs direct-io: true";
+  deepEqual(await problems({ heartbeat }), [cached]);
+  deepEqual(await problems({ heartbeat, directIo: true }), []);
+  const fenceCommand = path.join(directory, "fence");
+  const refused = await problems({ heartbeat, directIo: true, config: { fenceCommand } });
+  deepEqual(refused, [`the fence command ${fenceCommand} cannot be run`]);
+  writeFileSync(fenceCommand, "#!/bin/sh\n");
+  chmodSync(fenceCommand, 0o755);
+  deepEqual(await problems({ heartbeat, directIo: true, config: { fenceCommand } }), []);
+});
+
+test("readiness: the partner's service address must be one that this machine can have", async () => {
+  const heartbeat = { service: { host: "192.0.2.7", port: 2049 } };
+  const text = "this machine does not have the service address 192.0.2.7 of chn5";
+  deepEqual(await problems({ heartbeat }), [text]);
+  const addressCommand = path.join(directory, "address");
+  const refused = await problems({ heartbeat, config: { addressCommand } });
+  deepEqual(refused, [`the address command ${addressCommand} cannot be run`]);
+});
