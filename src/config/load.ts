@@ -169,11 +169,12 @@ function toConfig(written: Written, file: string): Config {
 
 function pairOf(written: Written["pair"], folder: string): PairConfig | null {
   if (written === undefined) return null;
-  const { partner, "fence-command": fence, "address-command": address } = written;
+  const { partner, "fence-command": fence, "address-command": address, "watchdog-device": watchdog } = written;
   return {
     partner,
     fenceCommand: fence === undefined ? null : path.resolve(folder, fence),
     addressCommand: address === undefined ? null : path.resolve(folder, address),
+    watchdogDevice: watchdog === undefined ? null : path.resolve(folder, watchdog),
     heartbeatMs: written["heartbeat-milliseconds"],
     leaseMs: written["lease-seconds"] * 1000,
   };

@@ -94,6 +94,7 @@ const pair = z
         .regex(/^chn[1-8]$/, "wants the partner's node name, chn1 to chn8"),
       "fence-command": text("the path of an executable").optional(),
       "address-command": text("the path of an executable").optional(),
+      "watchdog-device": text("the path of a watchdog, such as /dev/watchdog").optional(),
       "heartbeat-milliseconds": z
         .int({ error: "wants 50 to 5000" })
         .min(50, "wants 50 to 5000")
@@ -135,6 +136,8 @@ export interface PairConfig {
   readonly fenceCommand: string | null;
   /** Called to make a service address this machine's, and to give it up; null: both nodes have them all (127/8). */
   readonly addressCommand: string | null;
+  /** Resets the machine when this node, while it serves, has not been heard for as long as its lease lasts; null: none. */
+  readonly watchdogDevice: string | null;
   readonly heartbeatMs: number;
   readonly leaseMs: number;
 }

@@ -25,6 +25,8 @@ export interface ReadinessParts {
 }
 
 const CHECK_MS = 60_000;
+/** While something stands in the way: it may be a partner that is just starting. */
+const TROUBLED_CHECK_MS = 1_000;
 /** The first check, when both nodes of a pair that has just been started have had time to hear each other. */
 const FIRST_MS = 3_000;
 const CLOCKS_APART_MS_MAX = 5_000;
@@ -63,7 +65,8 @@ export class Readiness {
   #later(delayMs: number): void {
     this.#cancel = this.parts.clock.after(delayMs, () => {
       void this.check().finally(() => {
-        if (!this.#ended) this.#later(CHECK_MS);
+        const troubled = (this.parts.pair.trouble?.length ?? 0) > 0;
+        if (!this.#ended) this.#later(troubled ? TROUBLED_CHECK_MS : CHECK_MS);
       });
     });
   }

@@ -98,7 +98,8 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
     const scratch = openScratch(options, superblock);
     const ms = clock.monotonicMs() - startedMs;
     const found = { pageStore: superblock.name, pageCount, records: replayed.records, warm: warm !== undefined, ms };
-    logger.info(found, "page store opened");
+    // Whoever looks on does so now and then; an owner once.
+    logger[readOnly ? "debug" : "info"](found, "page store opened");
     return new LogPageStore({
       ...{ lu, log, table, scratch, buffers, superblock, images, pageCount },
       ...{ epoch, lastEpoch: replayed.epoch, clock, logger, statistics, readOnly },

@@ -59,6 +59,8 @@ const GROUP = "rig";
 const FILE_SYSTEM = "data";
 /** How often the nodes of a pair are asked whether they have found each other. */
 const POLL_MS = 25;
+/** Nodes that have just found each other need so long to say that each could take over. */
+const READY_MS = 5_000;
 const DEFAULTS = { diskCount: 5, diskBytes: 1024 ** 3, level: 5 } as const;
 
 /**
@@ -101,17 +103,21 @@ export async function rigStatus(dir: string, record: RigRecord): Promise<RigStat
   return active === undefined ? null : { active, nodes };
 }
 
-/** A pair is up when every group is served, and each node has heard the other. */
+/** A pair is up when every group is served, and each node has heard the other; what still stands in the way of a takeover is waited for a moment. */
 async function settled(dir: string, record: RigRecord): Promise<RigStatus> {
-  const deadline = Date.now() + LIMITS.startMs;
+  const startedMs = Date.now();
   for (;;) {
     const status = await rigStatus(dir, record);
     if (status === null) throw new CliError(`the rig in ${dir} has gone down again`);
     const pairs = status.nodes.flatMap(({ pair }) => (pair === null ? [] : [pair]));
     const served = pairs.every(({ groups }) => groups.every(({ servedBy }) => servedBy !== null));
-    const heard = pairs.every(({ nodes }) => nodes.every(({ role }) => role !== "away"));
-    if (served && heard) return status;
-    if (Date.now() > deadline) throw new CliError(status.active.warnings[0] ?? "the nodes have not found each other");
+    const nodes = pairs.flatMap((pair) => pair.nodes);
+    const heard = nodes.every(({ role }) => role !== "away");
+    const troubled = nodes.some(({ trouble }) => trouble !== null && trouble.length > 0);
+    const waitedMs = Date.now() - startedMs;
+    if (served && heard && (!troubled || waitedMs > READY_MS)) return status;
+    if (waitedMs > LIMITS.startMs)
+      throw new CliError(status.active.warnings[0] ?? "the nodes have not found each other");
     await sleep(POLL_MS);
   }
 }

@@ -10,7 +10,7 @@ import type { GroupStanding } from "../../../src/ha/pair-parts.js";
 import { thisProcess } from "../../../src/ha/process-identity.js";
 import type { Heartbeat } from "../../../src/ha/record.js";
 import { SILENT } from "../../../src/lib/log.js";
-import { HandClock } from "../../support/hand-clock.js";
+import { HandClock, settle } from "../../support/hand-clock.js";
 
 const directory = mkdtempSync(path.join(os.tmpdir(), "readiness-"));
 test.after(() => rmSync(directory, { recursive: true }));
@@ -25,6 +25,11 @@ const HEARTBEAT: Heartbeat = {
   wallMs: clock.wallTime().seconds * 1000,
 };
 const GROUP = { uuid: "g", name: "g", paths: [disk], memberCount: 1, home: "chn5", role: "watched" } as const;
+
+const SETTINGS: PairConfig = {
+  ...{ partner: "chn5", fenceCommand: null, addressCommand: null, watchdogDevice: null },
+  ...{ heartbeatMs: 200, leaseMs: 10_000 },
+};
 
 interface Seen {
   readonly heartbeat?: Partial<Heartbeat> | null;
@@ -41,10 +46,9 @@ async function problems({ heartbeat = {}, groups = [{}], config = {}, directIo =
     partner: () => ({ heartbeat: heartbeat === null ? null : { ...HEARTBEAT, ...heartbeat }, silentMs: 10 }),
     groups: () => groups.map((group) => ({ ...GROUP, epoch: 1, complaint: "", ...group })),
   };
-  const settings = { partner: "chn5", fenceCommand: null, addressCommand: null, heartbeatMs: 200, leaseMs: 10_000 };
   const events = new EventLog(clock, SILENT);
   const readiness = new Readiness({
-    ...{ pair, config: { ...settings, ...config }, directIo, clock, events },
+    ...{ pair, config: { ...SETTINGS, ...config }, directIo, clock, events },
     unheard: async () => unheard,
   });
   const found = await readiness.check();
@@ -102,4 +106,28 @@ test("readiness: the partner's service address must be one that this machine can
   const addressCommand = path.join(directory, "address");
   const refused = await problems({ heartbeat, config: { addressCommand } });
   deepEqual(refused, [`the address command ${addressCommand} cannot be run`]);
+});
+
+test("readiness: what stands in the way is looked at again soon, and told when it is over", async () => {
+  const hand = new HandClock();
+  const events = new EventLog(hand, SILENT);
+  let heartbeat: Heartbeat | null = null;
+  const pair: ReadinessParts["pair"] = {
+    ...{ name: "chn1", partnerName: "chn5", partnerIsAlive: false, self, trouble: null },
+    ...{ partner: () => ({ heartbeat, silentMs: 10 }), groups: () => [] },
+  };
+  const readiness = new Readiness({
+    ...{ pair, config: SETTINGS, directIo: false, clock: hand, events, unheard: async () => [] },
+  });
+  readiness.start();
+  await hand.advance(3_000);
+  await settle();
+  deepEqual(pair.trouble, ["chn5 has never been seen on these disks"]);
+  heartbeat = HEARTBEAT;
+  await hand.advance(1_000);
+  for (let i = 0; i < 100 && pair.trouble?.length !== 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  deepEqual(pair.trouble, []);
+  const said = events.last(10).map(({ kind }) => kind);
+  deepEqual(said, ["takeover-not-ready", "takeover-ready"]);
+  readiness.end();
 });
