@@ -191,7 +191,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const { nfsPort } = service();
   const what = services.brought.size > 0 ? `serves NFS on port ${nfsPort}` : "stands by";
   events.add({ severity: "info", kind: "started", what: `node ${config.node} ${what}` });
-  return running({ config, log, cabinet, undo, nfsPort });
+  return running({ config, log, cabinet, undo, nfsPort, pair });
 }
 
 /**
@@ -230,9 +230,10 @@ interface Built {
   readonly cabinet: Cabinet;
   readonly undo: Undo;
   readonly nfsPort: number;
+  readonly pair: PairAgent | null;
 }
 
-function running({ config, log, cabinet, undo, nfsPort }: Built): RunningNode {
+function running({ config, log, cabinet, undo, nfsPort, pair }: Built): RunningNode {
   let stopping: Promise<void> | undefined;
   return {
     nfsPort,
@@ -241,6 +242,7 @@ function running({ config, log, cabinet, undo, nfsPort }: Built): RunningNode {
       log.level = fresh.logLevel;
       warnOfRestart(config, fresh, log);
       await cabinet.reload(fresh.disks, fresh.care);
+      await pair?.survey();
       cabinet.fileSystems.exports.publishAll();
     },
     stop: () => {

@@ -134,6 +134,7 @@ export class Cabinet {
   close(): Promise<void> {
     return this.#parts.changes.end(async () => {
       for (const keeper of [this.#returner, this.#spares, this.#scrubs, this.shared]) keeper.stop();
+      this.groupHands.end();
       const errors: unknown[] = [];
       const attempt = (action: Promise<unknown>) => action.catch((error) => errors.push(error));
       const groups = this.#parts.groups.all();

@@ -3,6 +3,7 @@ import { messageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import { LAYOUT } from "../raid/layout.js";
+import type { Sighting } from "./partner-watch.js";
 import {
   decodeHeartbeat,
   decodeLease,
@@ -29,16 +30,16 @@ export interface BoardParts {
   readonly durable: () => boolean;
 }
 
+/** The newest lease of a group that each of two nodes has written. */
 export interface LeaseView {
-  /** What a majority of the members holds, or the newest that any holds when there is none such. */
-  readonly lease: Lease | null;
-  /** No epoch above this was ever given out, as far as the members that can be read know. */
-  readonly highestEpoch: number;
+  readonly own: Lease | null;
+  readonly other: Lease | null;
 }
 
 /** The reserved areas of all disks: where two nodes leave word for each other. A disk that fails is passed over, and opened anew the next time. */
 export class Board {
   #disks: readonly BoardDisk[] = [];
+  #diskCount = 0;
   readonly #devices = new Map<string, BlockDevice>();
   /** Disks that have not answered the last heartbeat, or question for one: they are not asked again meanwhile, and hold nothing up. */
   readonly #writing = new Set<string>();
@@ -46,12 +47,20 @@ export class Board {
 
   constructor(private readonly parts: BoardParts) {}
 
+  /** Found or not: a majority is one of these. */
   get diskCount(): number {
-    return this.#disks.length;
+    return this.#diskCount;
   }
 
-  async setDisks(disks: readonly BoardDisk[]): Promise<void> {
+  /** Some were not found when it was last looked for them. */
+  get lacksDisks(): boolean {
+    return this.#disks.length < this.#diskCount;
+  }
+
+  /** @param diskCount  how many there should be, when more than were found */
+  async setDisks(disks: readonly BoardDisk[], diskCount = disks.length): Promise<void> {
     this.#disks = disks;
+    this.#diskCount = Math.max(diskCount, disks.length);
     const wanted = new Set(disks.map(({ path }) => path));
     for (const path of [...this.#devices.keys()]) if (!wanted.has(path)) await this.#drop(path);
   }
@@ -68,11 +77,11 @@ export class Board {
     );
   }
 
-  /** What each readable disk holds of a node; a disk without one is left out. */
-  async readHeartbeats(slot: number): Promise<Heartbeat[]> {
+  async readHeartbeats(slot: number): Promise<Sighting> {
     const disks = this.#disks.filter(({ path }) => !this.#reading.has(path));
     const blocks = await this.#readAll(disks, HEARTBEAT_BLOCK + slot, this.#reading);
-    return blocks.flatMap((block) => decodeHeartbeat(block) ?? []);
+    const found = blocks.flatMap((block) => decodeHeartbeat(block) ?? []);
+    return { found, readCount: blocks.length, diskCount: this.#diskCount };
   }
 
   /** Disks that hold no heartbeat of the node as young as `sequence`. */
@@ -88,29 +97,49 @@ export class Board {
 
   /**
    * On the members of its group. Durable when it resolves.
+   * @param slot  of the node that writes it
    * @param memberCount  of the group, found or not
-   * @throws StorageError EIO when it is not on a majority: then it does not count
+   * @throws StorageError EIO when it is not on a majority: then it may count, or not
    */
-  async writeLease(value: Lease, memberCount: number): Promise<void> {
+  async writeLease(slot: number, value: Lease, memberCount: number): Promise<void> {
     const members = this.#membersOf(value.group);
-    const written = await this.#writeAll(members, LEASE_BLOCK + (value.epoch % 2), encodeLease(value), true);
+    const written = await this.#writeAll(members, LEASE_BLOCK + slot, encodeLease(value), true);
     if (written * 2 > memberCount) return;
     throw new StorageError("EIO", `the lease is on ${written} of ${memberCount} disks, which is no majority`);
   }
 
-  async readLease(group: string, memberCount: number): Promise<LeaseView> {
-    const found: Lease[] = [];
-    for (const slot of [0, 1]) {
-      const blocks = await this.#readAll(this.#membersOf(group), LEASE_BLOCK + slot);
-      found.push(...blocks.flatMap((block) => decodeLease(block) ?? []).filter((lease) => lease.group === group));
+  /**
+   * What any member holds counts, also when it is no majority: a claim may be on its way, and what is released is let go of for good. A lease that is on a
+   * majority is always seen.
+   * @throws StorageError EIO when so few members can be read that one could be missed
+   */
+  async readLease(group: string, memberCount: number, slots: { own: number; other: number }): Promise<LeaseView> {
+    const members = this.#membersOf(group);
+    const [own, other] = await Promise.all([
+      this.#newestLease(members, group, slots.own, memberCount),
+      this.#newestLease(members, group, slots.other, memberCount),
+    ]);
+    return { own, other };
+  }
+
+  async #newestLease(
+    members: readonly BoardDisk[],
+    group: string,
+    slot: number,
+    memberCount: number,
+  ): Promise<Lease | null> {
+    const blocks = await this.#readAll(members, LEASE_BLOCK + slot);
+    if (Math.floor(memberCount / 2) + 1 + blocks.length <= memberCount) {
+      throw new StorageError("EIO", `only ${blocks.length} of ${memberCount} disks can be asked for the lease`);
     }
+    const found = blocks.flatMap((block) => decodeLease(block) ?? []).filter((lease) => lease.group === group);
     found.sort((a, b) => b.epoch - a.epoch || b.sequence - a.sequence);
-    const held = found.find((lease) => found.filter((other) => sameLease(lease, other)).length * 2 > memberCount);
-    return { lease: held ?? found[0] ?? null, highestEpoch: found[0]?.epoch ?? 0 };
+    return found[0] ?? null;
   }
 
   async close(): Promise<void> {
     this.#disks = [];
+    this.#diskCount = 0;
     for (const path of [...this.#devices.keys()]) await this.#drop(path);
   }
 
@@ -175,8 +204,4 @@ export class Board {
     this.#devices.delete(path);
     await device?.close().catch(() => {});
   }
-}
-
-function sameLease(a: Lease, b: Lease): boolean {
-  return a.epoch === b.epoch && a.sequence === b.sequence && a.owner === b.owner && a.state === b.state;
 }

@@ -1,50 +1,53 @@
 import { type CancelTimer, pause, wallMs } from "../lib/clock.js";
-import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
-import type { BoardDisk } from "./board.js";
-import type { PairEvent } from "./contract.js";
+import { messageOf, StorageError } from "../lib/errors.js";
+import type { BoardDisk, LeaseView } from "./board.js";
+import { Changeover, YIELD_MS } from "./changeover.js";
+import type { SeenGroup } from "./contract.js";
+import { LeaseKeeper, slotOf } from "./lease-keeper.js";
 import { type GroupStanding, newTracked, type PairAgentParts, type Tracked } from "./pair-parts.js";
+import { PairReport } from "./pair-report.js";
 import { type PartnerView, PartnerWatch } from "./partner-watch.js";
 import type { ProcessIdentity } from "./process-identity.js";
 import type { Heartbeat, Lease, ServiceAddress } from "./record.js";
+import { RETRY_MS } from "./retry.js";
+import { TakeoverReasons } from "./takeover-reasons.js";
 
-/** So long a group that was given away is left for the partner to take. */
-const YIELD_MS = 10_000;
-const RETRY_MS = 500;
 const MOVE_MS_MAX = 20_000;
 const POLL_MS = 10;
-/** Its disks may not be known here: they are looked for so often. */
-const LOOK_MS = 2_000;
+/** While a group waits for another attempt, or an unknown one is served by the partner, disks are looked at this often. */
+const LOOK_MS = 2 * RETRY_MS;
+/** And while any disk is missing. */
+const LOOK_MS_MAX = 10_000;
 /** A disk may miss some beats, slow as it may be. */
 const UNHEARD_BEATS = 50;
 /** They must fit a heartbeat's block. */
 const TROUBLE_MAX = 4;
 const TROUBLE_LENGTH_MAX = 200;
 
-/** chn1..chn8 have blocks 0 to 7. */
-export function slotOf(node: string): number {
-  return Number(node.slice(3)) - 1;
-}
-
 /**
  * One node's part in a pair: its heartbeat, its eye on the partner, and for each group whether to serve it. A group is served by whoever holds its lease
  * under the highest epoch; before the lease is taken it is certain that the other has stopped (I-6):
  * on one host because the disks' locks are free, which they are only when its process has closed them or is gone; on another host because
  * it has released the lease, was fenced by command, or has been silent for longer than it would go on without being heard.
+ * The decision stands in takeover-reasons.ts, what follows from it in changeover.ts.
  */
 export class PairAgent {
   readonly #parts: PairAgentParts;
   readonly #groups = new Map<string, Tracked>();
   readonly #watch = new PartnerWatch();
   readonly #wants = new Set<string>();
+  readonly #leases: LeaseKeeper;
+  readonly #report: PairReport;
+  readonly #reasons: TakeoverReasons;
+  readonly #changeover: Changeover;
   #sequence = 0;
   #startedMs = 0;
-  /** When a majority of the disks last took our heartbeat. */
+  /** When the last heartbeat began that a majority of the disks took: the partner may have seen it as early as that. */
   #heardMs = 0;
-  #lookAgainAtMs = 0;
   #cancelBeat: CancelTimer = () => {};
   #cancelProbe: CancelTimer = () => {};
   #stopped = false;
-  #killing = false;
+  #lookedMs = 0;
   /** Why this node could not take over now; null: nobody has looked yet. Travels with the heartbeat. */
   trouble: readonly string[] | null = null;
   /** What is being taken or released. */
@@ -52,6 +55,14 @@ export class PairAgent {
 
   constructor(parts: PairAgentParts) {
     this.#parts = parts;
+    this.#leases = new LeaseKeeper(parts);
+    this.#report = new PairReport(parts.onEvent);
+    this.#reasons = new TakeoverReasons(parts, this.#watch, this.#report, () => ({
+      upMs: this.#nowMs() - this.#startedMs,
+      unheardMs: this.#nowMs() - this.#heardMs,
+      wants: this.#wants,
+    }));
+    this.#changeover = new Changeover(parts, this.#groups, this.#leases, this.#watch, this.#report);
   }
 
   /** The partner's and our own place in the order of things: the first in it is home to groups that name no node. */
@@ -64,7 +75,7 @@ export class PairAgent {
     const { clock, board, node } = this.#parts;
     this.#startedMs = clock.monotonicMs();
     await this.survey();
-    const own = await board.readHeartbeats(slotOf(node));
+    const { found: own } = await board.readHeartbeats(slotOf(node));
     this.#sequence = own.reduce((most, { sequence }) => Math.max(most, sequence), 0);
     this.#refuseTwin(own);
     this.#heardMs = this.#startedMs;
@@ -74,19 +85,21 @@ export class PairAgent {
     this.#probeLater();
     // What is free and ours is served before anything else is told that we are up.
     await this.#settleWork();
-    if (!this.#servesHome() && this.#homeIsFree()) await this.#bring(node);
+    if (!this.#servesHome() && this.#homeIsFree()) await this.#changeover.bring(node);
   }
 
   /** The groups that are there now; new ones are watched from here on. */
   async survey(): Promise<void> {
     const { host, board } = this.#parts;
     const { groups, disks } = await host.survey();
-    await board.setDisks(disks satisfies readonly BoardDisk[]);
+    const inNone = disks.filter(({ group }) => group === null).length;
+    const expected = groups.reduce((sum, { memberCount }) => sum + memberCount, inNone);
+    await board.setDisks(disks satisfies readonly BoardDisk[], expected);
     for (const seen of groups) {
       const known = this.#groups.get(seen.uuid);
       const home = seen.home ?? this.first;
       if (known === undefined) this.#groups.set(seen.uuid, newTracked(seen, home));
-      else Object.assign(known, { seen, home });
+      else see(known, seen, home);
     }
     const uuids = new Set(groups.map(({ uuid }) => uuid));
     for (const [uuid, { role }] of this.#groups) if (!uuids.has(uuid) && role === "watched") this.#groups.delete(uuid);
@@ -97,13 +110,19 @@ export class PairAgent {
     await this.survey();
     const group = this.#groups.get(uuid);
     if (group === undefined) throw new StorageError("ENOENT", `no disk of group ${uuid} is here`);
-    group.epoch = Math.max(1, group.seen.epoch);
-    await this.#writeLease(group, "held", "created");
-    group.role = "owned";
+    group.busy = true;
+    try {
+      group.epoch = Math.max(1, group.seen.epoch);
+      await this.#leases.write(group.seen, group.epoch, "held", "created");
+      group.role = "owned";
+    } finally {
+      group.busy = false;
+    }
   }
 
-  /** For the epoch guard of a group: changes when the group was lost. */
+  /** For the epoch guard of a group: changes when the group was lost, also to the mere passing of time. */
   epochOf(uuid: string): number {
+    if (this.#hasLapsed()) this.#loseAll();
     return this.#groups.get(uuid)?.epoch ?? -1;
   }
 
@@ -160,6 +179,7 @@ export class PairAgent {
     if (group.role === "owned")
       throw new StorageError("EEXIST", `group ${name} is served by ${this.#parts.node} already`);
     this.#wants.add(uuid);
+    group.retry.reset();
     try {
       await this.#beat();
       if (await this.#until(() => group.role === "owned")) return;
@@ -180,8 +200,9 @@ export class PairAgent {
     const group = this.#named(name);
     const { partner } = this.#parts;
     if (group.role !== "owned") throw new StorageError("EINVAL", `group ${name} is not served by ${this.#parts.node}`);
+    if (group.busy) throw new StorageError("EBUSY", `group ${name} is changing hands already`);
     if (!this.partnerIsAlive) throw new StorageError("EBUSY", `${partner} is not there: group ${name} stays here`);
-    await this.#work(group, () => this.#release(group, `given to ${partner}`));
+    await this.#work(group, () => this.#let(group, `given to ${partner}`));
     const taken = () => this.partner().heartbeat?.owned.includes(group.seen.uuid) === true;
     if (await this.#until(() => taken() || group.role === "owned", YIELD_MS + MOVE_MS_MAX)) {
       if (group.role !== "owned") return;
@@ -206,9 +227,9 @@ export class PairAgent {
   #giveUp(group: Tracked, why: string): void {
     if (group.role !== "owned" || group.busy || this.#stopped || !this.partnerIsAlive) return;
     this.#parts.services.hangUp(group.home);
-    group.retryAtMs = this.#nowMs() + YIELD_MS;
-    this.#tell("error", "group-lost", `group ${group.seen.name}: ${why}; the partner tries`, group);
-    void this.#work(group, () => this.#release(group, why));
+    group.retry.hold(this.#nowMs() + YIELD_MS);
+    this.#report.tell("error", "group-lost", `group ${group.seen.name}: ${why}; the partner tries`, group);
+    void this.#work(group, () => this.#let(group, why));
   }
 
   /** Give everything to the partner when it is there, and fall silent. */
@@ -218,7 +239,7 @@ export class PairAgent {
     await this.#settleWork();
     for (const group of this.#groups.values()) {
       if (group.role === "owned")
-        await this.#release(group, "stopped").catch((error: unknown) => this.#complain(group, error));
+        await this.#let(group, "stopped").catch((error: unknown) => this.#report.complain(group, error));
     }
     this.#cancelBeat();
     await this.#parts.board.close();
@@ -234,29 +255,43 @@ export class PairAgent {
   }
 
   async #beat(): Promise<void> {
-    const { board, node, partner, clock, settings } = this.#parts;
+    const { board, node, partner, clock } = this.#parts;
+    // A lease that has run out stays so, whatever is heard from now on: the partner may be about to take it.
+    if (this.#hasLapsed()) this.#loseAll();
+    const beganMs = clock.monotonicMs();
     const written = board.writeHeartbeat(slotOf(node), this.#heartbeat());
     const found = await board.readHeartbeats(slotOf(partner));
-    this.#watch.note(found, clock.monotonicMs());
-    if ((await written) * 2 > board.diskCount) this.#heardMs = clock.monotonicMs();
-    if (this.#isElsewhere() && clock.monotonicMs() - this.#heardMs > settings.leaseMs) this.#loseAll();
-    await this.#seeNew();
+    this.#watch.note(found, beganMs, clock.monotonicMs());
+    if ((await written) * 2 > board.diskCount) this.#heard(beganMs);
+    this.#lookAgain();
     await this.#watchOwned();
   }
 
-  /** The partner serves a group that was not there when we looked last. */
-  async #seeNew(): Promise<void> {
-    const owned = this.partner().heartbeat?.owned ?? [];
-    if (owned.every((uuid) => this.#groups.has(uuid)) || this.#nowMs() < this.#lookAgainAtMs) return;
-    this.#lookAgainAtMs = this.#nowMs() + LOOK_MS;
-    await this.survey();
+  /** A majority of the disks has taken what was said then. Too late it does not count: it may be on the disks since a moment ago only. */
+  #heard(beganMs: number): void {
+    if (this.#hasLapsed()) this.#loseAll();
+    this.#heardMs = Math.max(this.#heardMs, beganMs);
+  }
+
+  /** Something is missed that may be on the disks by now: a group that the partner has made, a disk that a group could not be taken without, or any other. */
+  #lookAgain(): void {
+    const groups = [...this.#groups.values()];
+    const isWanting = groups.some(({ role, retry }) => role === "watched" && retry.waits);
+    const isNew =
+      this.partnerIsAlive && this.partner().heartbeat?.owned.some((uuid) => !this.#groups.has(uuid)) === true;
+    const { lacksDisks } = this.#parts.board;
+    const everyMs = isWanting || isNew ? LOOK_MS : lacksDisks ? LOOK_MS_MAX : Number.POSITIVE_INFINITY;
+    if (this.#stopped || this.#nowMs() - this.#lookedMs < everyMs) return;
+    this.#lookedMs = this.#nowMs();
+    // What cannot be seen now is looked at again.
+    void this.survey().catch(() => {});
   }
 
   #heartbeat(): Heartbeat {
     const { node, identity, version, service, clock } = this.#parts;
     const owned = [...this.#groups.values()].filter(({ role }) => role === "owned").map(({ seen }) => seen.uuid);
     return {
-      ...{ node, ...identity, version, service, owned, wants: [...this.#wants] },
+      ...{ node, ...identity, version, service, owned, wants: [...this.#wants], letGo: this.#letGo() },
       trouble:
         this.trouble === null
           ? null
@@ -264,6 +299,11 @@ export class PairAgent {
       sequence: ++this.#sequence,
       wallMs: wallMs(clock),
     };
+  }
+
+  #letGo(): Heartbeat["letGo"] {
+    const groups = [...this.#groups.values()].filter(({ letGo }) => letGo > 0);
+    return groups.map(({ seen, letGo }) => ({ group: seen.uuid, epoch: letGo }));
   }
 
   /** Another process that says it is this node, and is alive, would write our blocks. @throws StorageError EBUSY */
@@ -280,14 +320,24 @@ export class PairAgent {
     );
   }
 
-  /** The partner runs on another host: locks say nothing of it. */
+  /** The partner runs on another host, or nobody knows where: locks say nothing of it. */
   #isElsewhere(): boolean {
-    const { heartbeat } = this.partner();
-    return heartbeat !== null && heartbeat.bootId !== this.#parts.identity.bootId;
+    return this.partner().heartbeat?.bootId !== this.#parts.identity.bootId;
+  }
+
+  #owns(): boolean {
+    return [...this.#groups.values()].some(({ epoch }) => epoch >= 0);
+  }
+
+  /** We own something, and the partner may have heard nothing of us for as long as a lease lasts. */
+  #hasLapsed(): boolean {
+    const { settings, without } = this.#parts;
+    if (this.#nowMs() - this.#heardMs <= settings.leaseMs) return false;
+    return this.#owns() && this.#isElsewhere() && without?.lease !== true;
   }
 
   #loseAll(): void {
-    for (const group of this.#groups.values()) if (group.role === "owned") group.epoch = -1;
+    for (const group of this.#groups.values()) group.epoch = -1;
     this.#parts.stopAtOnce("no majority of the disks has taken this node's heartbeat for as long as its lease lasts");
   }
 
@@ -301,8 +351,8 @@ export class PairAgent {
       if (group.role !== "owned" || group.busy || this.#stopped) continue;
       const partnerIsReady = this.partnerIsAlive;
       if (partnerIsReady && heartbeat?.wants.includes(uuid) === true) {
-        void this.#work(group, () => this.#release(group, `asked for by ${heartbeat.node}`));
-      } else if (partnerIsReady && this.#parts.host.hasFailed(uuid) && this.#nowMs() >= group.retryAtMs) {
+        void this.#work(group, () => this.#let(group, `asked for by ${heartbeat.node}`));
+      } else if (partnerIsReady && this.#parts.host.hasFailed(uuid) && group.retry.isDue(this.#nowMs())) {
         // It was lost while the partner was away.
         this.lost(uuid);
       }
@@ -310,10 +360,11 @@ export class PairAgent {
   }
 
   async #refuseNewer(group: Tracked): Promise<void> {
-    const { lease } = await this.#parts.board.readLease(group.seen.uuid, group.seen.memberCount);
-    if (lease === null || group.role !== "owned" || lease.epoch <= group.epoch) return;
+    const other = (await this.#readLease(group))?.other ?? null;
+    if (other === null || group.role !== "owned") return;
+    if (other.epoch <= group.epoch || other.state !== "held") return;
     group.epoch = -1;
-    this.#parts.stopAtOnce(`group ${group.seen.name} was taken by ${lease.owner} under epoch ${lease.epoch}`);
+    this.#parts.stopAtOnce(`group ${group.seen.name} was taken by ${other.owner} under epoch ${other.epoch}`);
   }
 
   // --- taking
@@ -328,201 +379,49 @@ export class PairAgent {
 
   async #probe(): Promise<void> {
     for (const group of this.#groups.values()) {
-      if (group.role !== "watched" || group.busy || this.#stopped || this.#nowMs() < group.retryAtMs) continue;
-      const reason = this.#isElsewhere() ? await this.#reasonElsewhere(group) : this.#reasonHere(group);
-      if (reason === null || group.role !== "watched" || group.busy) continue;
-      void this.#work(group, () => this.#take(group, reason));
-    }
-  }
-
-  /** On one host: the locks say it. @returns why to take the group now */
-  #reasonHere(group: Tracked): string | null {
-    const { host, node, partner } = this.#parts;
-    const { home, seen } = group;
-    const { uuid } = seen;
-    const state = host.lockState(uuid);
-    if (state === "held") {
-      group.seenHeld = true;
-      group.yieldedUntilMs = 0;
-      void this.#killIfHung();
-      return null;
-    }
-    if (state === "unknown" || this.#nowMs() < group.yieldedUntilMs) return null;
-    if (this.#wants.has(uuid)) return "planned";
-    if (group.seenHeld) return this.#partnerProcess() === null ? `${partner} is gone` : `${partner} let it go`;
-    if (home === node) return "start";
-    return this.#waited() ? `${home} did not come` : null;
-  }
-
-  /** On two hosts: the lease says it. */
-  async #reasonElsewhere(group: Tracked): Promise<string | null> {
-    const { board, node, settings, partner, fence } = this.#parts;
-    const { lease } = await board.readLease(group.seen.uuid, group.seen.memberCount);
-    if (this.#nowMs() < group.yieldedUntilMs) return null;
-    if (lease === null) return group.home === node || this.#waited() ? "start" : null;
-    if (lease.owner === node) return "start";
-    if (lease.state === "released") return `${partner} let it go`;
-    const { silentMs } = this.partner();
-    // Silent since before we came: nobody knows how long, so it counts from our start.
-    const silence = Math.min(silentMs, this.#nowMs() - this.#startedMs);
-    if (silence < settings.silentMs) return null;
-    if (fence.command !== null) return await this.#fenceByCommand(group, fence.command);
-    return silence > settings.leaseMs + settings.silentMs
-      ? `${partner} has been silent for longer than its lease lasts`
-      : null;
-  }
-
-  #waited(): boolean {
-    return this.#nowMs() - this.#startedMs > this.#parts.settings.graceMs;
-  }
-
-  async #fenceByCommand(group: Tracked, command: (node: string) => Promise<void>): Promise<string | null> {
-    const { partner } = this.#parts;
-    group.retryAtMs = this.#nowMs() + RETRY_MS;
-    try {
-      await command(partner);
-      return `${partner} was fenced`;
-    } catch (error) {
-      this.#complain(group, error);
-      return null;
-    }
-  }
-
-  /** The partner's process, when it is on this host: its state, or null when it is gone. */
-  #partnerProcess(): string | null {
-    const { heartbeat } = this.partner();
-    return heartbeat === null ? null : this.#parts.fence.processState(heartbeat.pid, heartbeat.processStart);
-  }
-
-  /** It holds the locks and says nothing: it is ended, and the locks with it. */
-  async #killIfHung(): Promise<void> {
-    const { settings, fence, partner } = this.#parts;
-    const { heartbeat, silentMs } = this.partner();
-    if (heartbeat === null || this.#killing || silentMs === Number.POSITIVE_INFINITY) return;
-    if (silentMs < settings.stoppedMs) return;
-    const state = this.#partnerProcess();
-    if (state === null) return;
-    const stopped = state === "T" || state === "t";
-    if (!stopped && silentMs < settings.silentMs) return;
-    this.#killing = true;
-    try {
-      const how = stopped ? "is stopped" : "hangs";
-      const what = `${partner} ${how} (process ${heartbeat.pid}, silent for ${Math.round(silentMs)} ms): it is ended`;
-      this.#parts.onEvent({ severity: "error", kind: "partner-fenced", what, detail: { partner } });
-      await fence.kill(heartbeat.pid, heartbeat.processStart);
-    } catch (error) {
-      const what = `${partner} hangs and could not be ended: ${messageOf(error)}`;
-      this.#parts.onEvent({ severity: "error", kind: "fencing-failed", what, detail: { partner } });
-    } finally {
-      this.#killing = false;
-    }
-  }
-
-  async #take(group: Tracked, reason: string): Promise<void> {
-    const { host, node } = this.#parts;
-    const { home, seen } = group;
-    const { uuid, name } = seen;
-    const beganMs = this.#nowMs();
-    group.role = "taking";
-    try {
-      await host.lock(uuid);
-    } catch (error) {
-      group.role = "watched";
-      // Somebody was quicker: the next look says who.
-      if (isStorageError(error, "EBUSY")) return;
-      throw error;
-    }
-    const lockedMs = this.#nowMs();
-    try {
-      await this.#takeLease(group, reason);
-      const leasedMs = this.#nowMs();
-      await host.open(uuid);
-      const openedMs = this.#nowMs();
-      group.role = "owned";
-      group.seenHeld = false;
-      await this.#bring(home);
-      const ms = steps({
-        lock: lockedMs - beganMs,
-        lease: leasedMs - lockedMs,
-        open: openedMs - leasedMs,
-        serve: this.#nowMs() - openedMs,
+      // Whatever kept us from it: somebody could take it.
+      if (this.partner().heartbeat?.owned.includes(group.seen.uuid) === true) group.retry.reset();
+      if (group.looking || !this.#isFree(group) || !group.retry.isDue(this.#nowMs())) continue;
+      group.looking = true;
+      await this.#look(group).finally(() => {
+        group.looking = false;
       });
-      const what = `group ${name} is served by ${node} under epoch ${group.epoch} (${reason})`;
-      this.#tell(reason === "start" ? "info" : "warning", "group-taken", what, group, { reason, ms });
-    } catch (error) {
-      group.epoch = -1;
-      group.role = "watched";
-      await host.close(uuid).catch(() => {});
-      throw error;
     }
-    void this.#beat();
   }
 
-  /** @throws StorageError EIO */
-  async #takeLease(group: Tracked, reason: string): Promise<void> {
-    const { board, clock } = this.#parts;
-    const { uuid, memberCount, epoch } = group.seen;
-    const { lease, highestEpoch } = await board.readLease(uuid, memberCount);
-    group.epoch = Math.max(highestEpoch, epoch, lease?.epoch ?? 0) + 1;
-    group.leaseSequence = 0;
-    await this.#writeLease(group, "held", reason);
-    if (!this.#isElsewhere()) return;
-    // Two hosts that begin at the same moment: after a while a majority of the disks holds what was written last.
-    await pause(clock, 2 * this.#parts.settings.heartbeatMs);
-    const { lease: now } = await board.readLease(uuid, memberCount);
-    if (now?.owner === this.#parts.node && now.epoch === group.epoch) return;
-    throw new StorageError(
-      "EBUSY",
-      `group ${group.seen.name} was taken by ${now?.owner ?? "nobody"} at the same moment`,
-    );
-  }
-
-  async #writeLease(group: Tracked, state: Lease["state"], reason: string): Promise<void> {
-    const { board, node, clock } = this.#parts;
-    const { uuid, memberCount } = group.seen;
-    const { epoch, leaseSequence: sequence } = group;
-    const lease = { group: uuid, epoch, sequence, owner: node, state, reason, wallMs: wallMs(clock) };
-    await board.writeLease(lease, memberCount);
-    group.leaseSequence++;
-  }
-
-  async #bring(home: string): Promise<void> {
-    const address = home === this.#parts.node ? this.#parts.service : this.partner().heartbeat?.service;
-    if (address === undefined || address === null) {
-      throw new StorageError("ENODEV", `the service address of ${home} is not known: it has never been seen`);
+  async #look(group: Tracked): Promise<void> {
+    const elsewhere = this.#isElsewhere();
+    const basis = elsewhere ? await this.#readLease(group) : null;
+    if (basis?.own != null && this.#isFree(group) && this.#isLeftOver(group, basis.own)) {
+      void this.#work(group, () => this.#tidy(group));
+      return;
     }
-    await this.#parts.services.bring(home, address);
+    const reason = elsewhere ? await this.#reasons.elsewhere(group, basis) : this.#reasons.here(group);
+    if (reason === null || !this.#isFree(group)) return;
+    void this.#work(group, async () => {
+      await this.#changeover.take(group, reason, basis);
+      if (group.role === "owned") void this.#beat();
+    });
   }
 
-  // --- letting go
+  async #tidy(group: Tracked): Promise<void> {
+    await this.#leases.tidy(group.seen);
+    group.letGo = 0;
+  }
 
-  /** Take it down in order. The lease is written last: what it releases is not written any more. */
-  async #release(group: Tracked, reason: string): Promise<void> {
-    const { host, services, node } = this.#parts;
-    const { home, seen: seenGroup } = group;
-    const { uuid, name } = seenGroup;
-    const beganMs = this.#nowMs();
-    if (!host.hasFailed(uuid)) await host.settle(uuid).catch((error: unknown) => this.#complain(group, error));
-    const settledMs = this.#nowMs();
-    group.role = "releasing";
-    group.yieldedUntilMs = Number.POSITIVE_INFINITY;
-    if (![...this.#groups.values()].some((other) => other.role === "owned" && other.home === home))
-      await services.withdraw(home);
-    const withdrawnMs = this.#nowMs();
-    try {
-      await host.close(uuid);
-    } catch (error) {
-      this.#complain(group, error);
-    }
-    await this.#writeLease(group, "released", reason).catch((error: unknown) => this.#complain(group, error));
-    group.epoch = -1;
-    group.role = "watched";
-    group.seenHeld = false;
-    group.yieldedUntilMs = this.#nowMs() + YIELD_MS;
-    const closeMs = this.#nowMs() - withdrawnMs;
-    const ms = steps({ settle: settledMs - beganMs, withdraw: withdrawnMs - settledMs, close: closeMs });
-    this.#tell("info", "group-released", `group ${name} is let go by ${node} (${reason})`, group, { reason, ms });
-    if (!this.#stopped) void this.#beat();
+  /** What this node last held it takes again at once, unless it has just failed to, or to let it go. */
+  #isLeftOver({ retry, yieldedUntilMs }: Tracked, { state }: Lease): boolean {
+    if (state === "held") return retry.waits || this.#nowMs() < yieldedUntilMs;
+    return state === "claimed";
+  }
+
+  #isFree({ role, busy }: Tracked): boolean {
+    return role === "watched" && !busy && !this.#stopped;
+  }
+
+  /** null: too few disks can be asked. */
+  #readLease({ seen }: Tracked): Promise<LeaseView | null> {
+    return this.#leases.read(seen).catch(() => null);
   }
 
   // --- odds and ends
@@ -533,16 +432,22 @@ export class PairAgent {
     const work = action()
       .then(() => {
         group.complaint = "";
+        group.retry.reset();
       })
       .catch((error: unknown) => {
-        group.retryAtMs = this.#nowMs() + RETRY_MS;
-        this.#complain(group, error);
+        group.retry.failed(messageOf(error), this.#nowMs());
+        this.#report.complain(group, error);
       })
       .finally(() => {
         group.busy = false;
       });
     this.#working.add(work);
     return work.finally(() => this.#working.delete(work));
+  }
+
+  async #let(group: Tracked, reason: string): Promise<void> {
+    await this.#changeover.release(group, reason);
+    if (!this.#stopped) void this.#beat();
   }
 
   async #settleWork(): Promise<void> {
@@ -577,20 +482,11 @@ export class PairAgent {
   #nowMs(): number {
     return this.#parts.clock.monotonicMs();
   }
-
-  #complain(group: Tracked, error: unknown): void {
-    const complaint = messageOf(error);
-    if (group.complaint === complaint) return;
-    group.complaint = complaint;
-    this.#tell("error", "takeover-trouble", `group ${group.seen.name}: ${complaint}`, group);
-  }
-
-  #tell(severity: PairEvent["severity"], kind: string, what: string, group: Tracked, more: object = {}): void {
-    this.#parts.onEvent({ severity, kind, what, detail: { group: group.seen.name, epoch: group.epoch, ...more } });
-  }
 }
 
-/** How long each step took, in whole milliseconds. */
-function steps(ms: Readonly<Record<string, number>>): Record<string, number> {
-  return Object.fromEntries(Object.entries(ms).map(([step, value]) => [step, Math.round(value)]));
+/** Another disk than before may be the one that it could not be taken without. */
+function see(group: Tracked, seen: SeenGroup, home: string): void {
+  if (seen.paths.join() !== group.seen.paths.join()) group.retry.reset();
+  group.seen = seen;
+  group.home = home;
 }

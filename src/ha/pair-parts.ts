@@ -3,6 +3,7 @@ import type { Board } from "./board.js";
 import type { Fence, GroupHost, GroupRole, PairEvent, PairSettings, SeenGroup, ServiceHost } from "./contract.js";
 import type { ProcessIdentity } from "./process-identity.js";
 import type { ServiceAddress } from "./record.js";
+import { Retry } from "./retry.js";
 
 export interface PairAgentParts {
   readonly node: string;
@@ -20,6 +21,14 @@ export interface PairAgentParts {
   readonly onEvent: (event: PairEvent) => void;
   /** This node has lost a group to another one, or its say in the matter: it must not write another byte. Ends the process; does not return to us. */
   readonly stopAtOnce: (reason: string) => void;
+  /** Parts that are switched off: for the simulator, which must notice. */
+  readonly without?: WithoutSafety;
+}
+
+/** fencing: a partner that is silent is taken for gone. lease: nobody waits for it to run out, nor does it run out here. */
+export interface WithoutSafety {
+  readonly fencing?: boolean;
+  readonly lease?: boolean;
 }
 
 /** A group and what this node does with it. */
@@ -32,13 +41,18 @@ export interface Tracked {
   role: GroupRole;
   /** Under which it is owned; -1 when it is not. */
   epoch: number;
-  leaseSequence: number;
+  /** The partner's lease as it was last read, and since when it has been that one. */
+  theirs: { readonly epoch: number; readonly sequence: number; readonly sinceMs: number } | null;
   /** Another process has been seen holding its disks. */
   seenHeld: boolean;
   /** Given to the partner: not taken back before this, by our clock. */
   yieldedUntilMs: number;
-  /** An attempt failed: not tried again before this. */
-  retryAtMs: number;
+  /** Up to this epoch it was let go, and the release could not be written on its disks; 0: there is no such thing. */
+  letGo: number;
+  /** Somebody finds out whether it is to be taken. */
+  looking: boolean;
+  /** When it is tried again after an attempt that failed. */
+  readonly retry: Retry;
   /** The last refusal that was reported. */
   complaint: string;
 }
@@ -59,7 +73,7 @@ export interface GroupStanding {
 
 export function newTracked(seen: SeenGroup, home: string): Tracked {
   return {
-    ...{ seen, home, busy: false, role: "watched", epoch: -1, leaseSequence: 0, seenHeld: false },
-    ...{ yieldedUntilMs: 0, retryAtMs: 0, complaint: "" },
+    ...{ seen, home, busy: false, role: "watched", epoch: -1, theirs: null, seenHeld: false },
+    ...{ letGo: 0, looking: false, yieldedUntilMs: 0, retry: new Retry(), complaint: "" },
   };
 }

@@ -6,8 +6,8 @@ import { BLOCK_BYTES } from "../lib/units.js";
 /**
  * The blocks in the reserved area of a disk (raid/layout.ts), 4096 bytes each: docs/format/reserved.md has the same table.
  *   block 0..7    heartbeat of chn1..chn8; only that node writes it
- *   block 16, 17  lease of the group that the disk is a member of; epoch e is in block 16 + e % 2, so that a new owner never writes where an
- *                 old one may still be writing
+ *   block 16..23  lease that chn1..chn8 has, had, or claims on the group that the disk is a member of; only that node writes it, so that no
+ *                 late write of one node can hide what another has claimed meanwhile. The highest epoch counts.
  * A block: 0 [8] magic "SWHEARTB" or "SWLEASEB", 8 u32 version, 12 u32 CRC-32C of the block with this field zero, 16 u32 length, 20 JSON in
  * UTF-8, zeros to 4096. What has another version, or a field that is missing, is not read.
  */
@@ -40,6 +40,8 @@ const heartbeat = z.object({
   owned: z.array(z.string()),
   /** Groups that it asks its partner for. */
   wants: z.array(z.string()),
+  /** What it has let go and could not write so on the group's own disks: up to this epoch the group is not in its hands. A version before this one has no such field. */
+  letGo: z.array(z.object({ group: z.string(), epoch: count })).default([]),
   /** Why it could not take over now; empty when it could, null when it has not looked yet. */
   trouble: z.array(z.string()).nullable(),
   /** Its clock, for people: nothing is decided by it. */
@@ -53,7 +55,13 @@ const lease = z.object({
   /** Rises with every change under one epoch. */
   sequence: count,
   owner: z.string(),
-  state: z.enum(["held", "released"]),
+  /**
+   * claimed: wanted, and not had yet. withdrawn: the claim gave way to another one. held, released: had, and not any more.
+   * A claim on its way may be seen on few disks, and withdrawn after that: only what was held says who was the last to write to the group.
+   */
+  state: z.enum(["claimed", "withdrawn", "held", "released"]),
+  /** The highest epoch under which this node has had the group; 0: none. */
+  heldEpoch: count,
   /** Why it changed, and when by the owner's clock: for people. */
   reason: z.string(),
   wallMs: count,

@@ -14,6 +14,7 @@ import type {
   Without,
 } from "../raid/contract.js";
 import type { GroupBuffers, GroupEnvironment, RaidGroup } from "../raid/group.js";
+import { GuardedDevice } from "../raid/guarded-device.js";
 import { assembleRaidGroup, createRaidGroup, type NewGroupOptions } from "../raid/open-group.js";
 import { EpochGuard } from "./epoch-guard.js";
 import { ArrayLu } from "./logical-unit.js";
@@ -46,7 +47,9 @@ export interface AssembleGroupOptions extends GroupOptions {
 
 /** @throws as createRaidGroup */
 export async function createGroup(disks: readonly LabelledDisk[], options: CreateGroupOptions): Promise<Group> {
-  return new LuGroup(await createRaidGroup(disks, options, environment(options, 1)));
+  const ownership = new GroupOwnership(options);
+  const raid = await createRaidGroup(disks.map(ownership.guarded), options, environment(options, ownership.open(1)));
+  return new LuGroup(raid, ownership);
 }
 
 /**
@@ -55,12 +58,34 @@ export async function createGroup(disks: readonly LabelledDisk[], options: Creat
  * @throws as assembleRaidGroup; all devices stay the caller's then
  */
 export async function assembleGroup(disks: readonly LabelledDisk[], options: AssembleGroupOptions): Promise<Group> {
-  return new LuGroup(await assembleRaidGroup(disks, options.force ?? false, (epoch) => environment(options, epoch)));
+  const ownership = new GroupOwnership(options);
+  const environmentFor = (epoch: number) => environment(options, ownership.open(epoch));
+  const raid = await assembleRaidGroup(disks.map(ownership.guarded), options.force ?? false, environmentFor);
+  return new LuGroup(raid, ownership);
 }
 
-function environment(options: GroupOptions, epochOnDisk: number): GroupEnvironment {
+/** Under which epoch a group is open. A group that no other node can take is not asked about with every write. */
+class GroupOwnership {
+  #guard: EpochGuard | null = null;
+  readonly #current: (() => number) | undefined;
+
+  constructor({ epoch }: GroupOptions) {
+    this.#current = epoch;
+  }
+
+  open(epochOnDisk: number): EpochGuard {
+    this.#guard = new EpochGuard(this.#current ?? (() => epochOnDisk));
+    return this.#guard;
+  }
+
+  readonly guarded = (disk: LabelledDisk): LabelledDisk => {
+    if (this.#current === undefined) return disk;
+    return { ...disk, device: new GuardedDevice(disk.device, () => this.#guard?.check()) };
+  };
+}
+
+function environment(options: GroupOptions, guard: EpochGuard): GroupEnvironment {
   const { arena, clock, random, log, onEvent, buffers, without, errorsMax } = options;
-  const guard = new EpochGuard(options.epoch ?? (() => epochOnDisk));
   return {
     arena,
     clock,
@@ -88,8 +113,11 @@ class LuGroup implements Group {
   /** Being deleted or made smaller: nobody may open them meanwhile. */
   readonly #closed = new Set<number>();
 
-  constructor(raid: RaidGroup) {
+  readonly #ownership: GroupOwnership;
+
+  constructor(raid: RaidGroup, ownership: GroupOwnership) {
     this.#raid = raid;
+    this.#ownership = ownership;
   }
 
   describe(): GroupDescription {
@@ -165,15 +193,15 @@ class LuGroup implements Group {
   }
 
   async replaceDisk(number: number, disk: LabelledDisk): Promise<void> {
-    await this.#raid.membership.replace(number, disk);
+    await this.#raid.membership.replace(number, this.#ownership.guarded(disk));
   }
 
   async returnDisk(disk: LabelledDisk, force = false): Promise<void> {
-    await this.#raid.membership.return(disk, force);
+    await this.#raid.membership.return(this.#ownership.guarded(disk), force);
   }
 
   async growDisk(disk: LabelledDisk): Promise<void> {
-    await this.#raid.growDisk(disk);
+    await this.#raid.growDisk(this.#ownership.guarded(disk));
   }
 
   probe(number?: number): Promise<void> {

@@ -7,6 +7,9 @@ const STUCK_MS = 30 * 60_000;
 /** Turns of the real event loop without any event to come: code that gives way to others needs a few. */
 const IDLE_TURNS_MAX = 2000;
 
+/** Code that gives way to others does so less often than this in a row. */
+const QUIET_TURNS = 40;
+
 interface Event {
   readonly atMs: number;
   /** Breaks ties: first made, first fired. */
@@ -70,6 +73,11 @@ export class Simulation {
       else if (++idle > IDLE_TURNS_MAX) throw new Error(`${what}: waits for something that never comes`);
       if (this.nowMs - startMs > STUCK_MS) throw new Error(`${what}: takes more than half an hour of simulated time`);
     }
+  }
+
+  /** Let all code run that waits for nothing but its turn; nothing happens meanwhile. */
+  async quiesce(): Promise<void> {
+    for (let idle = 0; idle < QUIET_TURNS; idle = realWork() ? 0 : idle + 1) await turn();
   }
 
   #fire(): boolean {

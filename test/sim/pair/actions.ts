@@ -1,0 +1,102 @@
+import type { Random } from "../../../src/lib/prng.js";
+import type { Node, PairWorld } from "./pair-world.js";
+
+/** One thing that happens. It begins at once; what ends it comes by itself. */
+type Action = (world: PairWorld, random: Random) => void;
+
+const ACTIONS = {
+  crashOwner: (world) => crash(world, world.owner),
+  crashStandby: (world) => crash(world, world.standby),
+  pauseOwner: (world, random) => pause(world, world.owner, random),
+  pauseStandby: (world, random) => pause(world, world.standby, random),
+  takeover: (world) => {
+    const life = world.standby?.life;
+    if (life?.gate.running === true) void life.agent.takeover("g").catch(() => {});
+  },
+  giveback: (world) => {
+    const life = world.owner?.life;
+    if (life?.gate.running === true) void life.agent.giveback("g").catch(() => {});
+  },
+  stopOwner: (world) => stop(world, world.owner),
+  powerOff: (world, random) => world.powerOff(world.hosts[random.below(world.hosts.length)]!),
+  powerOffOwner: (world) => {
+    const { owner } = world;
+    if (owner !== null) world.powerOff(owner.host);
+  },
+  loseDisk: (world, random) => loseDisk(world, random),
+  loseMessages: (world, random) => reserved(world, random, "fail"),
+  delayMessages: (world, random) => reserved(world, random, 100 + random.below(3000)),
+  stepClock: (world, random) => {
+    const host = world.hosts[random.below(world.hosts.length)]!;
+    host.way.wallSkewMs += (random.below(2000) - 1000) * 10_000;
+  },
+} satisfies Record<string, Action>;
+
+export type ActionName = keyof typeof ACTIONS;
+
+/** In the order of a lottery: what is named more often happens more often. */
+const LOTTERY: readonly ActionName[] = [
+  ...["crashOwner", "crashOwner", "crashStandby", "pauseOwner", "pauseOwner", "pauseStandby"],
+  ...["takeover", "takeover", "giveback", "stopOwner", "powerOff", "powerOffOwner", "loseDisk"],
+  ...["loseMessages", "loseMessages", "delayMessages", "delayMessages", "stepClock"],
+] as readonly ActionName[] as ActionName[];
+
+export function drawAction(random: Random): ActionName {
+  return LOTTERY[random.below(LOTTERY.length)]!;
+}
+
+export function act(name: ActionName, world: PairWorld, random: Random): void {
+  (ACTIONS[name] as Action)(world, random);
+}
+
+function crash(world: PairWorld, node: Node | null): void {
+  if (node?.life != null) world.end(node.life);
+}
+
+/** Short ones that nobody notices, and long ones. */
+function pause(world: PairWorld, node: Node | null, random: Random): void {
+  const life = node?.life;
+  if (life == null) return;
+  const ms = random.below(3) === 0 ? random.below(500) : random.below(12_000);
+  world.tell(`${life.node} is paused for ${ms} ms`);
+  life.gate.pause();
+  world.simulation.after(ms, () => {
+    if (life.gate.paused) world.tell(`${life.node} goes on`);
+    life.gate.goOn();
+  });
+}
+
+function stop(world: PairWorld, node: Node | null): void {
+  const life = node?.life;
+  if (life?.gate.running !== true) return;
+  const end = (): void => life.gate.run(() => world.end(life));
+  life.agent.stop().then(end, end);
+}
+
+/** For one node, and only while nothing else is wrong with any disk: the group bears one. */
+function loseDisk(world: PairWorld, random: Random): void {
+  if (!world.whole) return;
+  const node = world.nodes[random.below(2)]!;
+  const faults = world.disks[random.below(world.disks.length)]!.faultsOf(node.name);
+  faults.blocked = true;
+  world.tell(`${node.name} does not see a disk`);
+  world.simulation.after(500 + random.below(8000), () => {
+    faults.blocked = false;
+  });
+}
+
+function reserved(world: PairWorld, random: Random, how: "fail" | number): void {
+  const node = world.nodes[random.below(2)]!;
+  const all = random.below(2) === 0;
+  world.tell(
+    `${node.name}: messages ${how === "fail" ? "are lost" : "are late"} on ${all ? "all disks" : "some disks"}`,
+  );
+  for (const disk of world.disks) {
+    if (!all && random.below(2) === 0) continue;
+    const faults = disk.faultsOf(node.name);
+    faults.reserved = how;
+    world.simulation.after(200 + random.below(9000), () => {
+      faults.reserved = null;
+    });
+  }
+}

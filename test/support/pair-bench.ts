@@ -1,0 +1,149 @@
+import type { BlockDevice } from "../../src/device/device.js";
+import type { LockState } from "../../src/device/lock-probe.js";
+import { Board } from "../../src/ha/board.js";
+import { type Fence, type GroupHost, PAIR_SETTINGS, type PairEvent, type SeenGroup } from "../../src/ha/contract.js";
+import { PairAgent } from "../../src/ha/pair-agent.js";
+import { StorageError } from "../../src/lib/errors.js";
+import { SILENT } from "../../src/lib/log.js";
+import { HandClock } from "./hand-clock.js";
+
+/** A disk that both nodes see, as far as a board needs one. */
+export class BenchDisk {
+  readonly #blocks = new Map<number, Buffer>();
+  /** Nodes that do not see it. */
+  readonly hiddenFrom = new Set<string>();
+  /** Writes wait for this. */
+  held: Promise<void> | null = null;
+
+  constructor(readonly path: string) {}
+
+  open(node: string): BlockDevice {
+    const seen = (): void => {
+      if (this.hiddenFrom.has(node)) throw new StorageError("EIO", `${this.path} does not answer`);
+    };
+    const write = async (source: Buffer, position: number): Promise<void> => {
+      seen();
+      await this.held;
+      this.#blocks.set(position, Buffer.from(source));
+    };
+    const read = async (target: Buffer, position: number): Promise<void> => {
+      seen();
+      const block = this.#blocks.get(position);
+      if (block === undefined) target.fill(0);
+      else block.copy(target);
+    };
+    return {
+      ...{ name: this.path, sizeBytes: 2 ** 21, readOnly: false, alignmentBytes: 1, read, write },
+      readv: (targets, position) => read(targets[0] ?? Buffer.alloc(0), position),
+      writev: (sources, position) => write(Buffer.concat([...sources]), position),
+      writeThrough: (sources, position) => write(Buffer.concat([...sources]), position),
+      flush: async () => {},
+      close: async () => {},
+    };
+  }
+}
+
+/** What stands for the storage of a node: groups that are there, or cannot be opened. */
+export class BenchHost implements GroupHost {
+  groups: SeenGroup[] = [];
+  lockStateNow: LockState = "free";
+  /** Why `open` fails; null: it does not. */
+  refusal: string | null = null;
+  opened = 0;
+  surveys = 0;
+  settling: Promise<void> = Promise.resolve();
+
+  constructor(private readonly disks: readonly BenchDisk[]) {}
+
+  async survey(): Promise<Awaited<ReturnType<GroupHost["survey"]>>> {
+    this.surveys++;
+    const groupOf = (path: string) => this.groups.find(({ paths }) => paths.includes(path))?.uuid ?? null;
+    return { groups: this.groups, disks: this.disks.map(({ path }) => ({ path, group: groupOf(path) })) };
+  }
+
+  async lock(): Promise<void> {}
+
+  async open(): Promise<void> {
+    this.opened++;
+    if (this.refusal !== null) throw new StorageError("EIO", this.refusal);
+  }
+
+  settle(): Promise<void> {
+    return this.settling;
+  }
+
+  async close(): Promise<void> {}
+
+  hasFailed(): boolean {
+    return false;
+  }
+
+  lockState(): LockState {
+    return this.lockStateNow;
+  }
+}
+
+export interface BenchNode {
+  readonly agent: PairAgent;
+  readonly host: BenchHost;
+  readonly events: PairEvent[];
+  /** Why it ended itself. */
+  readonly ends: string[];
+}
+
+/** The real agents of two nodes over a few disks, under one clock that is moved by hand. A group has three of them. */
+export class PairBench {
+  readonly clock = new HandClock();
+  readonly disks: readonly BenchDisk[];
+
+  constructor(diskCount = 3) {
+    this.disks = Array.from({ length: diskCount }, (_, i) => new BenchDisk(`/dev/bench${i + 1}`));
+  }
+
+  group(name: string, home: string | null = "chn1", paths = this.pathsFrom(0)): SeenGroup {
+    return { uuid: `uuid-${name}`, name, home, paths, memberCount: 3, epoch: 1 };
+  }
+
+  pathsFrom(first: number): string[] {
+    return this.disks.slice(first, first + 3).map(({ path }) => path);
+  }
+
+  board(node: string): Board {
+    const open = async (path: string) => this.disks.find((disk) => disk.path === path)!.open(node);
+    return new Board({ open, log: SILENT, durable: () => true });
+  }
+
+  /** @param bootId  of its host: two nodes with the same one are on one host */
+  node(name: "chn1" | "chn2", bootId: string, command: Fence["command"] = null, pid = 1): BenchNode {
+    const host = new BenchHost(this.disks);
+    const [events, ends] = [[] as PairEvent[], [] as string[]];
+    const { clock } = this;
+    const agent = new PairAgent({
+      ...{ node: name, partner: name === "chn1" ? "chn2" : "chn1", version: "1", clock, host },
+      identity: { bootId, pid, processStart: pid },
+      service: { host: "127.0.0.1", port: 2049 },
+      board: this.board(name),
+      services: { bring: async () => {}, withdraw: async () => {}, hangUp: () => {} },
+      fence: { kill: async () => {}, processState: () => null, command },
+      settings: PAIR_SETTINGS,
+      onEvent: (event) => events.push(event),
+      stopAtOnce: (reason) => ends.push(reason),
+    });
+    return { agent, host, events, ends };
+  }
+
+  /** As start(), which needs the clock to go on. */
+  async start({ agent }: BenchNode): Promise<void> {
+    let started = false;
+    const starting = agent.start().then(() => {
+      started = true;
+    });
+    while (!started) await this.clock.advance(10);
+    await starting;
+  }
+}
+
+/** What a node makes of a group. */
+export function roleOf({ agent }: BenchNode, name: string): string | undefined {
+  return agent.groups().find((group) => group.name === name)?.role;
+}

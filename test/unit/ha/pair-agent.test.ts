@@ -1,0 +1,168 @@
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
+import { test } from "node:test";
+import { PAIR_SETTINGS } from "../../../src/ha/contract.js";
+import { LeaseKeeper } from "../../../src/ha/lease-keeper.js";
+import { PairBench, roleOf } from "../../support/pair-bench.js";
+
+const { leaseMs, silentMs, heartbeatMs } = PAIR_SETTINGS;
+
+test("agent: a group that cannot be served is tried ever less often, and at once when another of its disks is there", async () => {
+  const bench = new PairBench();
+  const node = bench.node("chn1", "boot-1");
+  node.host.groups = [bench.group("g", "chn1", ["/dev/bench1", "/dev/bench2"])];
+  node.host.refusal = "too few disks";
+  await bench.start(node);
+  await bench.clock.advance(60_000);
+  const tries = node.host.opened;
+  ok(tries >= 8 && tries <= 12, `${tries} tries in a minute`);
+  equal(node.events.filter(({ kind }) => kind === "takeover-trouble").length, 1);
+  await bench.clock.advance(3000);
+  node.host.refusal = null;
+  node.host.groups = [bench.group("g")];
+  await bench.clock.advance(1500);
+  equal(roleOf(node, "g"), "owned");
+});
+
+test("agent: a group that is changing hands is not given back once more", async () => {
+  const bench = new PairBench();
+  const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2")];
+  for (const node of [one, two]) node.host.groups = [bench.group("g")];
+  await bench.start(one);
+  await bench.start(two);
+  await bench.clock.advance(1000);
+  equal(roleOf(one, "g"), "owned");
+  let go = () => {};
+  one.host.settling = new Promise<void>((resolve) => {
+    go = resolve;
+  });
+  const first = one.agent.giveback("g");
+  await bench.clock.advance(100);
+  await rejects(one.agent.giveback("g"), { code: "EBUSY", message: /changing hands/ });
+  go();
+  await bench.clock.advance(3000);
+  await first;
+  equal(roleOf(two, "g"), "owned");
+});
+
+test("agent: a group that the partner has made later is watched, and taken when it dies", async () => {
+  const bench = new PairBench();
+  const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2")];
+  await bench.start(one);
+  await bench.start(two);
+  for (const node of [one, two]) node.host.groups = [bench.group("late")];
+  await one.agent.adopt("uuid-late");
+  await bench.clock.advance(2000);
+  equal(roleOf(two, "late"), "watched");
+  await one.agent.stop();
+  await bench.clock.advance(2000);
+  equal(roleOf(two, "late"), "owned");
+});
+
+test("agent, two hosts: a silent owner's group is taken when its lease is spent, and not before; the owner has ended itself by then", async () => {
+  const bench = new PairBench();
+  const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2")];
+  for (const node of [one, two]) node.host.groups = [bench.group("g")];
+  await bench.start(one);
+  await bench.start(two);
+  await bench.clock.advance(1000);
+  for (const disk of bench.disks) disk.hiddenFrom.add("chn1");
+  await bench.clock.advance(leaseMs + heartbeatMs);
+  equal(roleOf(two, "g"), "watched");
+  match(one.ends[0] ?? "", /as long as its lease lasts/);
+  equal(one.agent.epochOf("uuid-g"), -1);
+  await bench.clock.advance(silentMs + 1000);
+  equal(roleOf(two, "g"), "owned");
+});
+
+test("agent, two hosts: a heartbeat that is through only when the lease has run out does not prolong it", async () => {
+  const bench = new PairBench();
+  const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2")];
+  for (const node of [one, two]) node.host.groups = [bench.group("g")];
+  await bench.start(two);
+  await bench.start(one);
+  await bench.clock.advance(1000);
+  let arrive = () => {};
+  const held = new Promise<void>((resolve) => {
+    arrive = resolve;
+  });
+  for (const disk of bench.disks) disk.hiddenFrom.add("chn1");
+  await bench.clock.advance(leaseMs - 1000);
+  for (const disk of bench.disks) {
+    disk.hiddenFrom.delete("chn1");
+    disk.held = held;
+  }
+  await bench.clock.advance(500);
+  deepEqual(one.ends, []);
+  // As if the process were stopped: no timer of its fires, and then first comes the end of the write.
+  bench.clock.jump(silentMs);
+  arrive();
+  await bench.clock.advance(0);
+  match(one.ends[0] ?? "", /as long as its lease lasts/);
+});
+
+test("agent, two hosts: what a process claimed before it died keeps nobody waiting when both nodes are back", async () => {
+  const bench = new PairBench();
+  const seen = bench.group("g");
+  const disks = seen.paths.map((path) => ({ path, group: seen.uuid }));
+  for (const [node, epoch, state] of [["chn1", 4, "held"] as const, ["chn2", 5, "claimed"] as const]) {
+    const board = bench.board(node);
+    await board.setDisks(disks);
+    const partner = node === "chn1" ? "chn2" : "chn1";
+    await new LeaseKeeper({ board, node, partner, clock: bench.clock }).write(seen, epoch, state, "start");
+  }
+  const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2")];
+  for (const node of [one, two]) node.host.groups = [seen];
+  await bench.start(one);
+  await bench.start(two);
+  await bench.clock.advance(2000);
+  equal(roleOf(one, "g"), "owned");
+});
+
+test("agent, two hosts: one fence command at a time, however long it takes, and none more when it has succeeded", async () => {
+  const bench = new PairBench(6);
+  let running = 0;
+  let most = 0;
+  let count = 0;
+  const command = (): Promise<void> => {
+    count++;
+    most = Math.max(most, ++running);
+    return new Promise((resolve) => {
+      bench.clock.after(5000, () => {
+        running--;
+        resolve();
+      });
+    });
+  };
+  const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2", command)];
+  const groups = [bench.group("g"), bench.group("h", "chn1", bench.pathsFrom(3))];
+  for (const node of [one, two]) node.host.groups = groups;
+  await bench.start(one);
+  await bench.start(two);
+  await bench.clock.advance(1000);
+  for (const disk of bench.disks) disk.hiddenFrom.add("chn1");
+  await bench.clock.advance(silentMs + 8000);
+  equal(most, 1);
+  equal(count, 1);
+  equal(roleOf(two, "g"), "owned");
+  equal(roleOf(two, "h"), "owned");
+});
+
+test("agent, two hosts: a node that has lost a group's disks, and lives on by others, lets its partner take it", async () => {
+  const bench = new PairBench(9);
+  const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2")];
+  const groups = [bench.group("g"), bench.group("h", "chn1", bench.pathsFrom(3))];
+  for (const node of [one, two]) node.host.groups = groups;
+  await bench.start(one);
+  await bench.start(two);
+  await bench.clock.advance(1000);
+  for (const { path, hiddenFrom } of bench.disks) if (groups[0]?.paths.includes(path)) hiddenFrom.add("chn1");
+  one.agent.lost("uuid-g");
+  await bench.clock.advance(2000);
+  equal(roleOf(two, "g"), "owned");
+  equal(roleOf(one, "h"), "owned");
+  for (const { hiddenFrom } of bench.disks) hiddenFrom.clear();
+  await bench.clock.advance(2 * leaseMs);
+  equal(roleOf(two, "g"), "owned");
+  equal(roleOf(one, "g"), "watched");
+  deepEqual([...one.ends, ...two.ends], []);
+});
