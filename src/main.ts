@@ -18,6 +18,7 @@ import {
   makeFollower,
   makePairAgent,
   makeReadiness,
+  makeWatchdog,
   watchAddresses,
   watchPartnerRecords,
 } from "./control/pair.js";
@@ -153,9 +154,15 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const services = new ServiceAddresses({ nfs, clock, log, drainMs: LIMITS.drainMs, hook });
   if (config.pair === null) await services.bring(config.node, config.nfs);
   else {
+    const watchdog = makeWatchdog(config.pair, () => agent, events);
+    undo.add("watchdog", () => watchdog?.end());
     agent = makePairAgent({
-      ...{ config, pair: config.pair, clock, log, events, services, stopAtOnce: (reason) => stopAtOnce(log, reason) },
-      hands: cabinet.groupHands,
+      ...{ config, pair: config.pair, clock, log, events, services, hands: cabinet.groupHands },
+      stopAtOnce: (reason) => {
+        watchdog?.end();
+        stopAtOnce(log, reason);
+      },
+      onHeard: () => watchdog?.heard(),
     });
     undo.add("pair", () => agent?.stop());
     undo.add("following the partner", () => follower?.end());

@@ -1,6 +1,7 @@
 import os from "node:os";
 import type { Config, PairConfig } from "../config/schema.js";
 import { openFileDevice } from "../device/file-device.js";
+import { Watchdog } from "../device/watchdog.js";
 import { Board } from "../ha/board.js";
 import { type GroupHost, PAIR_SETTINGS } from "../ha/contract.js";
 import { PairAgent } from "../ha/pair-agent.js";
@@ -14,6 +15,7 @@ import type { DiskSharing } from "./disk-shelf.js";
 import type { EventLog } from "./event-log.js";
 import { FollowerKeeper } from "./follower-keeper.js";
 import type { GroupHands } from "./group-hands.js";
+import { LeaseWatchdog } from "./lease-watchdog.js";
 import { PartnerRecords } from "./partner-records.js";
 import { ProcessFence } from "./process-fence.js";
 import { cachedText, Readiness } from "./readiness.js";
@@ -33,10 +35,12 @@ export interface PairParts {
   readonly hands: GroupHands;
   readonly services: ServiceAddresses;
   readonly stopAtOnce: (reason: string) => void;
+  readonly onHeard: () => void;
 }
 
 /** This node's part in its pair, over the real disks, processes and commands. */
-export function makePairAgent({ config, pair, clock, log, events, hands, services, stopAtOnce }: PairParts): PairAgent {
+export function makePairAgent(parts: PairParts): PairAgent {
+  const { config, pair, clock, log, events, hands, services, stopAtOnce, onHeard } = parts;
   const identity = thisProcess();
   const direct = config.directIo;
   const board: Board = new Board({
@@ -46,7 +50,8 @@ export function makePairAgent({ config, pair, clock, log, events, hands, service
     durable: () => agent.partner().heartbeat?.bootId !== identity.bootId,
   });
   const agent: PairAgent = new PairAgent({
-    ...{ node: config.node, partner: pair.partner, identity, version: version(), clock, board, services, stopAtOnce },
+    ...{ node: config.node, partner: pair.partner, identity, version: version(), clock, board, services },
+    ...{ stopAtOnce, onHeard },
     service: { host: config.nfs.host, port: config.nfs.port },
     host: direct
       ? hands
@@ -60,6 +65,16 @@ export function makePairAgent({ config, pair, clock, log, events, hands, service
     onEvent: (event) => events.add(event),
   });
   return agent;
+}
+
+/** null: none is configured. @throws StorageError as Watchdog.find and LeaseWatchdog */
+export function makeWatchdog(pair: PairConfig, agent: () => PairAgent | null, events: EventLog): LeaseWatchdog | null {
+  if (pair.watchdogDevice === null) return null;
+  return new LeaseWatchdog({
+    watchdog: Watchdog.find(pair.watchdogDevice, pair.leaseMs / 1000),
+    owns: () => (agent()?.groups() ?? []).some(({ epoch }) => epoch >= 0),
+    onTrouble: (what) => events.add({ severity: "error", kind: "watchdog-trouble", what }),
+  });
 }
 
 /**

@@ -270,6 +270,7 @@ export class PairAgent {
   /** A majority of the disks has taken what was said then. Too late it does not count: it may be on the disks since a moment ago only. */
   #heard(beganMs: number): void {
     if (this.#hasLapsed()) this.#loseAll();
+    else this.#parts.onHeard?.();
     this.#heardMs = Math.max(this.#heardMs, beganMs);
   }
 

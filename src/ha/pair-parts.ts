@@ -19,6 +19,8 @@ export interface PairAgentParts {
   readonly fence: Fence;
   readonly settings: PairSettings;
   readonly onEvent: (event: PairEvent) => void;
+  /** A majority of the disks has taken a heartbeat in time. */
+  readonly onHeard?: (() => void) | undefined;
   /** This node has lost a group to another one, or its say in the matter: it must not write another byte. Ends the process; does not return to us. */
   readonly stopAtOnce: (reason: string) => void;
   /** Parts that are switched off: for the simulator, which must notice. */

@@ -89,6 +89,8 @@ export interface BenchNode {
   readonly events: PairEvent[];
   /** Why it ended itself. */
   readonly ends: string[];
+  /** Heartbeats that a majority of the disks took: their number. */
+  readonly heard: () => number;
 }
 
 /** The real agents of two nodes over a few disks, under one clock that is moved by hand. A group has three of them. */
@@ -117,6 +119,7 @@ export class PairBench {
   node(name: "chn1" | "chn2", bootId: string, command: Fence["command"] = null, pid = 1): BenchNode {
     const host = new BenchHost(this.disks);
     const [events, ends] = [[] as PairEvent[], [] as string[]];
+    let heard = 0;
     const { clock } = this;
     const agent = new PairAgent({
       ...{ node: name, partner: name === "chn1" ? "chn2" : "chn1", version: "1", clock, host },
@@ -128,8 +131,9 @@ export class PairBench {
       settings: PAIR_SETTINGS,
       onEvent: (event) => events.push(event),
       stopAtOnce: (reason) => ends.push(reason),
+      onHeard: () => heard++,
     });
-    return { agent, host, events, ends };
+    return { agent, host, events, ends, heard: () => heard };
   }
 
   /** As start(), which needs the clock to go on. */

@@ -166,3 +166,19 @@ test("agent, two hosts: a node that has lost a group's disks, and lives on by ot
   equal(roleOf(one, "g"), "watched");
   deepEqual([...one.ends, ...two.ends], []);
 });
+
+test("agent: what a majority of the disks has taken counts as heard, and nothing else", async () => {
+  const bench = new PairBench();
+  const node = bench.node("chn1", "boot-1");
+  await bench.start(node);
+  const passed = async (): Promise<number> => {
+    const before = node.heard();
+    await bench.clock.advance(10 * heartbeatMs);
+    return node.heard() - before;
+  };
+  equal(await passed(), 10);
+  bench.disks[0]!.hiddenFrom.add("chn1");
+  equal(await passed(), 10);
+  bench.disks[1]!.hiddenFrom.add("chn1");
+  equal(await passed(), 0);
+});
