@@ -55,6 +55,9 @@ export const LIMITS = {
 
   /** How often it is looked whether a scrub is due. */
   scrubScheduleMs: 60_000,
+  /** How often it is looked whether a backup is due, and how soon one that failed is tried again at most. */
+  backupScheduleMs: 10_000,
+  backupRetryMs: 600_000,
   /** Configurable waits before the cabinet helps itself (spare, search for disks), seconds: a day. */
   careSecondsMax: 86_400,
   /** The longest time from one scheduled scrub to the next, seconds: ten years, far below what a label holds. */

@@ -3,6 +3,9 @@ import pino, { type Logger as PinoLogger } from "pino";
 import { loadConfig } from "./config/load.js";
 import type { Config } from "./config/schema.js";
 import { ManagementApi } from "./control/api.js";
+import { BackupAdmin } from "./control/backup/backup-admin.js";
+import { BackupBook } from "./control/backup/backup-book.js";
+import { BackupScheduler } from "./control/backup/backup-scheduler.js";
 import { bindLayers } from "./control/bind-layers.js";
 import { Cabinet } from "./control/cabinet.js";
 import { claimSocket } from "./control/claim-socket.js";
@@ -186,7 +189,14 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const startedMs = clock.monotonicMs();
   const upSeconds = () => (clock.monotonicMs() - startedMs) / 1000;
   const pair = agent;
+  const backups = new BackupAdmin({
+    ...{ node: config.node, fileSystems: cabinet.fileSystems, shared: cabinet.shared, events, clock, random },
+    book: new BackupBook(state.backups, state.backupFolder),
+  });
+  const scheduler = new BackupScheduler({ admin: backups, schedules: config.backups, clock, events });
+  undo.add("scheduled backups", () => scheduler.stop());
   const api = new ManagementApi({
+    backups: { admin: backups, schedules: () => scheduler.rows() },
     ...{ cabinet, events, log, faults, pair, drills: new DrillBook(state.drills, events) },
     status: () =>
       statusReport({ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), pair }),
@@ -195,6 +205,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   undo.add("management API", () => api.close());
   await api.listen(config.management.socket, config.management.mode);
   await keeper.start();
+  scheduler.arm();
   const { nfsPort } = service();
   const what = services.brought.size > 0 ? `serves NFS on port ${nfsPort}` : "stands by";
   events.add({ severity: "info", kind: "started", what: `node ${config.node} ${what}` });
@@ -269,6 +280,7 @@ function warnOfRestart(before: Config, after: Config, log: PinoLogger): void {
     "memory",
     "directIo",
     "pair",
+    "backups",
     "faultInjection",
     "volatileCache",
   ] as const;

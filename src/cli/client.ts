@@ -1,5 +1,7 @@
 import http from "node:http";
+import { pipeline } from "node:stream/promises";
 import type { ErrorBody } from "../control/types.js";
+import { isStorageError, messageOf } from "../lib/errors.js";
 import { CliError } from "./errors.js";
 
 type Method = "GET" | "POST" | "DELETE";
@@ -33,24 +35,59 @@ export class ApiClient {
   async follow(path: string, query: Query, onLine: (line: string) => void): Promise<void> {
     const response = await this.#send("GET", path, query);
     let rest = "";
-    for await (const piece of response) {
+    for await (const piece of response.setEncoding("utf8")) {
       const lines = (rest + String(piece)).split("\n");
       rest = lines.pop() ?? "";
       for (const line of lines) onLine(line);
     }
   }
 
+  /** An answer as it comes. @throws CliError when it is refused; while it is read, when the daemon goes away */
+  async *stream(path: string, query: Query): AsyncGenerator<Buffer> {
+    const response = await this.#send("GET", path, query);
+    if ((response.statusCode ?? 500) >= 400) throw await refusal(response);
+    const pieces = response[Symbol.asyncIterator]();
+    try {
+      for (let next = await this.#next(pieces); next !== null; next = await this.#next(pieces)) yield next;
+    } finally {
+      response.destroy();
+    }
+  }
+
+  async #next(pieces: AsyncIterator<unknown>): Promise<Buffer | null> {
+    try {
+      const { value, done } = await pieces.next();
+      return done === true ? null : Buffer.isBuffer(value) ? value : Buffer.from(String(value));
+    } catch (error) {
+      throw new CliError(`the daemon at ${this.socket} went away: ${messageOf(error)}`);
+    }
+  }
+
+  /** Send bytes as they come, and wait for the answer. Once that is there nothing more is sent. */
+  async upload<T>(path: string, query: Query, source: AsyncIterable<Buffer>): Promise<T> {
+    if (this.socket === "") this.socket = await this.#choose();
+    const headers = { "content-type": "application/octet-stream" };
+    const options = { socketPath: this.socket, method: "POST", path: path + encodeQuery(query), headers, agent: false };
+    const request = http.request(options);
+    const answered = new Promise<http.IncomingMessage>((resolve, reject) => {
+      request.once("response", resolve);
+      request.once("error", (error: NodeJS.ErrnoException) => reject(this.#explain(error)));
+    });
+    const sent = pipeline(source, request);
+    const failed = sent.then(
+      () => answered,
+      (error: unknown) => (isStorageError(error) ? Promise.reject(error) : answered),
+    );
+    try {
+      return await answerOf<T>(await Promise.race([answered, failed]));
+    } finally {
+      request.destroy();
+    }
+  }
+
   async #call<T>(method: Method, path: string, query?: Query, body?: object): Promise<T> {
     const response = await this.#send(method, path, query, body);
-    let text = "";
-    for await (const piece of response) text += piece;
-    const answer: unknown = JSON.parse(text);
-    if ((response.statusCode ?? 500) >= 400) {
-      const { error } = answer as ErrorBody;
-      throw new CliError(error.message, error.code);
-    }
-    // The daemon and this client are built from the same control/types.ts.
-    return answer as T;
+    return await answerOf<T>(response);
   }
 
   async #send(method: Method, path: string, query: Query = {}, body?: object): Promise<http.IncomingMessage> {
@@ -59,7 +96,7 @@ export class ApiClient {
     const headers = text === undefined ? {} : { "content-type": "application/json" };
     return await new Promise((resolve, reject) => {
       const options = { socketPath: this.socket, method, path: path + encodeQuery(query), headers, agent: false };
-      const request = http.request(options, (response) => resolve(response.setEncoding("utf8")));
+      const request = http.request(options, resolve);
       request.once("error", (error: NodeJS.ErrnoException) => reject(this.#explain(error)));
       request.end(text);
     });
@@ -74,6 +111,23 @@ export class ApiClient {
     if (error.code === "EACCES") return new CliError(`not allowed to open the management socket ${this.socket}`);
     return new CliError(`the daemon at ${this.socket} went away: ${error.message}`);
   }
+}
+
+async function answerOf<T>(response: http.IncomingMessage): Promise<T> {
+  if ((response.statusCode ?? 500) >= 400) throw await refusal(response);
+  // The daemon and this client are built from the same control/types.ts.
+  return JSON.parse(await textOf(response)) as T;
+}
+
+async function refusal(response: http.IncomingMessage): Promise<CliError> {
+  const { error } = JSON.parse(await textOf(response)) as ErrorBody;
+  return new CliError(error.message, error.code);
+}
+
+async function textOf(response: http.IncomingMessage): Promise<string> {
+  let text = "";
+  for await (const piece of response.setEncoding("utf8")) text += piece;
+  return text;
 }
 
 function encodeQuery(query: Query): string {

@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { version } from "../control/version.js";
+import { backupCommand } from "./commands/backup.js";
 import { clusterCommand } from "./commands/cluster.js";
 import { diskCommand } from "./commands/disk.js";
 import { eventsCommand } from "./commands/events.js";
@@ -40,6 +41,7 @@ export function program(): Command {
     fsCommand(),
     exportCommand(),
     lockCommand(),
+    backupCommand(),
     sharedCommand(),
     nodeCommand(),
     clusterCommand(),

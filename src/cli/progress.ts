@@ -9,8 +9,14 @@ const BAR_COLUMNS_MAX = 40;
 /** Where nothing is redrawn (a pipe, a log), one line this often. */
 const LINE_EVERY_MS = 5000;
 
+/** How far something is: a task of the daemon, or the work of this command. */
+export type ProgressState = Pick<
+  TaskDescription,
+  "doneBytes" | "totalBytes" | "state" | "bytesPerSecond" | "secondsLeft" | "found"
+> & { readonly kind: string; readonly disk?: number | undefined };
+
 /** `rebuild of disk #004` */
-export function taskName({ kind, disk }: TaskDescription): string {
+export function taskName({ kind, disk }: Pick<ProgressState, "kind" | "disk">): string {
   if (disk === undefined) return kind;
   return `${kind} ${kind === "grow" ? "on to" : "of"} disk ${diskNumber(disk)}`;
 }
@@ -19,7 +25,7 @@ export function taskName({ kind, disk }: TaskDescription): string {
  * `rebuild of disk #004 [#####.....]  45 %  812 MiB of 1.8 GiB  120 MiB/s  8 s left`, never wider than `columns`: the sizes go first, then
  * the rate, then the bar.
  */
-export function progressLine(task: TaskDescription, columns: number): string {
+export function progressLine(task: ProgressState, columns: number): string {
   const { doneBytes, totalBytes } = task;
   const share = totalBytes <= 0 ? 1 : Math.min(1, doneBytes / totalBytes);
   const name = taskName(task);
@@ -43,11 +49,11 @@ function bar(share: number, columns: number): string {
   return `[${"#".repeat(full)}${".".repeat(columns - full)}]`;
 }
 
-function rateOf({ state, bytesPerSecond }: TaskDescription): string[] {
+function rateOf({ state, bytesPerSecond }: ProgressState): string[] {
   return state === "running" && bytesPerSecond > 0 ? [`${formatSize(bytesPerSecond)}/s`] : [];
 }
 
-function remainderOf({ state, secondsLeft, found }: TaskDescription): string[] {
+function remainderOf({ state, secondsLeft, found }: ProgressState): string[] {
   const wrong = found > 0 ? [`${found} found`] : [];
   if (state === "paused") return ["paused", ...wrong];
   return secondsLeft === null ? wrong : [`${formatDuration(secondsLeft)} left`, ...wrong];
@@ -72,7 +78,7 @@ export class ProgressView {
 
   constructor(private readonly target: ProgressTarget) {}
 
-  show(task: TaskDescription): void {
+  show(task: ProgressState): void {
     const { target } = this;
     if (target.terminal) {
       // A line that fills the last column would wrap on some terminals.

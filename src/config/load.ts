@@ -160,6 +160,9 @@ function toConfig(written: Written, file: string): Config {
       diskScanSeconds: written.care["disk-scan-seconds"],
     },
     pair: pairOf(written.pair, folder),
+    backups: written.backups.map(({ fs = null, to, every, keep }) => {
+      return { fileSystem: fs, to: path.resolve(folder, to), everySeconds: every, keep };
+    }),
     directIo: written["direct-io"],
     faultInjection: written["fault-injection"],
     volatileCache: written["volatile-cache"],

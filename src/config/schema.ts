@@ -106,6 +106,33 @@ const pair = z
   )
   .optional();
 
+const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, min: 60, h: 3600, d: 86_400, w: 604_800 };
+const wantsTime = "wants a time such as 12h, 24h or 7d";
+
+/** A backup that the daemon makes by itself. */
+const backup = z
+  .strictObject(
+    {
+      fs: text("the name of a file system").optional(),
+      shared: flag.optional(),
+      to: z
+        .string({ error: "wants a path with {time} in it" })
+        .refine((value) => value.includes("{time}"), "wants a path with {time} in it, such as /backup/data-{time}.swb"),
+      every: z
+        .string({ error: wantsTime })
+        .regex(/^\d{1,6}\s*(s|m|min|h|d|w)$/, wantsTime)
+        .transform((value) => Number.parseInt(value, 10) * (SECONDS[value.replace(/[\d\s]/g, "")] ?? 1))
+        .refine((seconds) => seconds > 0, wantsTime),
+      keep: z
+        .int({ error: "wants how many backups are kept, 1 to 1000" })
+        .min(1, "wants 1 at least")
+        .max(1000, "wants 1000 at most")
+        .default(7),
+    },
+    wantsKeys,
+  )
+  .refine(({ fs, shared }) => (fs === undefined) === (shared === true), "wants either fs: NAME or shared: true");
+
 /** The file as it is written. Every key has a default but `disks`. */
 export const configSchema = z.strictObject(
   {
@@ -122,6 +149,7 @@ export const configSchema = z.strictObject(
     memory: memory.prefault({}),
     care: care.prefault({}),
     pair,
+    backups: z.array(backup, { error: "wants a list of backups" }).default([]),
     "direct-io": flag.default(false),
     "fault-injection": flag.default(false),
     "volatile-cache": flag.default(false),
@@ -140,6 +168,17 @@ export interface PairConfig {
   readonly watchdogDevice: string | null;
   readonly heartbeatMs: number;
   readonly leaseMs: number;
+}
+
+/** A backup by schedule. */
+export interface BackupConfig {
+  /** null: of the shared LU. */
+  readonly fileSystem: string | null;
+  /** Absolute, with {time} in it. */
+  readonly to: string;
+  readonly everySeconds: number;
+  /** So many at least can be restored from. */
+  readonly keep: number;
 }
 
 /** What the daemon works with: names as in code, paths absolute. Says where to look and listen; the rest is on the disks' labels. */
@@ -163,6 +202,7 @@ export interface Config {
   /** See control/parts.ts. */
   readonly care: { readonly spareDelaySeconds: number; readonly diskScanSeconds: number };
   readonly pair: PairConfig | null;
+  readonly backups: readonly BackupConfig[];
   readonly directIo: boolean;
   /** For rigs: the management API can make disks fail and lie, and cut the power. */
   readonly faultInjection: boolean;
@@ -174,6 +214,7 @@ export interface Config {
 /** The keys that may stand at `path`, for a suggestion beside an unknown one. */
 export function knownKeys(path: readonly PropertyKey[]): readonly string[] {
   if (path.length === 0) return Object.keys(configSchema.shape);
+  if (path[0] === "backups") return Object.keys(backup.shape);
   const sections: Record<string, readonly string[]> = {
     management: Object.keys(management.shape),
     nfs: Object.keys(nfs.shape),

@@ -4,6 +4,8 @@ import type { z } from "zod";
 import { isStorageError, messageOf } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import { LIMITS } from "../limits.js";
+import type { BackupAdmin } from "./backup/backup-admin.js";
+import { backupRoutes } from "./backup-routes.js";
 import type { Cabinet } from "./cabinet.js";
 import { claimSocket } from "./claim-socket.js";
 import type { EventLog } from "./event-log.js";
@@ -36,7 +38,7 @@ import {
   spareSchema,
 } from "./requests.js";
 import { sharedRoutes } from "./shared-routes.js";
-import type { ErrorBody, StatusReport } from "./types.js";
+import type { BackupScheduleRow, ErrorBody, StatusReport } from "./types.js";
 
 export interface ApiOptions extends PairRouteOptions, Pick<FaultRouteOptions, "faults" | "endProcess"> {
   readonly cabinet: Cabinet;
@@ -45,6 +47,9 @@ export interface ApiOptions extends PairRouteOptions, Pick<FaultRouteOptions, "f
   readonly status: () => StatusReport;
   /** Prometheus text. */
   readonly metrics: () => string;
+  readonly backups?:
+    | { readonly admin: BackupAdmin; readonly schedules: () => readonly BackupScheduleRow[] }
+    | undefined;
 }
 
 /** A request is refused before it reaches the cabinet. */
@@ -90,6 +95,8 @@ export class ManagementApi {
     sharedRoutes(this.#app, options.cabinet.shared, valid);
     faultRoutes(this.#app, options);
     pairRoutes(this.#app, options);
+    const { backups } = options;
+    if (backups !== undefined) backupRoutes(this.#app, backups.admin, backups.schedules, valid);
   }
 
   /** @throws StorageError EBUSY when another daemon has the socket */

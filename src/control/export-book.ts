@@ -6,7 +6,7 @@ import type { ExportSink, ServedFileSystem } from "./layers.js";
 import type { ExportRow } from "./types.js";
 
 /** Where a file system keeps its own exports, so that they travel with it. */
-const SETTING = "exports";
+export const EXPORTS_SETTING = "exports";
 
 /** Address or CIDR, IPv4 or IPv6. */
 export function isClient(text: string): boolean {
@@ -90,7 +90,7 @@ export class ExportBook {
     const before = read(served);
     this.sink.publish(served.fileSystem, rules);
     try {
-      await served.setSetting(SETTING, JSON.stringify(rules));
+      await served.setSetting(EXPORTS_SETTING, JSON.stringify(rules));
     } catch (error) {
       this.sink.publish(served.fileSystem, before);
       throw error;
@@ -104,7 +104,7 @@ function fileSystemOf(path: string): string {
 }
 
 function read(served: ServedFileSystem): readonly ExportRow[] {
-  const stored = served.getSetting(SETTING);
+  const stored = served.getSetting(EXPORTS_SETTING);
   if (stored === null) return [];
   try {
     return z.array(exportSchema).parse(JSON.parse(stored));

@@ -1,10 +1,12 @@
+import type { Restorer } from "../fs/snapshot/restorer.js";
+import type { Snapshot } from "../fs/snapshot/snapshot.js";
 import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import type { Mutex } from "../lib/mutex.js";
 import { GIB, MIB } from "../lib/units.js";
 import type { LuDescription } from "../lu/lu.js";
 import type { BlockInspector, Group } from "../raid/contract.js";
 import type { EventLog } from "./event-log.js";
-import { ExportBook } from "./export-book.js";
+import { EXPORTS_SETTING, ExportBook } from "./export-book.js";
 import type { ExportSink, FileSystemEvent, FileSystemLus, NewRoot, ServedFileSystem, StorageLayers } from "./layers.js";
 import type { CheckReport, FileSystemRow, FilesPage } from "./types.js";
 
@@ -27,6 +29,23 @@ export interface CreateFileSystem {
   readonly root: NewRoot;
 }
 
+/** What a backup is made of. */
+export interface BackupSubject {
+  readonly name: string;
+  /** Of the data LU. */
+  readonly uuid: string;
+  readonly level: 1 | 5;
+  readonly sizeBytes: number;
+  readonly metadataBytes: number;
+  /** Of the data LU, now. */
+  readonly usedBytes: number;
+  snapshot(): Promise<Snapshot>;
+}
+
+/** Setting of a file system that a backup is being put into, or was until that broke off: it is not served. */
+const REFILLING = "restoring";
+const HALF_RESTORED = "restoring a backup into it broke off: restore it once more";
+
 /** One file system, mounted or known to be broken. */
 interface Kept {
   readonly name: string;
@@ -36,6 +55,8 @@ interface Kept {
   reason: string | null;
   /** Open as long as it is mounted. */
   readonly lus?: FileSystemLus;
+  /** Mounted, and served to nobody: what it holds is half of a backup. */
+  readonly refilling?: boolean;
 }
 
 /** File system `data` keeps its files on LU `data` and its page store on LU `data.meta`. */
@@ -61,6 +82,7 @@ const EVENT_TEXTS: Readonly<Record<string, string>> = {
 /** The file systems of a cabinet: found by the names of their LUs, mounted, checked, exported. */
 export class FileSystemKeeper {
   readonly #kept = new Map<string, Kept>();
+  readonly #refilling = new Set<string>();
   readonly exports: ExportBook;
 
   constructor(private readonly options: KeeperOptions) {
@@ -77,7 +99,9 @@ export class FileSystemKeeper {
   }
 
   mounted(): { name: string; served: ServedFileSystem }[] {
-    return [...this.#kept.values()].flatMap(({ name, served }) => (served === null ? [] : [{ name, served }]));
+    return [...this.#kept.values()].flatMap(({ name, served, refilling }) =>
+      served === null || refilling === true ? [] : [{ name, served }],
+    );
   }
 
   statistics(): ReadonlyMap<string, Readonly<Record<string, number>>> {
@@ -163,6 +187,48 @@ export class FileSystemKeeper {
     return this.#served(name).listFiles(after, limit);
   }
 
+  /** @throws StorageError ENOENT, EIO (not mounted) */
+  backupSubject(name: string): BackupSubject {
+    const served = this.#served(name);
+    const { level, lus } = this.#find(name);
+    if (lus === undefined) throw new StorageError("EIO", `file system ${name} is not mounted`);
+    const { uuid, sizeBytes } = lus.dataLu.description;
+    const metadataBytes = lus.metadataLu.description.sizeBytes;
+    const { totalBytes, freeBytes } = served.fileSystem.space();
+    const usedBytes = Math.max(0, totalBytes - freeBytes);
+    return { name, uuid, level, sizeBytes, metadataBytes, usedBytes, snapshot: () => served.snapshot() };
+  }
+
+  /** @throws StorageError ENOENT, EIO (not mounted), EEXIST (not empty), EBUSY (being filled) */
+  requireFillable(name: string): void {
+    const kept = this.#find(name);
+    if (this.#refilling.has(name)) throw new StorageError("EBUSY", `a backup is being restored into ${name} already`);
+    if (kept.refilling === true || this.#served(name).isEmpty()) return;
+    const what = "is not empty: a backup is restored into a new or an empty one";
+    throw new StorageError("EEXIST", `file system ${name} ${what}`);
+  }
+
+  /**
+   * Fill an empty file system from a backup, or one whose last filling broke off. It is made anew, served to nobody meanwhile, and served
+   * again when it is whole and proven to be consistent.
+   * @throws StorageError EEXIST (not empty), EBUSY (being filled), EIO, and what `fill` throws: it stays out of service then
+   */
+  async refill(name: string, fill: (restorer: Restorer) => Promise<void>): Promise<void> {
+    this.requireFillable(name);
+    this.#refilling.add(name);
+    try {
+      const kept = await this.options.changing.run(() => this.#empty(name));
+      await fill(must(kept.served).restorer());
+      await this.options.changing.run(() => this.#serveFilled(kept));
+    } catch (error) {
+      const kept = this.#kept.get(name);
+      if (kept?.refilling === true) kept.reason = HALF_RESTORED;
+      throw error;
+    } finally {
+      this.#refilling.delete(name);
+    }
+  }
+
   /** Before a failed group is taken apart: its file systems are let go, as far as that goes. */
   async forget(group: Group): Promise<void> {
     const { name } = group.describe();
@@ -174,6 +240,56 @@ export class FileSystemKeeper {
   async close(): Promise<void> {
     const results = await Promise.allSettled([...this.#kept.values()].map((kept) => this.#unmount(kept)));
     for (const result of results) if (result.status === "rejected") throw result.reason;
+  }
+
+  /** Made anew, with the settings that are its own, and marked. */
+  async #empty(name: string): Promise<Kept> {
+    const known = this.#find(name);
+    // Once more: what came in between would be lost.
+    if (known.refilling !== true && !this.#served(name).isEmpty())
+      throw new StorageError("EEXIST", `file system ${name} is not empty any more`);
+    const exports = must(known.served).getSetting(EXPORTS_SETTING);
+    const [group, data, metadata] = this.#lusOf(known);
+    await this.#unmount(known);
+    try {
+      const lus = openBoth(group, data, metadata);
+      const root = { mode: 0o755, uid: 0, gid: 0 };
+      await this.options.layers.formatFileSystem(name, lus, root).finally(() => closeBoth(lus));
+      const anew = await this.#open(group, data, metadata);
+      await anew.setSetting(REFILLING, "yes");
+      if (exports !== null) await anew.setSetting(EXPORTS_SETTING, exports);
+      this.#kept.set(name, { ...this.#find(name), refilling: true, reason: "a backup is being restored into it" });
+      return this.#find(name);
+    } catch (error) {
+      if (!this.#kept.has(name)) this.#keepBroken(data, known.group, messageOf(error));
+      throw error;
+    }
+  }
+
+  /** What was filled past all caches is mounted anew, proven, and only then served. */
+  async #serveFilled(filled: Kept): Promise<void> {
+    const { name } = filled;
+    if (this.#kept.get(name) !== filled)
+      throw new StorageError("EIO", `file system ${name} has left while it was filled`);
+    const [group, data, metadata] = this.#lusOf(filled);
+    await this.#unmount(filled);
+    await this.#mountOrKeep(group, data, metadata);
+    const kept = this.#find(name);
+    const { clean, problems } = await must(kept.served).check({ data: false });
+    if (!clean) throw new StorageError("EIO", `what was restored is not consistent: ${problems[0] ?? "unknown"}`);
+    const served = must(kept.served);
+    await served.setSetting(REFILLING, "");
+    this.#kept.set(name, { ...kept, refilling: false, reason: null });
+    this.exports.publish(served);
+  }
+
+  #lusOf({ name, group: groupName }: Kept): [Group, LuDescription, LuDescription] {
+    const group = this.options.group(groupName);
+    const { lus } = group.describe();
+    const data = lus.find((lu) => lu.name === name);
+    const metadata = lus.find((lu) => lu.name === metadataLuName(name));
+    if (data === undefined || metadata === undefined) throw new StorageError("EIO", `an LU of ${name} is gone`);
+    return [group, data, metadata];
   }
 
   async #unmount(kept: Kept): Promise<void> {
@@ -208,15 +324,23 @@ export class FileSystemKeeper {
   }
 
   async #mount(group: Group, data: LuDescription, metadata: LuDescription): Promise<void> {
+    const served = await this.#open(group, data, metadata);
+    if (this.#find(data.name).refilling !== true) this.exports.publish(served);
+  }
+
+  /** Mounted, and served to nobody yet. */
+  async #open(group: Group, data: LuDescription, metadata: LuDescription): Promise<ServedFileSystem> {
     const lus = openBoth(group, data, metadata);
     const mounting = this.options.layers.mountFileSystem(lus, (event) => this.#event(data.name, event));
     const served = await mounting.catch(async (error: unknown) => {
       await closeBoth(lus);
       throw error;
     });
-    const kept = { name: data.name, group: group.describe().name, level: data.level, served, reason: null, lus };
+    const refilling = served.getSetting(REFILLING) === "yes";
+    const reason = refilling ? HALF_RESTORED : null;
+    const kept = { name: data.name, group: group.describe().name, level: data.level, served, reason, lus, refilling };
     this.#kept.set(data.name, kept);
-    this.exports.publish(served);
+    return served;
   }
 
   #keepBroken(data: LuDescription, group: string, reason: string): void {
@@ -266,9 +390,18 @@ export class FileSystemKeeper {
 
   #served(name: string): ServedFileSystem {
     const kept = this.#find(name);
-    if (kept.served === null) throw new StorageError("EIO", `file system ${name} is not mounted: ${kept.reason}`);
+    if (kept.served === null || kept.refilling === true)
+      throw new StorageError(
+        "EIO",
+        `file system ${name} is not ${kept.served === null ? "mounted" : "served"}: ${kept.reason}`,
+      );
     return kept.served;
   }
+}
+
+function must(served: ServedFileSystem | null): ServedFileSystem {
+  if (served === null) throw new StorageError("EIO", "the file system cannot be mounted");
+  return served;
 }
 
 /** The raw space that the file system will take: what was asked for with its redundancy, or all that is free. */

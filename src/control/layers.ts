@@ -1,4 +1,6 @@
 import type { BlockDevice } from "../device/device.js";
+import type { Restorer } from "../fs/snapshot/restorer.js";
+import type { Snapshot } from "../fs/snapshot/snapshot.js";
 import type { FileSystem } from "../fs/vfs.js";
 import type { NewSharedGroup, SharedGroup, SharedGroupEvent } from "../ha/shared/group.js";
 import type { MirroredNodeRecords, MirrorOptions } from "../ha/shared/mirrored-records.js";
@@ -125,6 +127,12 @@ export interface ServedFileSystem {
   grow(): Promise<void>;
   /** Write out what waits in memory, while it serves: closing is quick afterwards. */
   settle(): Promise<void>;
+  /** As one commit left it, while it goes on serving. Whoever took it closes it. EBUSY, ENOSPC (scratch folder), EIO */
+  snapshot(): Promise<Snapshot>;
+  /** Fills it from a backup, while nobody is served from it; it is closed and mounted anew afterwards. */
+  restorer(): Restorer;
+  /** Nothing but the root directory is there. */
+  isEmpty(): boolean;
   /** Name to value; counters and gauges for /metrics. */
   statistics(): Readonly<Record<string, number>>;
   close(): Promise<void>;

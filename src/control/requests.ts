@@ -39,7 +39,7 @@ export const replaceDiskSchema = z.strictObject({
   force: z.boolean().default(false),
 });
 /** In a query everything is text. */
-const flagQuery = z
+export const flagQuery = z
   .enum(["true", "false"], "wants true or false")
   .default("false")
   .transform((text) => text === "true");

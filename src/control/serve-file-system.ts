@@ -30,6 +30,9 @@ export function serveFileSystem(mounted: MountedFileSystem): ServedFileSystem {
     inspectors: () => mounted.inspectors(),
     grow: () => mounted.grow(),
     settle: () => mounted.settle(),
+    snapshot: () => mounted.snapshot(),
+    restorer: () => mounted.restorer(),
+    isEmpty: () => mounted.statistics().inodes === 1,
     statistics: () => ({ ...mounted.statistics() }),
     close: () => mounted.close(),
   };

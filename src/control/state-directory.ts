@@ -8,6 +8,9 @@ export class StateDirectory {
   readonly scratch: string;
   readonly knownDisks: string;
   readonly drills: string;
+  readonly backups: string;
+  /** What backups saw of each file; see BackupBook. */
+  readonly backupFolder: string;
   readonly #pid: string;
 
   private constructor(
@@ -17,6 +20,8 @@ export class StateDirectory {
     this.scratch = StateDirectory.#inside(path, "scratch");
     this.knownDisks = StateDirectory.#inside(path, "known-disks.json");
     this.drills = StateDirectory.#inside(path, "drills.json");
+    this.backups = StateDirectory.#inside(path, "backups.json");
+    this.backupFolder = StateDirectory.#inside(path, "backups");
     this.#pid = StateDirectory.#inside(path, "stripeward.pid");
     mkdirSync(this.scratch, { recursive: true });
     writeFileSync(this.#pid, `${process.pid}\n`);

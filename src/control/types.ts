@@ -292,6 +292,44 @@ export interface NodeRecordsReport {
   readonly unknown: number;
 }
 
+/** A backup that was begun here. */
+export interface BackupRow {
+  /** 32 hexadecimal digits. */
+  readonly backup: string;
+  readonly kind: "file-system" | "shared";
+  readonly name: string;
+  /** The one that it adds to; null: it is full. */
+  readonly parent: string | null;
+  /** "" when a person ordered it, else the target of its schedule. */
+  readonly series: string;
+  /** RFC 3339, UTC: the moment that it shows. */
+  readonly time: string;
+  readonly target: string;
+  /** Of the target; null until it is finished. */
+  readonly bytes: number | null;
+  readonly state: "running" | "broken-off" | "finished";
+  /** RFC 3339, UTC: when it was last proven whole. */
+  readonly verified: string | null;
+}
+
+/** A backup that the configuration orders. */
+export interface BackupScheduleRow {
+  /** null: the shared LU. */
+  readonly fileSystem: string | null;
+  readonly to: string;
+  readonly everySeconds: number;
+  readonly keep: number;
+  /** RFC 3339, UTC: the next one; null while this node does not serve the file system. */
+  readonly next: string | null;
+  /** Why the last attempt failed. */
+  readonly failure: string | null;
+}
+
+export interface BackupReport {
+  readonly backups: readonly BackupRow[];
+  readonly schedules: readonly BackupScheduleRow[];
+}
+
 /** The one shape of an error. */
 export interface ErrorBody {
   readonly error: { readonly code: string; readonly message: string };

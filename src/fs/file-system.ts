@@ -21,6 +21,8 @@ import { type FileSystemEvent, type MountedFileSystem, Namespace } from "./names
 import { FileSystemParticipant } from "./participant.js";
 import { ReplyLog } from "./reply-log.js";
 import { SCHEMA_VERSION } from "./schema.js";
+import { Restorer } from "./snapshot/restorer.js";
+import { removeSnapshots, takeSnapshot } from "./snapshot/snapshot.js";
 
 export type { CheckFault, CheckOptions, CheckReport } from "./check.js";
 export type { FileRow, ListFilesOptions } from "./list-files.js";
@@ -171,7 +173,10 @@ async function serve(
       [dataLu.description.number, contents.inspector(options.scratchDir, names)],
       [options.metadataLu.description.number, store.inspector()],
     ]);
+  removeSnapshots(options.scratchDir);
   return new Namespace({
+    snapshot: () => takeSnapshot(contents, options.scratchDir, random),
+    restorer: () => new Restorer({ store, inodes, contents }),
     ...{ store, contents, meta, inodes, dirents, replies, clock, random, log, onEvent, writeVerifier },
     ...{ countsBelow, inspectors },
     volume: dataLu.description.name,

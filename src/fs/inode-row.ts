@@ -3,11 +3,12 @@ import { StorageError } from "../lib/errors.js";
 import { Inode } from "./inode.js";
 import { FileKind } from "./vfs.js";
 
-const COLUMNS =
+/** In the order of InodeRow. */
+export const INODE_COLUMNS =
   "ino, generation, kind, mode, nlink, uid, gid, size, used_blocks, rdev_major, rdev_minor, atime_s, atime_ns, " +
   "mtime_s, mtime_ns, ctime_s, ctime_ns, parent, parent_cookie, next_cookie, verifier, target";
 
-/** One row of the inode table, in the order of COLUMNS. */
+/** One row of the inode table, in the order of INODE_COLUMNS. */
 export type InodeRow = readonly [
   ino: number,
   generation: number,
@@ -41,10 +42,10 @@ export interface InodeStatements {
 }
 
 export function prepareInodeStatements(db: Database.Database): InodeStatements {
-  const marks = COLUMNS.split(",").map(() => "?");
+  const marks = INODE_COLUMNS.split(",").map(() => "?");
   return {
-    select: db.prepare<[number], InodeRow>(`SELECT ${COLUMNS} FROM inode WHERE ino = ?`).raw(),
-    put: db.prepare<[...InodeRow]>(`REPLACE INTO inode (${COLUMNS}) VALUES (${marks.join(", ")})`),
+    select: db.prepare<[number], InodeRow>(`SELECT ${INODE_COLUMNS} FROM inode WHERE ino = ?`).raw(),
+    put: db.prepare<[...InodeRow]>(`REPLACE INTO inode (${INODE_COLUMNS}) VALUES (${marks.join(", ")})`),
     delete: db.prepare<[number]>("DELETE FROM inode WHERE ino = ?"),
   };
 }

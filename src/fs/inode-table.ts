@@ -101,6 +101,28 @@ export class InodeTable implements InodeMarks {
     return inode;
   }
 
+  /** Put an inode of another file system here under its own number; one that has the number is replaced, and nothing may hold it. */
+  adopt(inode: Inode): void {
+    const known = this.load(inode.ino);
+    if (known === null) {
+      this.#inodeCount++;
+      this.#countersDirty = true;
+    } else {
+      assert(known.holders === 0 && known.contents === null, "nobody uses the inode that is replaced");
+      known.dead = true;
+      known.dirty = false;
+    }
+    this.#insert(inode);
+    this.markDirty(inode);
+  }
+
+  /** Numbers below this are taken. */
+  skipTo(nextIno: number): void {
+    if (nextIno <= this.#nextIno) return;
+    this.#nextIno = nextIno;
+    this.#countersDirty = true;
+  }
+
   /** The last link is gone. */
   remove(inode: Inode): void {
     assert(!inode.dead, "an inode dies once");

@@ -25,6 +25,8 @@ import { rename } from "./ops/rename.js";
 import { setattr } from "./ops/setattr.js";
 import type { ReplyLog } from "./reply-log.js";
 import { ROOT_INO } from "./schema.js";
+import type { Restorer } from "./snapshot/restorer.js";
+import type { Snapshot } from "./snapshot/snapshot.js";
 import type {
   AgedReply,
   Attributes,
@@ -100,6 +102,10 @@ export interface MountedFileSystem extends FileSystem {
   statistics(): FileSystemStatistics;
   /** Write out what waits in memory, and bring the page area up to date, while it serves: closing is quick afterwards. @throws StorageError EIO */
   settle(): Promise<void>;
+  /** As one commit left it, while it goes on serving. Whoever took it closes it. @throws StorageError EBUSY, ENOSPC (scratch folder), EIO */
+  snapshot(): Promise<Snapshot>;
+  /** Puts a backup into a file system that nobody is served from; it is closed and mounted anew afterwards. */
+  restorer(): Restorer;
   /** Write back, commit and let go of the LUs' use. Every operation is EIO afterwards. */
   close(): Promise<void>;
 }
@@ -119,6 +125,8 @@ export interface NamespaceParts {
   readonly volume: string;
   readonly onEvent?: (event: FileSystemEvent) => void;
   readonly inspectors?: () => ReadonlyMap<number, BlockInspector>;
+  readonly snapshot?: () => Promise<Snapshot>;
+  readonly restorer?: () => Restorer;
   /** Default: the number of the inode. */
   readonly nameOf?: (ino: number) => Promise<string>;
   /** Counts of the layers below, for `statistics`. */
@@ -184,6 +192,7 @@ export class Namespace implements MountedFileSystem {
   readonly #files: FileLister;
   readonly #countsBelow: () => Readonly<Record<string, number>>;
   readonly #inspectors: () => ReadonlyMap<number, BlockInspector>;
+  readonly #backup: Pick<NamespaceParts, "snapshot" | "restorer">;
   readonly #nameOf: (ino: number) => Promise<string>;
   #cancelLazyCommit: CancelTimer = () => {};
   #closed = false;
@@ -193,6 +202,7 @@ export class Namespace implements MountedFileSystem {
     this.#contents = parts.contents;
     this.#countsBelow = parts.countsBelow ?? (() => ({}));
     this.#inspectors = parts.inspectors ?? (() => new Map());
+    this.#backup = parts;
     this.#nameOf = parts.nameOf ?? (async (ino) => `inode ${ino}`);
     this.writeVerifier = parts.writeVerifier;
     this.id = parts.meta.number(MetaKey.id);
@@ -391,6 +401,18 @@ export class Namespace implements MountedFileSystem {
     this.#core.requireAlive();
     await this.#contents.settleAll();
     await this.#core.store.checkpoint();
+  }
+
+  async snapshot(): Promise<Snapshot> {
+    this.#core.requireAlive();
+    if (this.#backup.snapshot === undefined) throw new StorageError("ENOTSUP", "no snapshots here");
+    return await this.#backup.snapshot();
+  }
+
+  restorer(): Restorer {
+    this.#core.requireAlive();
+    if (this.#backup.restorer === undefined) throw new StorageError("ENOTSUP", "nothing is restored here");
+    return this.#backup.restorer();
   }
 
   statistics(): FileSystemStatistics {

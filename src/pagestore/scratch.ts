@@ -48,6 +48,8 @@ export class Scratch {
   #walFd: number | null = null;
   /** Frames before this byte of the WAL are in the log, or are being put there. */
   #walOffset = 0;
+  /** The database file must not change: nothing is folded into it. */
+  #frozen = false;
 
   constructor(options: ScratchOptions) {
     this.#file = scratchPath(options);
@@ -73,8 +75,32 @@ export class Scratch {
 
   /** Fold the WAL into the database file when it has grown, and open the next transaction. */
   begin(): void {
-    if (this.#walOffset > WAL_BYTES_MAX) this.#fold();
+    if (this.#walOffset > WAL_BYTES_MAX && !this.#frozen) this.#fold();
     this.#begin.run();
+  }
+
+  get frozen(): boolean {
+    return this.#frozen;
+  }
+
+  /** Of the WAL, which only grows while the file is frozen. */
+  get walBytes(): number {
+    return this.#walOffset;
+  }
+
+  /**
+   * Between `commit` and `begin`: the database file alone holds what was committed, and stays as it is until `thaw`.
+   * @returns its path
+   */
+  freeze(): string {
+    assert(!this.#frozen, "the file is frozen once at a time");
+    if (this.#walOffset > 0) this.#fold();
+    this.#frozen = true;
+    return this.#file;
+  }
+
+  thaw(): void {
+    this.#frozen = false;
   }
 
   #newFrames(): number {

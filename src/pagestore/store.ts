@@ -1,9 +1,11 @@
+import { constants } from "node:fs";
+import { copyFile } from "node:fs/promises";
 import type Database from "better-sqlite3";
 import { AssertionError, assert } from "../lib/assert.js";
 import { crc32c } from "../lib/crc32c.js";
 import { messageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
-import { BLOCK_BYTES } from "../lib/units.js";
+import { BLOCK_BYTES, MIB } from "../lib/units.js";
 import { ChecksumInspector } from "../lu/checksum-inspector.js";
 import type { BlockInspector } from "../lu/lu.js";
 import { Checkpointer, type CheckpointerParts } from "./checkpointer.js";
@@ -40,6 +42,14 @@ export interface StoreParts extends CheckpointerParts {
   readonly readOnly: boolean;
 }
 
+/** While the database is copied the WAL grows; past this folding it at once would be felt (some 100 ms), so the copy is given up. */
+const WAL_BYTES_WHILE_COPIED_MAX = 128 * MIB;
+
+interface DatabaseCopy {
+  readonly target: string;
+  readonly done: (copied: Promise<void>) => void;
+}
+
 /** A commit between SQLite's COMMIT and its record. */
 interface SealedCommit {
   readonly record: Buffer;
@@ -74,6 +84,8 @@ export class LogPageStore implements PageStore {
   #committing: Promise<void> | null = null;
   #freePages = 0;
   #freePagesCallsLeft = 0;
+  #wantedCopy: DatabaseCopy | null = null;
+  #copying: Promise<void> | null = null;
 
   constructor(parts: StoreParts) {
     this.#parts = parts;
@@ -142,6 +154,21 @@ export class LogPageStore implements PageStore {
     return this.#next.join();
   }
 
+  /**
+   * Called inside the participant's `seal` only: the database as that commit leaves it is copied to a file of its own, beside the
+   * service. Whether the commit becomes durable is another matter.
+   * @param target  a path that does not exist, best in the scratch folder
+   * @throws StorageError EBUSY (one is being copied, or too much was committed meanwhile), ENOSPC, EIO
+   */
+  copyAtSeal(target: string): Promise<void> {
+    if (this.#copying !== null || this.#wantedCopy !== null) {
+      return Promise.reject(new StorageError("EBUSY", "the database is being copied already"));
+    }
+    return new Promise((resolve) => {
+      this.#wantedCopy = { target, done: resolve };
+    });
+  }
+
   freePages(): number {
     if (this.#freePagesCallsLeft === 0) {
       const { pageCapacity } = this.#parts.superblock.geometry;
@@ -177,6 +204,7 @@ export class LogPageStore implements PageStore {
       this.#closed = true;
       await this.#checkpointer.settled();
       await this.#committing;
+      await this.#copying;
       this.#parts.scratch.close();
     }
   }
@@ -230,12 +258,15 @@ export class LogPageStore implements PageStore {
   /** Synchronous: what is sealed, committed and copied here is one state of the database; the next transaction is open afterwards. */
   #seal(): SealedCommit | null {
     const { scratch, buffers } = this.#parts;
+    // Thawed early, the copy finds out and fails; nothing else depends on it.
+    if (scratch.walBytes > WAL_BYTES_WHILE_COPIED_MAX) scratch.thaw();
     const sidecar = this.#participant.seal();
     const frames = scratch.commit();
     this.#freePagesCallsLeft = 0;
     let sidecarBytes = 0;
     for (const part of sidecar) sidecarBytes += part.length;
     if (frames.count === 0 && sidecarBytes === 0) {
+      this.#beginCopy();
       scratch.begin();
       return null;
     }
@@ -247,8 +278,33 @@ export class LogPageStore implements PageStore {
     const fits = byteCount <= buffers.record.length;
     const record = fits ? buffers.record.subarray(0, byteCount) : Buffer.allocUnsafeSlow(byteCount);
     this.#fillBody(record, frames, sidecar, sidecarBytes);
+    this.#beginCopy();
     scratch.begin();
     return { record, frames, sidecarBytes };
+  }
+
+  /** Between SQLite's COMMIT and the next BEGIN. Where the scratch folder's file system can, nothing but references is copied. */
+  #beginCopy(): void {
+    const wanted = this.#wantedCopy;
+    if (wanted === null) return;
+    this.#wantedCopy = null;
+    const { scratch } = this.#parts;
+    const copying = copyFile(scratch.freeze(), wanted.target, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE)
+      .catch((error: unknown) => {
+        const full = (error as NodeJS.ErrnoException).code === "ENOSPC";
+        const what = `the metadata cannot be copied: ${messageOf(error)}`;
+        throw new StorageError(full ? "ENOSPC" : "EIO", what, {}, error);
+      })
+      .then(() => {
+        if (scratch.frozen) return;
+        throw new StorageError("EBUSY", "too much was changed while the metadata was copied");
+      })
+      .finally(() => {
+        scratch.thaw();
+        this.#copying = null;
+      });
+    this.#copying = copying.catch(() => {});
+    wanted.done(copying);
   }
 
   #fillBody(record: Buffer, frames: Frames, sidecar: readonly Buffer[], sidecarBytes: number): void {

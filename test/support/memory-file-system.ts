@@ -46,7 +46,7 @@ export class MemoryFileSystem {
   readonly events: FileSystemEvent[] = [];
   readonly #options: MemoryFileSystemOptions;
   readonly #random: SeededRandom;
-  readonly #scratchDir = scratchFolder();
+  readonly scratchDir = scratchFolder();
   data: MemoryLu;
   metadata: MemoryLu;
 
@@ -102,7 +102,7 @@ export class MemoryFileSystem {
 
   async end(): Promise<void> {
     await this.fs.close();
-    rmSync(this.#scratchDir, { recursive: true, force: true });
+    rmSync(this.scratchDir, { recursive: true, force: true });
   }
 
   #common() {
@@ -112,7 +112,7 @@ export class MemoryFileSystem {
       clock: this.clock,
       random: this.#random,
       log: SILENT,
-      scratchDir: this.#scratchDir,
+      scratchDir: this.scratchDir,
     };
   }
 }

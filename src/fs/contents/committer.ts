@@ -45,6 +45,8 @@ export class Committer {
   readonly #deleteUnsettled: Database.Statement<[number]>;
   intentCount = 0;
   commitCount = 0;
+  /** Nothing goes into records as long as somebody wants all data on the data LU. */
+  #intentHolders = 0;
 
   constructor(parts: CommitterParts) {
     this.#parts = parts;
@@ -54,13 +56,28 @@ export class Committer {
     this.#deleteUnsettled = parts.db.prepare("DELETE FROM unsettled WHERE ino = ?");
   }
 
+  /** Until `resumeIntents` small stable writes go to the data LU, too, before they are answered. */
+  holdIntents(): void {
+    this.#intentHolders++;
+  }
+
+  resumeIntents(): void {
+    this.#intentHolders--;
+    assert(this.#intentHolders >= 0, "intents are resumed by who held them");
+  }
+
+  /** Whether the extents alone say what every durable byte is: no record is needed for one. */
+  get allStored(): boolean {
+    return this.#parts.table.loggedStates.size === 0;
+  }
+
   /** @throws StorageError EIO when the data LU or the store failed; the data stays dirty */
   async stabilize(state: FileState): Promise<void> {
     const target = state.serial;
     state.waiterCount++;
     try {
       do {
-        if (state.publishedSerial < target && state.unsavedCount > intentLimit(state)) {
+        if (state.publishedSerial < target && state.unsavedCount > this.#intentLimit(state)) {
           await this.#parts.writeBack.writeBack(state);
         }
         if (state.unsavedCount > 0) this.#wanted.add(state);
@@ -135,7 +152,7 @@ export class Committer {
     for (const state of this.#wanted) {
       if (count + state.unsavedCount > INTENT_BLOCKS_PER_COMMIT) continue;
       this.#wanted.delete(state);
-      if (state.dead || state.unsavedCount === 0 || state.unsavedCount > intentLimit(state)) continue;
+      if (state.dead || state.unsavedCount === 0 || state.unsavedCount > this.#intentLimit(state)) continue;
       count += state.unsavedCount;
       for (const group of state.unsavedGroups) byteCount = this.#sealGroup(group, record, byteCount);
       assert(state.unsavedCount === 0, "an inode goes into the record whole");
@@ -182,6 +199,13 @@ export class Committer {
     }
   }
 
+  /** Blocks of one inode that go into a record rather than to the data LU. */
+  #intentLimit(state: FileState): number {
+    if (this.#intentHolders > 0) return 0;
+    const shared = state.waiterCount * INTENT_BLOCKS_PER_WAITER;
+    return Math.min(INTENT_BLOCKS_PER_COMMIT, Math.max(INTENT_BLOCKS_PER_INODE, shared));
+  }
+
   #statesLoggedUpTo(seq: number): FileState[] {
     return [...this.#parts.table.loggedStates].filter((state) => {
       for (const group of state.groups.values()) {
@@ -191,10 +215,4 @@ export class Committer {
       return false;
     });
   }
-}
-
-/** Blocks of one inode that go into a record rather than to the data LU. */
-function intentLimit(state: FileState): number {
-  const shared = state.waiterCount * INTENT_BLOCKS_PER_WAITER;
-  return Math.min(INTENT_BLOCKS_PER_COMMIT, Math.max(INTENT_BLOCKS_PER_INODE, shared));
 }

@@ -39,6 +39,7 @@ import { Reader } from "./reader.js";
 import { loadIntents, type RecoveryParts, settleUsedBlocks } from "./recovery.js";
 import { type ContentsGeometry, createContentsTables, loadSpaceGeometry, recordBlockCount } from "./schema.js";
 import { SidecarRecovery } from "./sidecar-recovery.js";
+import { type FrozenContents, SnapshotGate } from "./snapshot-gate.js";
 import { SpaceMap } from "./space-map.js";
 import { Truncation } from "./truncation.js";
 import { WriteBack } from "./write-back.js";
@@ -48,7 +49,7 @@ export interface FileContentsOptions {
   /** Where the data cache lies. */
   readonly arena: BufferSource;
   /** With `recordBytesMax` (the largest record, in bytes) a commit never grows past it. */
-  readonly store: PageStore & { readonly recordBytesMax?: number };
+  readonly store: PageStore & { readonly recordBytesMax?: number; copyAtSeal?(target: string): Promise<void> };
   readonly inodes: InodeMarks;
   readonly clock: Clock;
   readonly log: Logger;
@@ -112,6 +113,7 @@ export class FileContents implements Contents, CommitParticipant {
   readonly #log: Logger;
   readonly #blockWatchers: BlockWatcher[] = [];
   readonly #inspectors = new Set<DataInspector>();
+  readonly #gate: SnapshotGate;
   #relief: Promise<void> | null = null;
 
   constructor(options: FileContentsOptions) {
@@ -144,6 +146,7 @@ export class FileContents implements Contents, CommitParticipant {
     this.#committer = new Committer({ db, table, frames, epochs, writer, writeBack, inodes, store, onReplySaved });
     const believing = options.without?.checksum === true;
     this.#reader = new Reader({ lu, table, frames, epochs, log, onEvent, believing });
+    this.#gate = new SnapshotGate({ store, committer: this.#committer, writeBack, epochs, reader: this.#reader });
     const groupsPerStep = options.freedGroupsPerStep ?? FREED_GROUPS_PER_STEP;
     const freer = new Freer({ db, table, inodes, store, log, groupsPerStep });
     this.#freer = freer;
@@ -254,7 +257,18 @@ export class FileContents implements Contents, CommitParticipant {
 
   seal(): readonly Buffer[] {
     this.#databaseRoom.refresh();
-    return this.#committer.seal();
+    const sidecar = this.#committer.seal();
+    this.#gate.sealed();
+    return sidecar;
+  }
+
+  /**
+   * Freeze what files contain, beside the service: the metadata goes to a file of its own, and no block that it names is used again
+   * until it is released. Given up, rather than that clients find no space. SnapshotGate tells how.
+   * @throws StorageError EBUSY, ENOSPC (scratch folder), EIO
+   */
+  freeze(target: string): Promise<FrozenContents> {
+    return this.#gate.freeze(target);
   }
 
   settle(): Promise<void> {
@@ -308,6 +322,7 @@ export class FileContents implements Contents, CommitParticipant {
   /** Write everything home and commit it. The page store is closed afterwards, by its owner. @throws StorageError EIO */
   async close(): Promise<void> {
     for (const inspector of this.#inspectors) inspector.end();
+    this.#gate.giveUp("the file system is closed");
     this.#fileWriter.close();
     await this.#freer.close();
     try {
@@ -335,6 +350,7 @@ export class FileContents implements Contents, CommitParticipant {
     const pending = this.#space.promisedCount + this.#table.pendingRowCount;
     if (attempt === 0 && freeing + pending === 0 && !this.#freer.running) return false;
     if (attempt === 1) await this.#writeBack.writeBackAll();
+    if (attempt === 2) this.#gate.giveUp("the file system needs the space that it holds back");
     if (attempt > 2 && !this.#freer.running) return false;
     await this.#store.durable();
     return true;

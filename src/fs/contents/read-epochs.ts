@@ -32,6 +32,12 @@ export class ReadEpochs {
     return this.#current;
   }
 
+  /** One more read of an epoch that is held: it is protected by what protects the others. */
+  enterAgain(epoch: ReadEpoch): void {
+    assert(epoch.readCount > 0, "an epoch is entered again while it is held");
+    epoch.readCount++;
+  }
+
   leave(epoch: ReadEpoch): void {
     assert(epoch.readCount > 0, "a read leaves the epoch it entered");
     epoch.readCount--;

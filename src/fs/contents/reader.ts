@@ -6,6 +6,7 @@ import { BLOCK_BYTES, type LuByte } from "../../lib/units.js";
 import type { LogicalUnit } from "../../lu/lu.js";
 import type { Inode } from "../inode.js";
 import type { BadBlock, ContentsEvent } from "./events.js";
+import type { BlockMap } from "./extent-map.js";
 import { type FileGroup, PENDING } from "./file-state.js";
 import type { FrameCache } from "./frame-cache.js";
 import type { GroupTable } from "./group-table.js";
@@ -91,6 +92,20 @@ export class Reader {
     }
   }
 
+  /**
+   * Read mapped blocks of a group, one after the other, into `target`, and verify them, past the cache; what was cut of a block is zero.
+   * The caller holds the read epoch in which they were mapped.
+   * @param slots   of the blocks, rising
+   * @param target  4096 bytes for each
+   * @throws StorageError EIO
+   */
+  async readStored(ino: number, group: number, map: BlockMap, slots: readonly number[], target: Buffer): Promise<void> {
+    const missed = slots.map((slot, i) =>
+      missedBlock({ ...map, index: group }, slot, i * BLOCK_BYTES, 0, BLOCK_BYTES, true),
+    );
+    await allSettledOrThrow(runsOf(missed, true).map((run) => this.#readDirect({ ino }, run, target)));
+  }
+
   #copyCached(inode: Inode, offset: number, byteCount: number, target: Buffer): MissedBlock[] | null {
     const { table, frames } = this.#parts;
     const state = table.stateOf(inode);
@@ -133,7 +148,7 @@ export class Reader {
     return run[0]!.direct ? this.#readDirect(inode, run, target) : this.#readFrames(inode, run, target);
   }
 
-  async #readDirect(inode: Inode, run: readonly MissedBlock[], target: Buffer): Promise<void> {
+  async #readDirect(inode: FileNumber, run: readonly MissedBlock[], target: Buffer): Promise<void> {
     const start = run[0]!.targetOffset;
     const bytes = target.subarray(start, start + run.length * BLOCK_BYTES);
     const failed = await this.#tryRead([bytes], run[0]!.address);
@@ -205,13 +220,13 @@ export class Reader {
   }
 
   /** @param failed  the read of the whole run was refused; this block may be as good as ever */
-  async #ensure(inode: Inode, missed: MissedBlock, view: Buffer, failed: boolean): Promise<void> {
+  async #ensure(inode: FileNumber, missed: MissedBlock, view: Buffer, failed: boolean): Promise<void> {
     if (failed && (await this.#tryRead([view], missed.address))) await this.#prove(inode, missed, view);
     else if (crc32c(view) !== missed.crc) await this.#prove(inode, missed, view);
   }
 
   /** The block as read is wrong: find a copy whose checksum is right and have the bad one rewritten. */
-  async #prove(inode: Inode, missed: MissedBlock, view: Buffer): Promise<void> {
+  async #prove(inode: FileNumber, missed: MissedBlock, view: Buffer): Promise<void> {
     const { lu, log, onEvent } = this.#parts;
     const at = (missed.address * BLOCK_BYTES) as LuByte;
     const where = { ino: inode.ino, block: missed.block, lu: lu.description.number, at };
@@ -244,8 +259,11 @@ export class Reader {
 
 const EMPTY = Buffer.alloc(0);
 
+/** All that a reader of stored blocks needs of an inode: to name it. */
+type FileNumber = Pick<Inode, "ino">;
+
 function missedBlock(
-  group: FileGroup,
+  group: BlockMap & Pick<FileGroup, "index">,
   slot: number,
   targetOffset: number,
   blockOffset: number,
@@ -271,8 +289,11 @@ function checksumOf(run: readonly MissedBlock[]): number {
   return sum;
 }
 
-/** Blocks that one read of the data LU can fetch: adjacent there, and, when read directly, adjacent in the target too. */
-function runsOf(missed: readonly MissedBlock[]): MissedBlock[][] {
+/**
+ * Blocks that one read of the data LU can fetch: adjacent there, and, when read directly, adjacent in the target too.
+ * @param packed  in the target they follow each other, whatever lies between them in the file
+ */
+function runsOf(missed: readonly MissedBlock[], packed = false): MissedBlock[][] {
   const runs: MissedBlock[][] = [];
   let run: MissedBlock[] = [];
   for (const next of missed) {
@@ -281,7 +302,7 @@ function runsOf(missed: readonly MissedBlock[]): MissedBlock[][] {
       last !== undefined &&
       next.address === last.address + 1 &&
       next.direct === last.direct &&
-      (next.direct ? next.block === last.block + 1 : run.length < FRAMES_PER_READ_MAX);
+      (next.direct ? packed || next.block === last.block + 1 : run.length < FRAMES_PER_READ_MAX);
     if (!joins) {
       run = [];
       runs.push(run);

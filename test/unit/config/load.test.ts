@@ -48,7 +48,7 @@ test("config: every mistake is one line with its place", () => {
     '/etc/s.yaml:7:15: memory.data-cache: not a size: "much" (examples: 4096, 64K, 1.5G, 2T)',
     "/etc/s.yaml:8:19: memory.metadata-cache: wants 4 MiB to 1 GiB, not 1 KiB",
     "/etc/s.yaml:9:12: log-level: wants one of error, warn, info, debug",
-    "/etc/s.yaml:10:1: colour: unknown key; known here: node, state-directory, disks, management, nfs, memory, care, pair, direct-io, fault-injection, volatile-cache, log-level",
+    "/etc/s.yaml:10:1: colour: unknown key; known here: node, state-directory, disks, management, nfs, memory, care, pair, backups, direct-io, fault-injection, volatile-cache, log-level",
   ]);
 });
 
@@ -59,6 +59,29 @@ test("config: how long the cabinet waits before it helps itself", () => {
   assert.deepEqual(mistakes("disks: []\ncare:\n  spare-delay-seconds: -1\n  disk-scan-second: 1\n"), [
     "/etc/s.yaml:3:24: care.spare-delay-seconds: wants how long a missing disk may be late: whole seconds, 0 to 86400",
     "/etc/s.yaml:4:3: care.disk-scan-second: unknown key; did you mean disk-scan-seconds?",
+  ]);
+});
+
+test("config: backups by schedule", () => {
+  const text = [
+    "disks: []",
+    "backups:",
+    "  - { fs: data, to: 'b/{time}', every: 24h, keep: 3 }",
+    "  - { shared: true, to: '/b/s-{time}', every: 30m }",
+  ].join("\n");
+  assert.deepEqual(parseConfig(text, "/etc/s.yaml").backups, [
+    { fileSystem: "data", to: "/etc/b/{time}", everySeconds: 86_400, keep: 3 },
+    { fileSystem: null, to: "/b/s-{time}", everySeconds: 1800, keep: 7 },
+  ]);
+  assert.deepEqual(mistakes("disks: []\nbackups:\n  - { to: /b, every: often, keep: 0, fss: data }\n"), [
+    "/etc/s.yaml:3:5: backups[0]: wants either fs: NAME or shared: true",
+    "/etc/s.yaml:3:11: backups[0].to: wants a path with {time} in it, such as /backup/data-{time}.swb",
+    "/etc/s.yaml:3:22: backups[0].every: wants a time such as 12h, 24h or 7d",
+    "/etc/s.yaml:3:35: backups[0].keep: wants 1 at least",
+    "/etc/s.yaml:3:38: backups[0].fss: unknown key; did you mean fs?",
+  ]);
+  assert.deepEqual(mistakes("disks: []\nbackups:\n  - { to: '/b/{time}', every: 1h }\n"), [
+    "/etc/s.yaml:3:5: backups[0]: wants either fs: NAME or shared: true",
   ]);
 });
 

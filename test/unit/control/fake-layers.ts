@@ -188,6 +188,11 @@ function mountFake(
     statistics: () => ({ dirtyBytes: 12 }),
     settle: async () => void world.trace.push(`settle file system ${name}`),
     grow: async () => void world.trace.push(`grow file system ${name}`),
+    snapshot: () => Promise.reject(new StorageError("ENOTSUP", "no snapshots of nothing")),
+    restorer: () => {
+      throw new StorageError("ENOTSUP", "nothing is restored into nothing");
+    },
+    isEmpty: () => true,
     // Administration only passes it on.
     inspectors: () =>
       new Map([
