@@ -36,6 +36,8 @@ const OPTIONS = {
 
 /** So long the standby's processor time is looked at. */
 const STANDBY_SECONDS = 20;
+/** A process that has just started translates its code first. */
+const WARM_UP_MS = 40_000;
 /** Of the times in /proc/PID/stat (sysconf(_SC_CLK_TCK) on every Linux that Node runs on). */
 const TICKS_PER_SECOND = 100;
 
@@ -73,6 +75,7 @@ export async function failover(args: readonly string[]): Promise<number> {
     await pair.whole();
     if (Number(values.files) > 0) await fill(rig, Number(values.files));
     const load = new FailoverLoad(host, nfsPort, Number(values.lanes));
+    await sleep(WARM_UP_MS);
     const idle = await standbyShare(pair);
     await load.start();
     const loaded = await standbyShare(pair);

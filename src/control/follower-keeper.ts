@@ -28,8 +28,9 @@ export interface GroupToFollow {
   readonly taking: boolean;
 }
 
-/** How often the log of a group that the partner serves is looked at. */
+/** How often the log of a group that the partner serves is looked at; while nothing comes, as often as keeps the node that stands by quiet. */
 const FOLLOW_MS = 250;
+const IDLE_FOLLOW_MS = 1000;
 /** After trouble, and to see that LUs were made or resized. */
 const RENEW_MS = 5000;
 
@@ -45,7 +46,7 @@ class FollowedGroup {
   #followed: Followed[] = [];
   #generation = -1;
   #renewAtMs = 0;
-  #round: Promise<void> | null = null;
+  #round: Promise<number> | null = null;
   #ended = false;
   /** A copy was asked for: the group changes hands, and none of them is touched from then on. */
   isTaken = false;
@@ -55,13 +56,13 @@ class FollowedGroup {
     private readonly paths: readonly string[],
   ) {}
 
-  /** One look; a second call waits for the first. */
-  async follow(): Promise<void> {
-    if (this.isTaken || this.#ended) return;
+  /** One look; a second call waits for the first. @returns how many records came */
+  async follow(): Promise<number> {
+    if (this.isTaken || this.#ended) return 0;
     this.#round ??= this.#follow().finally(() => {
       this.#round = null;
     });
-    await this.#round;
+    return await this.#round;
   }
 
   async take(luUuid: string): Promise<WarmPages | null> {
@@ -82,16 +83,18 @@ class FollowedGroup {
     await this.#closeDevices();
   }
 
-  async #follow(): Promise<void> {
+  async #follow(): Promise<number> {
+    let records = 0;
     try {
       if (this.parts.clock.monotonicMs() >= this.#renewAtMs) await this.#renew();
-      for (const { copy } of this.#followed) if (!this.#ended && !this.isTaken) await copy.follow();
+      for (const { copy } of this.#followed) if (!this.#ended && !this.isTaken) records += await copy.follow();
     } catch (error) {
       if (!isStorageError(error)) throw error;
       this.parts.log.debug({ error: messageOf(error) }, "a group of the partner is not followed just now");
       this.#generation = -1;
       this.#renewAtMs = this.parts.clock.monotonicMs() + RENEW_MS;
     }
+    return records;
   }
 
   /** Labels first: which members are online, and what LUs there are. */
@@ -139,7 +142,11 @@ export class FollowerKeeper {
   constructor(private readonly parts: FollowerParts) {}
 
   start(): void {
-    this.#cancel = this.parts.clock.after(FOLLOW_MS, () => void this.#tick());
+    this.#later(FOLLOW_MS);
+  }
+
+  #later(delayMs: number): void {
+    this.#cancel = this.parts.clock.after(delayMs, () => void this.#tick());
   }
 
   async #setGroups(groups: ReadonlyMap<string, GroupToFollow>): Promise<void> {
@@ -173,8 +180,9 @@ export class FollowerKeeper {
 
   async #tick(): Promise<void> {
     await this.#setGroups(this.parts.groups());
-    for (const group of this.#groups.values()) await group.follow();
+    let records = 0;
+    for (const group of this.#groups.values()) records += await group.follow();
     if (this.#groups.size > 0) this.parts.prepare();
-    if (!this.#ended) this.start();
+    if (!this.#ended) this.#later(records > 0 ? FOLLOW_MS : IDLE_FOLLOW_MS);
   }
 }
