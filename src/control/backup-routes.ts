@@ -4,10 +4,8 @@ import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import { arriving } from "../backup/failure.js";
 import type { BackupAdmin } from "./backup/backup-admin.js";
-import { flagQuery, nameSchema } from "./requests.js";
+import { flagQuery, nameSchema, type Valid } from "./requests.js";
 import type { BackupReport, BackupScheduleRow } from "./types.js";
-
-type Valid = <T extends z.ZodType>(schema: T, value: unknown) => z.infer<T>;
 
 const idSchema = z.string().regex(/^[0-9a-f]{32}$/, "wants the 32 digits of a backup");
 const whole = z

@@ -1,8 +1,9 @@
-import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs";
 import path from "node:path";
 import { expandPattern } from "../config/glob.js";
 import type { BlockDevice } from "../device/device.js";
 import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
+import { replaceJson } from "../lib/json-file.js";
 import type { LabelledDisk } from "../raid/contract.js";
 import type { EventLog } from "./event-log.js";
 import type { StorageLayers, SurveyedDisk } from "./layers.js";
@@ -398,8 +399,7 @@ export class DiskShelf {
   #record(places: readonly string[]): void {
     const file = this.options.knownDisksFile;
     mkdirSync(path.dirname(file), { recursive: true });
-    writeFileSync(`${file}.new`, `${JSON.stringify(places, null, 2)}\n`);
-    renameSync(`${file}.new`, file);
+    replaceJson(file, places);
   }
 }
 

@@ -4,6 +4,9 @@ import { LIMITS } from "../limits.js";
 
 /** What callers may send to the management API. */
 
+/** Checks a request against its schema: the content as it may be used. Throws what the API answers with. */
+export type Valid = <T extends z.ZodType>(schema: T, value: unknown) => z.infer<T>;
+
 /** A name that is safe in a path, a table and a log; no dot, so that `data.meta` is never taken for a file system. */
 export const nameSchema = z
   .string()

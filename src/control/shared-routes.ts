@@ -1,9 +1,6 @@
 import type { FastifyInstance } from "fastify";
-import type { z } from "zod";
-import { createSharedSchema, nodeParams, replaceSharedSchema, sharedPlaceSchema } from "./requests.js";
+import { createSharedSchema, nodeParams, replaceSharedSchema, sharedPlaceSchema, type Valid } from "./requests.js";
 import type { SharedAdmin } from "./shared-admin.js";
-
-type Valid = <T extends z.ZodType>(schema: T, value: unknown) => z.infer<T>;
 
 /** Shared groups, and what the nodes have written on them. */
 export function sharedRoutes(app: FastifyInstance, shared: SharedAdmin, valid: Valid): void {

@@ -11,8 +11,10 @@ export type { TaskDescription } from "../raid/contract.js";
 
 /** What the management API says: plain JSON, the same for the command line, the rig and scripts. */
 
-/** unlabelled: found where the configuration says, never added. The others as in raid/contract.ts. */
-/** partner: the other node of the pair has it, in a group that it serves or in none. */
+/**
+ * unlabelled: found where the configuration says, never added. partner: the other node of the pair has it, in a group that it serves or in none.
+ * The others as in raid/contract.ts.
+ */
 export type DiskRowState = "unlabelled" | "partner" | DiskState;
 
 /** A row of the physical-disk table. */

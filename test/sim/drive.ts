@@ -1,14 +1,12 @@
 import type { BlockDevice } from "../../src/device/device.js";
-import { checkRange, closedError, InFlight, totalBytes } from "../../src/device/range.js";
+import { closedError, totalBytes } from "../../src/device/range.js";
 import { crc32c } from "../../src/lib/crc32c.js";
 import { StorageError } from "../../src/lib/errors.js";
 import { BLOCK_BYTES } from "../../src/lib/units.js";
+import { DeviceHandle, OPERATIONS, type Operation } from "./device-handle.js";
 import { type CachedWrite, type Crash, Media } from "./media.js";
 import type { Platter } from "./platter.js";
 import type { Simulation } from "./simulation.js";
-
-const OPERATIONS = ["read", "write", "writeThrough", "flush"] as const;
-export type Operation = (typeof OPERATIONS)[number];
 
 export interface DriveRequest {
   readonly operation: Operation;
@@ -75,7 +73,11 @@ export class Drive {
   }
 
   open(name: string): BlockDevice {
-    return new Handle(name, this, ++this.#opened);
+    const opening = ++this.#opened;
+    return new DeviceHandle({
+      ...{ name, sizeBytes: this.sizeBytes, isDead: () => opening !== this.#opened },
+      request: (operation, buffers, position) => this.request(operation, opening, buffers, position),
+    });
   }
 
   isOpen(opening: number): boolean {
@@ -189,62 +191,5 @@ function readInto(media: Media, targets: readonly Buffer[], position: number): v
   for (const target of targets) {
     media.read(target, at);
     at += target.length;
-  }
-}
-
-/** A drive as the daemon opened it, once. */
-class Handle implements BlockDevice {
-  readonly sizeBytes: number;
-  readonly readOnly = false;
-  readonly alignmentBytes = 1;
-  readonly #inFlight = new InFlight();
-  #closed: Promise<void> | null = null;
-
-  constructor(
-    readonly name: string,
-    private readonly drive: Drive,
-    private readonly opening: number,
-  ) {
-    this.sizeBytes = drive.sizeBytes;
-  }
-
-  read(target: Buffer, position: number): Promise<void> {
-    return this.#request("read", [target], position);
-  }
-
-  readv(targets: readonly Buffer[], position: number): Promise<void> {
-    return this.#request("read", targets, position);
-  }
-
-  write(source: Buffer, position: number): Promise<void> {
-    return this.#request("write", [source], position);
-  }
-
-  writev(sources: readonly Buffer[], position: number): Promise<void> {
-    return this.#request("write", sources, position);
-  }
-
-  writeThrough(sources: readonly Buffer[], position: number): Promise<void> {
-    return this.#request("writeThrough", sources, position);
-  }
-
-  flush(): Promise<void> {
-    return this.#request("flush", [], 0);
-  }
-
-  close(): Promise<void> {
-    this.#closed ??= this.#inFlight.drain();
-    return this.#closed;
-  }
-
-  async #request(operation: Operation, buffers: readonly Buffer[], position: number): Promise<void> {
-    if (this.#inFlight.closed || !this.drive.isOpen(this.opening)) throw closedError(this.name, position);
-    checkRange(this, position, totalBytes(buffers));
-    this.#inFlight.enter();
-    try {
-      await this.drive.request(operation, this.opening, buffers, position);
-    } finally {
-      this.#inFlight.leave();
-    }
   }
 }

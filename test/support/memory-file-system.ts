@@ -8,12 +8,13 @@ import {
   mountFileSystem,
 } from "../../src/fs/file-system.js";
 import type { FileSystemEvent } from "../../src/fs/namespace.js";
+import type { FileId } from "../../src/fs/vfs.js";
 import { SILENT } from "../../src/lib/log.js";
 import { SeededRandom } from "../../src/lib/prng.js";
 import { KIB, MIB } from "../../src/lib/units.js";
 import { Arena } from "../../src/parity/arena.js";
 import { MemoryLu } from "./memory-lu.js";
-import { StepClock } from "./namespace-fixture.js";
+import { ALICE, StepClock } from "./namespace-fixture.js";
 
 export interface MemoryFileSystemOptions {
   readonly seed?: number;
@@ -114,5 +115,19 @@ export class MemoryFileSystem {
       log: SILENT,
       scratchDir: this.scratchDir,
     };
+  }
+}
+
+/** Bytes that chance makes, the same for the same seed. */
+export function filled(byteCount: number, seed: number): Buffer {
+  const content = Buffer.alloc(byteCount);
+  new SeededRandom(seed).fill(content);
+  return content;
+}
+
+/** Write it stably, in pieces as clients send them. */
+export async function put(memory: MemoryFileSystem, file: FileId, content: Buffer, at = 0): Promise<void> {
+  for (let done = 0; done < content.length; done += 128 * KIB) {
+    await memory.fs.write(ALICE, file, at + done, content.subarray(done, done + 128 * KIB), "stable");
   }
 }

@@ -45,7 +45,7 @@ export class BenchDisk {
 
 /** What stands for the storage of a node: groups that are there, or cannot be opened. */
 export class BenchHost implements GroupHost {
-  groups: SeenGroup[] = [];
+  groups: readonly SeenGroup[] = [];
   lockStateNow: LockState = "free";
   /** Why `open` fails; null: it does not. */
   refusal: string | null = null;
@@ -134,6 +134,19 @@ export class PairBench {
       onHeard: () => heard++,
     });
     return { agent, host, events, ends, heard: () => heard };
+  }
+
+  /** Two nodes on two hosts that see the same groups; started in this order, `one` first, and left alone for a second. */
+  async pair(
+    groups: readonly SeenGroup[] = [],
+    command: Fence["command"] = null,
+  ): Promise<{ readonly one: BenchNode; readonly two: BenchNode }> {
+    const [one, two] = [this.node("chn1", "boot-1"), this.node("chn2", "boot-2", command)];
+    for (const node of [one, two]) node.host.groups = groups;
+    await this.start(one);
+    await this.start(two);
+    await this.clock.advance(1000);
+    return { one, two };
   }
 
   /** As start(), which needs the clock to go on. */

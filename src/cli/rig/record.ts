@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { z } from "zod";
 import { messageOf } from "../../lib/errors.js";
+import { replaceJson } from "../../lib/json-file.js";
 import { LIMITS } from "../../limits.js";
 import { CliError } from "../errors.js";
 
@@ -113,8 +114,7 @@ export function readRig(dir: string): RigRecord {
 
 export function writeRig(dir: string, record: RigRecord): void {
   const { record: file } = rigPaths(dir);
-  writeFileSync(`${file}.new`, `${JSON.stringify(record, null, 2)}\n`);
-  renameSync(`${file}.new`, file);
+  replaceJson(file, record);
 }
 
 /** A new rig goes into a folder that is absent or empty, so that it never mixes with what somebody keeps there. */

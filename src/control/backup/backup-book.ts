@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { z } from "zod";
+import { replaceJson } from "../../lib/json-file.js";
 
 const KEPT_MAX = 1000;
 
@@ -102,8 +103,7 @@ export class BackupBook {
 
   #save(): void {
     this.#rows = this.#rows.slice(-KEPT_MAX);
-    writeFileSync(`${this.file}.new`, `${JSON.stringify(this.#rows, null, 2)}\n`);
-    renameSync(`${this.file}.new`, this.file);
+    replaceJson(this.file, this.#rows);
   }
 }
 

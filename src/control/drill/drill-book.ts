@@ -1,5 +1,6 @@
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { z } from "zod";
+import { replaceJson } from "../../lib/json-file.js";
 import type { EventLog } from "../event-log.js";
 
 const KEPT_MAX = 100;
@@ -40,8 +41,7 @@ export class DrillBook {
 
   add(row: DrillRow): DrillRow {
     const rows = [...this.rows(), row].slice(-KEPT_MAX);
-    writeFileSync(`${this.file}.new`, `${JSON.stringify(rows, null, 2)}\n`);
-    renameSync(`${this.file}.new`, this.file);
+    replaceJson(this.file, rows);
     const good = row.wrong.length === 0;
     const back = row.backMs === null ? "" : ` and ${Math.round(row.backMs)} ms back`;
     this.events.add({

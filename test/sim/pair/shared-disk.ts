@@ -1,15 +1,14 @@
 import type { BlockDevice } from "../../../src/device/device.js";
-import { checkRange, closedError, InFlight, totalBytes } from "../../../src/device/range.js";
+import { closedError, totalBytes } from "../../../src/device/range.js";
 import { crc32c } from "../../../src/lib/crc32c.js";
 import { StorageError } from "../../../src/lib/errors.js";
 import { LAYOUT } from "../../../src/raid/layout.js";
+import { DeviceHandle, OPERATIONS, type Operation } from "../device-handle.js";
 import { CRASHES, type Media } from "../media.js";
 import type { Simulation } from "../simulation.js";
 import type { Gate } from "./node-clock.js";
 import type { Holding, Ownership } from "./ownership.js";
 
-const OPERATIONS = ["read", "write", "writeThrough", "flush"] as const;
-type Operation = (typeof OPERATIONS)[number];
 const LOOK_AGAIN_MS = 500;
 
 /** A process that has disks open. */
@@ -84,8 +83,12 @@ export class SharedDisk {
     return faults;
   }
 
+  /** For a group that the process has (`holding`), or to look at it. */
   open(user: DiskUser, holding: Holding | null): BlockDevice {
-    return new Handle(this, user, holding);
+    return new DeviceHandle({
+      ...{ name: this.path, sizeBytes: this.sizeBytes, isDead: () => user.gate.dead },
+      request: (operation, buffers, position) => this.request(user, holding, operation, buffers, position),
+    });
   }
 
   request(user: DiskUser, holding: Holding | null, operation: Operation, buffers: readonly Buffer[], position: number) {
@@ -190,64 +193,5 @@ export class SharedDisk {
 
   #isCached(upTo: number): boolean {
     return this.#media.unflushed.some(({ number }) => number <= upTo);
-  }
-}
-
-/** A disk as a process has opened it, for a group that it has (`holding`) or to look at it. */
-class Handle implements BlockDevice {
-  readonly name: string;
-  readonly sizeBytes: number;
-  readonly readOnly = false;
-  readonly alignmentBytes = 1;
-  readonly #inFlight = new InFlight();
-  #closed: Promise<void> | null = null;
-
-  constructor(
-    private readonly disk: SharedDisk,
-    private readonly user: DiskUser,
-    private readonly holding: Holding | null,
-  ) {
-    this.name = disk.path;
-    this.sizeBytes = disk.sizeBytes;
-  }
-
-  read(target: Buffer, position: number): Promise<void> {
-    return this.#request("read", [target], position);
-  }
-
-  readv(targets: readonly Buffer[], position: number): Promise<void> {
-    return this.#request("read", targets, position);
-  }
-
-  write(source: Buffer, position: number): Promise<void> {
-    return this.#request("write", [source], position);
-  }
-
-  writev(sources: readonly Buffer[], position: number): Promise<void> {
-    return this.#request("write", sources, position);
-  }
-
-  writeThrough(sources: readonly Buffer[], position: number): Promise<void> {
-    return this.#request("writeThrough", sources, position);
-  }
-
-  flush(): Promise<void> {
-    return this.#request("flush", [], 0);
-  }
-
-  close(): Promise<void> {
-    this.#closed ??= this.#inFlight.drain();
-    return this.#closed;
-  }
-
-  async #request(operation: Operation, buffers: readonly Buffer[], position: number): Promise<void> {
-    if (this.#inFlight.closed || this.user.gate.dead) throw closedError(this.name, position);
-    checkRange(this, position, totalBytes(buffers));
-    this.#inFlight.enter();
-    try {
-      await this.disk.request(this.user, this.holding, operation, buffers, position);
-    } finally {
-      this.#inFlight.leave();
-    }
   }
 }

@@ -5,24 +5,11 @@ import { joinDigests, readDigests } from "../../../src/backup/group-digests.js";
 import { StreamScanner } from "../../../src/backup/scan.js";
 import { GROUP_BYTES } from "../../../src/fs/snapshot/snapshot.js";
 import { type Attributes, type FileId, FileKind } from "../../../src/fs/vfs.js";
-import { SeededRandom } from "../../../src/lib/prng.js";
 import { KIB, MIB } from "../../../src/lib/units.js";
 import { backUp, backupId, digestsOf, headerOf, piecesOf, restored } from "../../support/backup-fixture.js";
-import { MemoryFileSystem } from "../../support/memory-file-system.js";
+import { filled, MemoryFileSystem, put } from "../../support/memory-file-system.js";
 import { ALICE, bytes, makeDirectory, makeFile, ROOT, refused } from "../../support/namespace-fixture.js";
 import { liveTree } from "../../support/snapshot-tree.js";
-
-function filled(byteCount: number, seed: number): Buffer {
-  const content = Buffer.alloc(byteCount);
-  new SeededRandom(seed).fill(content);
-  return content;
-}
-
-async function put(memory: MemoryFileSystem, file: FileId, content: Buffer, at = 0): Promise<void> {
-  for (let done = 0; done < content.length; done += 128 * KIB) {
-    await memory.fs.write(ALICE, file, at + done, content.subarray(done, done + 128 * KIB), "stable");
-  }
-}
 
 async function furnish(memory: MemoryFileSystem) {
   const { fs } = memory;

@@ -4,23 +4,10 @@ import { test } from "node:test";
 import { GROUP_BYTES, GROUPS_START, type Snapshot } from "../../../src/fs/snapshot/snapshot.js";
 import type { FileId } from "../../../src/fs/vfs.js";
 import { isStorageError } from "../../../src/lib/errors.js";
-import { SeededRandom } from "../../../src/lib/prng.js";
 import { KIB, MIB } from "../../../src/lib/units.js";
-import { MemoryFileSystem } from "../../support/memory-file-system.js";
+import { filled, MemoryFileSystem, put } from "../../support/memory-file-system.js";
 import { ALICE, bytes, makeDirectory, makeFile, refused } from "../../support/namespace-fixture.js";
 import { liveTree, treeOf } from "../../support/snapshot-tree.js";
-
-function filled(byteCount: number, seed: number): Buffer {
-  const content = Buffer.alloc(byteCount);
-  new SeededRandom(seed).fill(content);
-  return content;
-}
-
-async function put(memory: MemoryFileSystem, file: FileId, content: Buffer, at = 0): Promise<void> {
-  for (let done = 0; done < content.length; done += 128 * KIB) {
-    await memory.fs.write(ALICE, file, at + done, content.subarray(done, done + 128 * KIB), "stable");
-  }
-}
 
 function snapshotFiles(memory: MemoryFileSystem): string[] {
   return readdirSync(memory.scratchDir).filter((name) => name.startsWith("snapshot-") && name.endsWith(".db"));

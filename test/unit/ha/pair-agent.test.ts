@@ -25,11 +25,7 @@ test("agent: a group that cannot be served is tried ever less often, and at once
 
 test("agent: a group that is changing hands is not given back once more", async () => {
   const bench = new PairBench();
-  const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2")];
-  for (const node of [one, two]) node.host.groups = [bench.group("g")];
-  await bench.start(one);
-  await bench.start(two);
-  await bench.clock.advance(1000);
+  const { one, two } = await bench.pair([bench.group("g")]);
   equal(roleOf(one, "g"), "owned");
   let go = () => {};
   one.host.settling = new Promise<void>((resolve) => {
@@ -60,11 +56,7 @@ test("agent: a group that the partner has made later is watched, and taken when 
 
 test("agent, two hosts: a silent owner's group is taken when its lease is spent, and not before; the owner has ended itself by then", async () => {
   const bench = new PairBench();
-  const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2")];
-  for (const node of [one, two]) node.host.groups = [bench.group("g")];
-  await bench.start(one);
-  await bench.start(two);
-  await bench.clock.advance(1000);
+  const { one, two } = await bench.pair([bench.group("g")]);
   for (const disk of bench.disks) disk.hiddenFrom.add("chn1");
   await bench.clock.advance(leaseMs + heartbeatMs);
   equal(roleOf(two, "g"), "watched");
@@ -133,12 +125,8 @@ test("agent, two hosts: one fence command at a time, however long it takes, and 
       });
     });
   };
-  const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2", command)];
   const groups = [bench.group("g"), bench.group("h", "chn1", bench.pathsFrom(3))];
-  for (const node of [one, two]) node.host.groups = groups;
-  await bench.start(one);
-  await bench.start(two);
-  await bench.clock.advance(1000);
+  const { two } = await bench.pair(groups, command);
   for (const disk of bench.disks) disk.hiddenFrom.add("chn1");
   await bench.clock.advance(silentMs + 8000);
   equal(most, 1);
@@ -149,12 +137,8 @@ test("agent, two hosts: one fence command at a time, however long it takes, and 
 
 test("agent, two hosts: a node that has lost a group's disks, and lives on by others, lets its partner take it", async () => {
   const bench = new PairBench(9);
-  const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2")];
   const groups = [bench.group("g"), bench.group("h", "chn1", bench.pathsFrom(3))];
-  for (const node of [one, two]) node.host.groups = groups;
-  await bench.start(one);
-  await bench.start(two);
-  await bench.clock.advance(1000);
+  const { one, two } = await bench.pair(groups);
   for (const { path, hiddenFrom } of bench.disks) if (groups[0]?.paths.includes(path)) hiddenFrom.add("chn1");
   one.agent.lost("uuid-g");
   await bench.clock.advance(2000);
