@@ -108,7 +108,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const epochOf = paired ? (uuid: string) => agent?.epochOf(uuid) ?? -1 : undefined;
   const prepare = () => layers.prepare?.();
   const follower = paired ? makeFollower(config, clock, log, state.scratch, () => agent, prepare) : null;
-  const warm = follower === null ? undefined : (group: string, lu: string) => follower.take(group, lu);
+  const warm = follower === null ? undefined : follower.take.bind(follower);
   const layers = bindLayers({ config, clock, random, log, scratch: state.scratch, epochOf, warm });
   const { faultInjection, volatileCache } = config;
   const faults = faultInjection ? new FaultBench({ clock, random, log, volatileCache }) : undefined;

@@ -34,7 +34,7 @@ export interface LayerSources {
   /** Under which epoch this node owns a group; by default the one on its disks. A change means that the group was lost. */
   readonly epochOf?: ((groupUuid: string) => number) | undefined;
   /** A copy of a page store that was kept while the partner served it, by its LU. */
-  readonly warm?: ((groupUuid: string, luUuid: string) => Promise<WarmPages | null>) | undefined;
+  readonly warm?: ((groupUuid: string, luUuid: string, tailSeq: number) => Promise<WarmPages | null>) | undefined;
 }
 
 /** The real layers, with clock, randomness, buffers and log given to each. */
@@ -96,7 +96,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
         cacheBytes: config.memory.dataCacheBytes,
         sqliteCacheBytes: config.memory.metadataCacheBytes,
         epoch: () => epoch,
-        warm: warm === undefined ? undefined : () => warm(groupUuid, lus.metadataLu.description.uuid),
+        warm: warm === undefined ? undefined : (tailSeq) => warm(groupUuid, lus.metadataLu.description.uuid, tailSeq),
       });
       return serveFileSystem(mounted);
     },

@@ -15,7 +15,7 @@ export class ExportBoard implements ExportSink {
 
   /** The answers that the file system kept count from here on: before the first request for it can arrive. */
   publish(fileSystem: FileSystem, rows: readonly ExportRow[]): void {
-    this.replies.adopt(fileSystem.takeKeptReplies());
+    this.replies.adopt(fileSystem.id, fileSystem.takeKeptReplies());
     const paths = new Set(rows.map(({ path }) => path));
     for (const path of paths) {
       const rules = rows.filter((row) => row.path === path).sort((a, b) => prefixBits(b.client) - prefixBits(a.client));

@@ -65,11 +65,11 @@ class FollowedGroup {
     return await this.#round;
   }
 
-  async take(luUuid: string): Promise<WarmPages | null> {
+  async take(luUuid: string, tailSeq: number): Promise<WarmPages | null> {
     this.isTaken = true;
     await this.#round;
     const found = this.#followed.find(({ lu }) => lu.uuid === luUuid);
-    return (await found?.copy.take()) ?? null;
+    return (await found?.copy.take(tailSeq)) ?? null;
   }
 
   records(): ReadonlyMap<string, number> {
@@ -163,8 +163,8 @@ export class FollowerKeeper {
   }
 
   /** The copy of a page store of a group that is being taken. */
-  async take(group: string, luUuid: string): Promise<WarmPages | null> {
-    return (await this.#groups.get(group)?.take(luUuid)) ?? null;
+  async take(group: string, luUuid: string, tailSeq: number): Promise<WarmPages | null> {
+    return (await this.#groups.get(group)?.take(luUuid, tailSeq)) ?? null;
   }
 
   /** The last record that each page store of a group was followed to, by the name of its LU. */

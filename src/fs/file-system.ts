@@ -166,7 +166,7 @@ async function serve(
   store.join(new FileSystemParticipant(contents, inodes, replies));
   await search;
   await contents.start(recovery);
-  const writeVerifier = await takeVerifier(meta, store, random);
+  const writeVerifier = takeVerifier(meta, store, random);
   const countsBelow = () => ({ ...contents.statistics(), ...prefixed("pageStore", store.statistics()) });
   const inspectors = () =>
     new Map([
@@ -208,16 +208,13 @@ function requireKnown(meta: MetaTable, dataLu: LogicalUnit): void {
 }
 
 /**
- * After a clean close nothing was lost and the verifier stays; else there is a new one. The row goes before anything is served: a crash
- * from now on must be seen.
+ * After a clean close nothing was lost and the verifier stays; else there is a new one. The row goes with the first commit, before which the store is
+ * marked as open already: a crash from now on is seen.
  */
-async function takeVerifier(meta: MetaTable, store: LogPageStore, random: Random): Promise<Buffer> {
+function takeVerifier(meta: MetaTable, store: LogPageStore, random: Random): Buffer {
   const clean = meta.bytes(MetaKey.cleanVerifier);
-  if (clean !== undefined) {
-    meta.delete(MetaKey.cleanVerifier);
-    await store.durable();
-    return clean;
-  }
+  if (clean !== undefined) meta.delete(MetaKey.cleanVerifier);
+  if (clean !== undefined && store.wasClosed) return clean;
   const verifier = Buffer.alloc(VERIFIER_BYTES);
   random.fill(verifier);
   return verifier;

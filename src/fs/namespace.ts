@@ -28,7 +28,6 @@ import { ROOT_INO } from "./schema.js";
 import type { Restorer } from "./snapshot/restorer.js";
 import type { Snapshot } from "./snapshot/snapshot.js";
 import type {
-  AgedReply,
   Attributes,
   Change,
   Created,
@@ -39,6 +38,7 @@ import type {
   FileKind,
   FileLocks,
   FileSystem,
+  KeptReplies,
   KeptReply,
   Linked,
   OnApplied,
@@ -357,7 +357,7 @@ export class Namespace implements MountedFileSystem {
     if (this.#core.failed === null) this.#core.replies.add(kept);
   }
 
-  takeKeptReplies(): readonly AgedReply[] {
+  takeKeptReplies(): KeptReplies {
     return this.#core.replies.takeLoaded();
   }
 

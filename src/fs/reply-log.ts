@@ -1,7 +1,8 @@
 import type Database from "better-sqlite3";
 import type { Clock } from "../lib/clock.js";
 import { BLOCK_BYTES, KIB, MIB } from "../lib/units.js";
-import type { AgedReply, KeptReply } from "./vfs.js";
+import { type ReplyRow, StoredReplies } from "./kept-replies.js";
+import { type KeptReplies, type KeptReply, NO_REPLIES } from "./vfs.js";
 
 export interface ReplyLogParts {
   readonly db: Database.Database;
@@ -40,8 +41,6 @@ interface Batch {
 /**
  * The answers to requests, kept in the page store: one row holds all answers that became durable with one commit, so that a change and its answer
  * are there after a crash, or neither is (I-7). Bounded in bytes and age; the oldest leave.
- *
- * A row: for each reply u8 length of the key, the key, u32 length of the reply, the reply; little-endian.
  */
 export class ReplyLog {
   readonly #parts: ReplyLogParts;
@@ -56,7 +55,7 @@ export class ReplyLog {
   #next = 1;
   /** Rows carry the time of service: it runs with the monotonic clock and goes on where the last owner stopped, whatever its wall clock said. */
   #timeOffsetMs = 0;
-  #loaded: AgedReply[] = [];
+  #loaded: KeptReplies = NO_REPLIES;
 
   constructor(parts: ReplyLogParts) {
     this.#parts = parts;
@@ -74,10 +73,10 @@ export class ReplyLog {
     this.#pendingBytes += sizeOf(kept);
   }
 
-  /** Those that the table held when it was opened, the oldest first. Once: they are in memory twice until then. */
-  takeLoaded(): readonly AgedReply[] {
+  /** Those that the table held when it was opened. Once: they stay in memory for as long as somebody may ask for them. */
+  takeLoaded(): KeptReplies {
     const loaded = this.#loaded;
-    this.#loaded = [];
+    this.#loaded = NO_REPLIES;
     return loaded;
   }
 
@@ -137,12 +136,13 @@ export class ReplyLog {
       .all();
     const newestMs = rows.at(-1)?.at_ms ?? 0;
     this.#timeOffsetMs = newestMs - this.#nowMs();
+    const young: ReplyRow[] = [];
     for (const { batch, at_ms, replies } of rows) {
       this.#count({ batch, atMs: at_ms, bytes: replies.length });
       const ageMs = Math.max(0, newestMs - at_ms);
-      if (ageMs > this.#bounds.ageMsMax) continue;
-      decode(replies, ageMs, this.#loaded);
+      if (ageMs <= this.#bounds.ageMsMax) young.push({ ageMs, replies });
     }
+    this.#loaded = new StoredReplies(young);
   }
 }
 
@@ -150,6 +150,7 @@ function sizeOf({ key, reply }: KeptReply): number {
   return 5 + Buffer.byteLength(key, "latin1") + reply.length;
 }
 
+/** See ReplyRow. */
 function encode(all: readonly KeptReply[], byteCount: number): Buffer {
   const bytes = Buffer.allocUnsafe(byteCount);
   let at = 0;
@@ -160,16 +161,4 @@ function encode(all: readonly KeptReply[], byteCount: number): Buffer {
     at += reply.copy(bytes, at);
   }
   return bytes;
-}
-
-function decode(bytes: Buffer, ageMs: number, all: AgedReply[]): void {
-  for (let at = 0; at < bytes.length; ) {
-    const keyEnd = at + 1 + bytes.readUInt8(at);
-    const key = bytes.toString("latin1", at + 1, keyEnd);
-    const start = keyEnd + 4;
-    const end = start + bytes.readUInt32LE(keyEnd);
-    // A view: a row's answers leave memory together, as they came.
-    all.push({ key, reply: bytes.subarray(start, end), ageMs });
-    at = end;
-  }
 }

@@ -128,10 +128,19 @@ export interface KeptReply {
   readonly reply: Buffer;
 }
 
-export interface AgedReply extends KeptReply {
+export interface FoundReply {
+  readonly reply: Buffer;
   /** How long before the newest of them it was given. */
   readonly ageMs: number;
 }
+
+/** Answers that were kept before a file system was mounted. */
+export interface KeptReplies {
+  readonly count: number;
+  find(key: string): FoundReply | null;
+}
+
+export const NO_REPLIES: KeptReplies = { count: 0, find: () => null };
 
 /**
  * Called in the synchronous piece in which a change is applied, with what the operation's promise will give once the change is durable. What it returns is kept
@@ -244,8 +253,8 @@ export interface FileSystem {
 
   /** Keep the answer of a request that changed nothing: with the next commit, for which nobody waits. Nothing once the file system has stopped. */
   keepReply(kept: KeptReply): void;
-  /** The answers that were kept when it was mounted, the oldest first; the caller's from here on, a second call finds none. */
-  takeKeptReplies(): readonly AgedReply[];
+  /** The answers that were kept when it was mounted; the caller's from here on, a second call finds none. */
+  takeKeptReplies(): KeptReplies;
 }
 
 export const LIMITS = {

@@ -19,6 +19,8 @@ export interface Snapshot {
   readonly pageCount: number;
   readonly epoch: number;
   readonly images: ImageMap;
+  /** No record follows. */
+  readonly closed: boolean;
 }
 
 export interface CheckpointParts {
@@ -66,6 +68,7 @@ export async function runCheckpoint(
     tailSeq: tail.seq,
     tailPosition: tail.position,
     tailChain: tail.previousChecksum,
+    closed: snapshot.closed,
   };
   await writeSuperblock(lu, parts.superblockBuffer, next);
   log.drop(tail.seq);

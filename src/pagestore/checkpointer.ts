@@ -42,6 +42,8 @@ export interface CheckpointHost {
   pageCount(): number;
   /** @throws StorageError ESTALE when it fell */
   epoch(): number;
+  /** From now on no commit begins; resolves when those under way have ended. */
+  endCommits(): Promise<void>;
   /** Ends the store. */
   fail(error: unknown): void;
   /** @throws StorageError EIO once the store has failed */
@@ -119,16 +121,27 @@ export class Checkpointer {
 
   /** Never rejects: an error fails the store. A checkpoint that runs already is shared. */
   start(): Promise<void> {
-    this.#running ??= this.#run()
+    this.#running ??= this.#runOnce(false);
+    return this.#running;
+  }
+
+  /** The last one: the superblock says that nothing comes after it. Never rejects, as `start`. */
+  async close(): Promise<void> {
+    while (this.#running !== null) await this.#running;
+    this.#running = this.#runOnce(true);
+    await this.#running;
+  }
+
+  #runOnce(closing: boolean): Promise<void> {
+    return this.#run(closing)
       .catch((error: unknown) => this.#host.fail(error))
       .finally(() => {
         this.#running = null;
         this.#enter("idle");
       });
-    return this.#running;
   }
 
-  async #run(): Promise<void> {
+  async #run(closing: boolean): Promise<void> {
     const { clock, statistics, log } = this.#parts;
     const startedMs = clock.monotonicMs();
     const participant = this.#host.participant();
@@ -138,11 +151,15 @@ export class Checkpointer {
       await participant.releaseSidecars(releasable);
     }
     this.#host.refuseFailed();
+    if (closing) await this.#host.endCommits();
+    this.#host.refuseFailed();
     this.#enter("writing");
     this.#startedAtHead = log.head;
     const images = this.#images;
-    const snapshot = { seq: log.nextSeq - 1, pageCount: this.#host.pageCount(), epoch: this.#host.epoch(), images };
-    if (images.size === 0 && this.#superblock.tailSeq > snapshot.seq) return;
+    const seq = log.nextSeq - 1;
+    if (images.size === 0 && this.#superblock.tailSeq > seq && this.#superblock.closed === closing) return;
+    const pageCount = this.#host.pageCount();
+    const snapshot = { seq, pageCount, epoch: this.#host.epoch(), images, closed: closing };
     this.#images = new Map();
     this.#goingHome = images;
     const { checkpoint: buffer, superblock: superblockBuffer } = this.#parts.buffers;

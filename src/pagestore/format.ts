@@ -57,6 +57,7 @@ export async function formatPageStore(options: FormatOptions): Promise<void> {
     tailSeq: 1,
     tailPosition: 0,
     tailChain: 0,
+    closed: true,
   });
 }
 

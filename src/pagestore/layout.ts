@@ -47,7 +47,8 @@ export const SUPERBLOCK = {
   checkpointSeq: 192,
   tailSeq: 200,
   tailPosition: 208,
-  reserved: 216,
+  closed: 216,
+  reserved: 220,
   end: 4096,
 } as const;
 

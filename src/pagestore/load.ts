@@ -7,6 +7,7 @@ import { type ChecksumTable, markOf } from "./checksum-table.js";
 import { type ImageMap, loadImages } from "./images.js";
 import { type Geometry, homeOf } from "./layout.js";
 import type { LogArea } from "./log.js";
+import { writePages } from "./page-file.js";
 import { inParallel } from "./parallel.js";
 import { type HealCounters, prove } from "./prove.js";
 import type { WarmPages } from "./warm-copy.js";
@@ -112,7 +113,7 @@ async function loadLog(parts: LoadParts, handle: fs.FileHandle, loaded: Readonly
     ({ page, position }) => page <= parts.pageCount && (position >= from || loaded.has(pieceOf(page))),
   );
   await loadImages(parts.lu, parts.log, images, parts.buffer, parts.counters, async (pages) => {
-    for (const { page, content } of pages) await writeAll(handle, content, (page - 1) * BLOCK_BYTES);
+    writePages(handle.fd, pages);
   });
 }
 

@@ -2,7 +2,7 @@ import fs from "node:fs/promises";
 import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
-import { MIB } from "../lib/units.js";
+import { KIB, MIB } from "../lib/units.js";
 import type { LogicalUnit } from "../lu/lu.js";
 import { type BufferSource, ORDINARY_MEMORY, takeBuffers } from "./buffers.js";
 import { ChecksumTable } from "./checksum-table.js";
@@ -16,11 +16,13 @@ import { Replay } from "./replay.js";
 import { removeScratch, Scratch, scratchPath } from "./scratch.js";
 import { newStatistics } from "./statistics.js";
 import { LogPageStore } from "./store.js";
-import { readNewestSuperblock, type Superblock } from "./superblock.js";
+import { readNewestSuperblock, type Superblock, writeSuperblock } from "./superblock.js";
 import { UntouchedLu } from "./untouched-lu.js";
 import type { WarmPages } from "./warm-copy.js";
 
 const CACHE_BYTES_DEFAULT = 48 * MIB;
+/** Read where a record would stand if there were one. */
+const EMPTY_WINDOW_BYTES = 64 * KIB;
 
 export interface OpenOptions {
   readonly lu: LogicalUnit;
@@ -47,7 +49,7 @@ export interface OpenOptions {
    */
   readonly searching?: ((search: Promise<void>) => void) | undefined;
   /** A copy that was kept while the last owner wrote; it is used up. What of it is no longer true is read anew. */
-  readonly warm?: (() => Promise<WarmPages | null>) | undefined;
+  readonly warm?: ((tailSeq: number) => Promise<WarmPages | null>) | undefined;
   /** Run SQLite's quick_check. Default: false (pages and records are proven by their checksums anyway). */
   readonly quickCheck?: boolean;
 }
@@ -72,11 +74,13 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
     chain: superblock.tailChain,
   });
   const images: ImageMap = new Map();
-  const replay = new Replay(lu, log, superblock.uuid, buffers.record, statistics);
+  const window = superblock.closed ? buffers.record.subarray(0, EMPTY_WINDOW_BYTES) : buffers.record;
+  const replay = new Replay(lu, log, superblock.uuid, window, statistics);
   const replayed = await replay.run(superblock, epoch(), images, (seq, sidecar) => {
     if (sidecar.length > 0) options.onReplay?.(seq, sidecar);
   });
-  const search = replay.search();
+  const wasClosed = superblock.closed && log.nextSeq === superblock.checkpointSeq + 1;
+  const search = wasClosed ? Promise.resolve() : replay.search();
   if (options.searching === undefined) await search;
   else options.searching(search);
   if (log.nextSeq <= superblock.checkpointSeq) {
@@ -85,29 +89,40 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   }
   // What was just read may still be in a volatile cache, from an owner that died before its flush; new records will stand on it.
   await lu.flush();
+  const opened = readOnly ? superblock : openedBy(superblock, epoch());
+  // While the rest is read.
+  const marking = opened === superblock ? null : writeSuperblock(lu, buffers.superblock, opened);
+  marking?.catch(() => {});
   const table = new ChecksumTable(lu, superblock.geometry, superblock.uuid);
   await table.load(superblock.tableBlocksUsed, superblock.generation, statistics);
   const { pageCount } = replayed;
   const file = scratchPath({ directory: options.scratchDir, uuid: uuidText(superblock.uuid) });
   removeScratch(file);
-  const warm = await usable(await options.warm?.(), superblock, log);
+  const warm = await usable(await options.warm?.(superblock.tailSeq), superblock, log);
   const load = { lu, geometry: superblock.geometry, log, table, images, pageCount, counters: statistics, warm };
   try {
     await loadScratch({ ...load, homePageCount: superblock.pageCount, buffer: buffers.checkpoint }, file);
     if (readOnly) await refuseTorn(lu, superblock, statistics);
+    await marking;
     const scratch = openScratch(options, superblock);
     const ms = clock.monotonicMs() - startedMs;
     const found = { pageStore: superblock.name, pageCount, records: replayed.records, warm: warm !== undefined, ms };
     // Whoever looks on does so now and then; an owner once.
     logger[readOnly ? "debug" : "info"](found, "page store opened");
     return new LogPageStore({
-      ...{ lu, log, table, scratch, buffers, superblock, images, pageCount },
+      ...{ lu, log, table, scratch, buffers, superblock: opened, images, pageCount, wasClosed },
       ...{ epoch, lastEpoch: replayed.epoch, clock, logger, statistics, readOnly },
     });
   } catch (error) {
     removeScratch(file);
     throw error;
   }
+}
+
+/** From here on a record may follow. One that says so already stays: a higher epoch comes with the first checkpoint. */
+function openedBy(superblock: Superblock, epoch: number): Superblock {
+  if (!superblock.closed) return superblock;
+  return { ...superblock, generation: superblock.generation + 1, epoch, closed: false };
 }
 
 /**

@@ -121,6 +121,11 @@ function writeEntries(block: Buffer, start: number, entries: RecordEntries, from
   }
 }
 
+/** What stands where the head of a record has its sequence number; nothing of it is proven. */
+export function seqOf(block: Buffer): number {
+  return readU64(block, RECORD.seq);
+}
+
 /** @returns null when this is not the head of a record of this store */
 export function decodeHead(block: Buffer, uuid: Buffer): RecordHead | null {
   if (!isSealedBlock(block, MAGIC.record, uuid)) return null;

@@ -38,6 +38,7 @@ export interface StoreParts extends CheckpointerParts {
   readonly lastEpoch: number;
   readonly epoch: () => number;
   readonly logger: Logger;
+  readonly wasClosed: boolean;
   /** Somebody else's: nothing is written. */
   readonly readOnly: boolean;
 }
@@ -99,6 +100,10 @@ export class LogPageStore implements PageStore {
       participant: () => this.#participant,
       pageCount: () => this.#pageCount,
       epoch: () => this.#checkedEpoch(),
+      endCommits: async () => {
+        this.#closed = true;
+        await this.#committing;
+      },
       fail: (error) => this.#fail(error),
       refuseFailed: () => {
         if (this.#failure !== null) throw this.#refusal();
@@ -110,6 +115,11 @@ export class LogPageStore implements PageStore {
 
   get durableSeq(): number {
     return this.#parts.log.nextSeq - 1;
+  }
+
+  /** Whoever had it before has closed it: everything that was committed is here, with whatever it wrote last. */
+  get wasClosed(): boolean {
+    return this.#parts.wasClosed;
   }
 
   get failed(): boolean {
@@ -198,7 +208,8 @@ export class LogPageStore implements PageStore {
     try {
       if (this.#failure === null && !this.#parts.readOnly) {
         await this.durable();
-        await this.checkpoint();
+        await this.#checkpointer.close();
+        if (this.#failure !== null) throw this.#refusal();
       }
     } finally {
       this.#closed = true;

@@ -37,6 +37,8 @@ export interface Superblock {
   readonly tailSeq: number;
   readonly tailPosition: number;
   readonly tailChain: number;
+  /** Whoever wrote it wrote nothing after it: no record stands behind the last one. Whoever opens the store to write says first that it is open. */
+  readonly closed: boolean;
 }
 
 /** Space that two superblocks take. */
@@ -61,6 +63,7 @@ export function encodeSuperblock(block: Buffer, s: Superblock): void {
   writeU64(block, s.checkpointSeq, SUPERBLOCK.checkpointSeq);
   writeU64(block, s.tailSeq, SUPERBLOCK.tailSeq);
   writeU64(block, s.tailPosition, SUPERBLOCK.tailPosition);
+  block.writeUInt32LE(s.closed ? 1 : 0, SUPERBLOCK.closed);
   sealBlock(block);
   assert(isSane(s), "a superblock is sane before it is written");
 }
@@ -83,8 +86,9 @@ export function decodeSuperblock(block: Buffer): Superblock | null {
     tailSeq: readU64(block, SUPERBLOCK.tailSeq),
     tailPosition: readU64(block, SUPERBLOCK.tailPosition),
     tailChain: block.readUInt32LE(SUPERBLOCK.tailChain),
+    closed: block.readUInt32LE(SUPERBLOCK.closed) === 1,
   };
-  return isSane(superblock) ? superblock : null;
+  return block.readUInt32LE(SUPERBLOCK.closed) <= 1 && isSane(superblock) ? superblock : null;
 }
 
 function decodeGeometry(block: Buffer): Geometry {

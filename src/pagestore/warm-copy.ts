@@ -7,6 +7,7 @@ import { ChecksumTable, markOf } from "./checksum-table.js";
 import { type ImageMap, loadImages } from "./images.js";
 import { homeOf } from "./layout.js";
 import { LogArea } from "./log.js";
+import { writePages } from "./page-file.js";
 import { type HealCounters, prove } from "./prove.js";
 import { Replay } from "./replay.js";
 import { newStatistics } from "./statistics.js";
@@ -83,18 +84,28 @@ export class WarmCopy {
       const superblock = await readNewestSuperblock(this.#lu, this.#counters);
       if (superblock === null) return 0;
       const cursor = this.#cursor;
-      const lost =
-        cursor === null || !cursor.superblock.uuid.equals(superblock.uuid) || superblock.tailSeq > cursor.seq;
-      return lost ? await this.#copy(superblock) : await this.#catchUp(cursor);
+      if (cursor?.superblock.uuid.equals(superblock.uuid)) {
+        // Also when the tail has passed it: what the log no longer needs stands there until it is overwritten, and then the chain breaks.
+        const records = await this.#catchUp(cursor);
+        if (cursor.seq >= superblock.tailSeq) return records;
+      }
+      return await this.#copy(superblock);
     } catch (error) {
       if (isStorageError(error)) this.#cursor = null;
       throw error;
     }
   }
 
-  /** Hand the copy over; it is followed no more. null: there is none. */
-  async take(): Promise<WarmPages | null> {
+  /**
+   * Hand the copy over; it is followed no more.
+   * @param tailSeq  where the log begins now: from there on whoever takes the copy reads for himself
+   * @returns null: there is none
+   */
+  async take(tailSeq: number): Promise<WarmPages | null> {
     if (this.#ended) return null;
+    await this.#round?.catch(() => {});
+    // Its owner wrote a checkpoint at the end.
+    if (this.#cursor !== null && this.#cursor.seq < tailSeq) await this.follow().catch(() => {});
     await this.#end();
     const cursor = this.#cursor;
     if (cursor === null) return null;
@@ -155,19 +166,19 @@ export class WarmCopy {
     const { records, pageCount, epoch } = await replay.follow(cursor, images);
     if (records === 0) return 0;
     await loadImages(this.#lu, log, [...images.values()], this.#window, this.#counters, async (pages) => {
-      for (const { page, content, checksum } of pages) await this.#put(page, content, checksum);
+      for (const { page, checksum } of pages) this.#mark(page, checksum);
+      if (this.#handle !== null) writePages(this.#handle.fd, pages);
     });
     Object.assign(cursor, { position: log.head, seq: log.nextSeq, chain: log.chain, pageCount, epoch });
     return records;
   }
 
-  async #put(page: number, content: Buffer, checksum: number): Promise<void> {
+  #mark(page: number, checksum: number): void {
     if (page > this.#marks.length) {
       const more = new Uint32Array(Math.max(page, 2 * this.#marks.length));
       more.set(this.#marks);
       this.#marks = more;
     }
-    await this.#handle?.write(content, 0, content.length, (page - 1) * BLOCK_BYTES);
     this.#marks[page - 1] = markOf(checksum);
   }
 }

@@ -1,11 +1,12 @@
 import { assert } from "../lib/assert.js";
+import { BlockViews } from "../lib/block-views.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { Arena } from "../parity/arena.js";
 
 /** Blocks of 4096 bytes in the arena, by number. Nobody waits here: who finds it empty has to make room (stripe-cache.ts). */
 export class BlockPool {
   readonly count: number;
-  readonly #buffers: readonly Buffer[];
+  readonly #buffers: BlockViews;
   readonly #offset: number;
   /** Numbers of the free blocks: the first `#freeCount`. */
   readonly #free: Int32Array;
@@ -16,7 +17,7 @@ export class BlockPool {
     const memory = arena.take(count * BLOCK_BYTES, owner);
     this.count = count;
     this.#offset = arena.offsetOf(memory);
-    this.#buffers = Array.from({ length: count }, (_, i) => memory.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES));
+    this.#buffers = new BlockViews(memory);
     this.#free = Int32Array.from({ length: count }, (_, i) => count - 1 - i);
     this.#freeCount = count;
   }
@@ -37,7 +38,7 @@ export class BlockPool {
   }
 
   buffer(block: number): Buffer {
-    return this.#buffers[block]!;
+    return this.#buffers.at(block);
   }
 
   /** In the arena. */

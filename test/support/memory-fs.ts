@@ -11,7 +11,9 @@ import {
   type FileId,
   FileKind,
   type FileSystem,
+  type KeptReplies,
   LIMITS,
+  NO_REPLIES,
   type ReadResult,
   type SetAttributes,
   type SpaceUsage,
@@ -392,8 +394,8 @@ export class MemoryFileSystem implements FileSystem {
 
   keepReply(): void {}
 
-  takeKeptReplies(): [] {
-    return [];
+  takeKeptReplies(): KeptReplies {
+    return NO_REPLIES;
   }
 
   // --- changes

@@ -130,7 +130,7 @@ export class FileContents implements Contents, CommitParticipant {
     const frames = new FrameCache(options.arena.take(cacheBytes, "data cache"));
     const blockWatchers = this.#blockWatchers;
     const space = new SpaceMap(db, loadSpaceGeometry(db, lu), blockWatchers);
-    const groupsMax = Math.max(GROUPS_MIN, Math.min(GROUPS_MAX, frames.views.length));
+    const groupsMax = Math.max(GROUPS_MIN, Math.min(GROUPS_MAX, frames.frameCount));
     const pagesMax = pagesPerCommit(store.recordBytesMax ?? RECORD_BYTES_DEFAULT);
     const table = new GroupTable({ db, frames, space, inodes, groupsMax, pagesMax, blockWatchers });
     const epochs = new ReadEpochs((freed) => space.releaseAll(freed));

@@ -250,7 +250,7 @@ export class FileWriter {
       const group = this.#groupOf(state, block);
       const slot = block % GROUP_BLOCKS;
       const frame = newVersion(frames, group, slot, to - from === BLOCK_BYTES);
-      source.copy(frames.views[frame]!, from - start, from - offset, to - offset);
+      source.copy(frames.view(frame), from - start, from - offset, to - offset);
       table.markDirty(group, slot, nowMs);
     }
   }

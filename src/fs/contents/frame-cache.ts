@@ -1,5 +1,5 @@
 import { assert } from "../../lib/assert.js";
-import { BLOCK_BYTES } from "../../lib/units.js";
+import { BlockViews } from "../../lib/block-views.js";
 import type { FileGroup } from "./file-state.js";
 
 /**
@@ -21,18 +21,19 @@ interface RoomWaiter {
 }
 
 /**
- * The data cache: 4 KiB frames in one reservation of the arena, each with its view made once.
+ * The data cache: 4 KiB frames in one reservation of the arena.
  *
  * Pinned frames (dirty or writing) are bounded to half the cache: a writer first gets room for its frames, in order of arrival, and
  * waits while write-back makes some. A quarter at most is loading. So a frame can always be taken by whoever was let in.
  */
 export class FrameCache {
-  readonly views: readonly Buffer[];
+  readonly frameCount: number;
   readonly states: Uint8Array;
   readonly owners: (FileGroup | null)[];
   readonly slots: Uint8Array;
   readonly pinnedMax: number;
   readonly loadingMax: number;
+  readonly #views: BlockViews;
   readonly #recentlyUsed: Uint8Array;
   readonly #free: Int32Array;
   #freeCount: number;
@@ -44,8 +45,9 @@ export class FrameCache {
   readonly #loadWaiters: Array<() => void> = [];
 
   constructor(memory: Buffer) {
-    const frameCount = Math.floor(memory.length / BLOCK_BYTES);
-    this.views = Array.from({ length: frameCount }, (_, i) => memory.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES));
+    this.#views = new BlockViews(memory);
+    const frameCount = this.#views.count;
+    this.frameCount = frameCount;
     this.states = new Uint8Array(frameCount);
     this.owners = new Array<FileGroup | null>(frameCount).fill(null);
     this.slots = new Uint8Array(frameCount);
@@ -61,7 +63,7 @@ export class FrameCache {
   }
 
   get usedCount(): number {
-    return this.views.length - this.#freeCount;
+    return this.frameCount - this.#freeCount;
   }
 
   get roomWaiterCount(): number {
@@ -69,7 +71,7 @@ export class FrameCache {
   }
 
   view(frame: number): Buffer {
-    return this.views[frame]!;
+    return this.#views.at(frame);
   }
 
   touch(frame: number): void {
@@ -223,9 +225,9 @@ export class FrameCache {
   #take(): number {
     if (this.#freeCount > 0) return this.#free[--this.#freeCount]!;
     // Twice round: the first time may only find frames that were used lately.
-    for (let step = 2 * this.views.length; step > 0; step--) {
+    for (let step = 2 * this.frameCount; step > 0; step--) {
       const frame = this.#hand;
-      this.#hand = frame + 1 === this.views.length ? 0 : frame + 1;
+      this.#hand = frame + 1 === this.frameCount ? 0 : frame + 1;
       if (this.states[frame] !== FrameState.clean) continue;
       if (this.#recentlyUsed[frame] === 1) {
         this.#recentlyUsed[frame] = 0;

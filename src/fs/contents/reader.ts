@@ -121,7 +121,7 @@ export class Reader {
       const frame = group.frames[slot]!;
       const to = at - offset;
       if (frame >= 0) {
-        frames.views[frame]!.copy(target, to, blockOffset, blockOffset + count);
+        frames.view(frame).copy(target, to, blockOffset, blockOffset + count);
         frames.touch(frame);
       } else if (group.addresses[slot]! < 0) target.fill(0, to, to + count);
       else {

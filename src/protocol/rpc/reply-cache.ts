@@ -15,16 +15,24 @@ export interface ReplyCache {
   begin(key: string, waiter: ReplyWaiter): "new" | "waiting" | Buffer;
   /** The call was answered with `reply`, which the cache keeps: a copy. */
   complete(key: string, reply: Buffer): void;
-  /** Calls that were answered before this server began, or by the partner. One that is known already stays as it is. */
-  adopt(replies: readonly AdoptedReply[]): void;
+  /**
+   * Calls that were answered before this server began, or by the partner. One that is known already stays as it is.
+   * @param source  what they come from: those of its last time are forgotten
+   */
+  adopt(source: number, replies: AdoptedReplies): void;
   /** The call ended without an answer worth keeping: it would be done again. */
   abandon(key: string): void;
 }
 
-export interface AdoptedReply {
-  readonly key: string;
-  readonly reply: Buffer;
-  readonly ageMs: number;
+export interface AdoptedReplies {
+  readonly count: number;
+  /** `ageMs`: before the call of `adopt`. */
+  find(key: string): { readonly reply: Buffer; readonly ageMs: number } | null;
+}
+
+interface Adopted {
+  readonly replies: AdoptedReplies;
+  readonly sinceMs: number;
 }
 
 interface Entry {
@@ -42,6 +50,8 @@ const COMPACT_AT = 8192;
 /** In memory, bounded in entries, bytes and age. The oldest leave first; those in progress are bounded by the connections' limits. */
 export class MemoryReplyCache implements ReplyCache {
   readonly #entries = new Map<string, Entry>();
+  /** By source. They bring their own bounds, but leave with their age. */
+  readonly #adopted = new Map<number, Adopted>();
   /** In order of arrival, from #head on. A Map would iterate in this order too, but slowly over what has left at its front. */
   #order: Entry[] = [];
   #head = 0;
@@ -61,6 +71,8 @@ export class MemoryReplyCache implements ReplyCache {
     this.#expire(nowMs);
     const entry = this.#entries.get(key);
     if (entry === undefined) {
+      const adopted = this.#adopted.size === 0 ? null : this.#findAdopted(key, nowMs);
+      if (adopted !== null) return adopted;
       const made = { key, abandoned: false, reply: null, waiters: null, sinceMs: nowMs };
       this.#entries.set(key, made);
       this.#order.push(made);
@@ -82,16 +94,18 @@ export class MemoryReplyCache implements ReplyCache {
     if (waiters !== null) for (const waiter of waiters) waiter(reply);
   }
 
-  adopt(replies: readonly AdoptedReply[]): void {
-    const nowMs = this.clock.monotonicMs();
-    for (const { key, reply, ageMs } of replies) {
-      if (this.#entries.has(key)) continue;
-      this.#expire(nowMs);
-      const entry = { key, abandoned: false, reply, waiters: null, sinceMs: nowMs - ageMs };
-      this.#entries.set(key, entry);
-      this.#order.push(entry);
-      this.#bytes += reply.length;
+  adopt(source: number, replies: AdoptedReplies): void {
+    if (replies.count > 0) this.#adopted.set(source, { replies, sinceMs: this.clock.monotonicMs() });
+  }
+
+  #findAdopted(key: string, nowMs: number): Buffer | null {
+    for (const [source, { replies, sinceMs }] of this.#adopted) {
+      const leftMs = this.bounds.ageMsMax - (nowMs - sinceMs);
+      if (leftMs < 0) this.#adopted.delete(source);
+      const found = replies.find(key);
+      if (found !== null && found.ageMs <= leftMs) return found.reply;
     }
+    return null;
   }
 
   abandon(key: string): void {

@@ -107,7 +107,7 @@ export class SimulatedGroupHost implements GroupHost {
     });
     this.#fs = fs;
     const kept = fs.takeKeptReplies();
-    if (!without.replies) replies.adopt(kept);
+    if (!without.replies) replies.adopt(fs.id, kept);
     this.server = new FileServer(fs, replies);
     onMounted(this.server);
   }

@@ -37,7 +37,8 @@ test("mount: identity, tree and data are there again", async () => {
   const report = await memory.fs.check({ data: true });
   assert.deepEqual([report.faults, report.blocks], [[], 1]);
   const { inodes, pageStoreCommits } = memory.fs.statistics();
-  assert.deepEqual([inodes, (pageStoreCommits ?? 0) > 0], [3, true]);
+  // Nobody waits for a commit at a mount.
+  assert.deepEqual([inodes, pageStoreCommits], [3, 0]);
   await memory.end();
 });
 

@@ -66,6 +66,41 @@ test("damage: a record that rots before a later one is an error, never a silent 
   await assert.rejects(open(lu), { code: "EIO", message: /middle of the log/ });
 });
 
+test("damage: a store that was closed is opened without a search of its log; after a crash, also after the very first commit, it is searched", async () => {
+  const searched = async (lu: MemoryLu): Promise<boolean> => {
+    const before = lu.counters.bytesRead;
+    const store = await open(lu);
+    const bytesRead = lu.counters.bytesRead - before;
+    await store.close();
+    return bytesRead > geometry.logBytes;
+  };
+  const lu = await formattedLu();
+  const first = await open(lu);
+  createTable(first);
+  for (let k = 0; k < 50; k++) {
+    put(first, k, "first life");
+    await first.durable();
+  }
+  await first.close();
+  assert.equal(await searched(lu), false);
+  const second = await open(lu);
+  assert.equal(second.wasClosed, true);
+  const opened = lu.crash({ keep: "none" });
+  assert.equal(await searched(opened), true, "it was open, and had written nothing");
+  const last = await open(opened);
+  for (let k = 0; k < 3; k++) {
+    put(last, k, "last life");
+    await last.durable();
+  }
+  const crashed = opened.crash({ keep: "none" });
+  const heads = [...Array(geometry.logBytes / BLOCK_BYTES).keys()]
+    .map((i) => geometry.logStart + i * BLOCK_BYTES)
+    .filter((at) => crashed.peek(at, 8).toString("latin1") === "SWRECORD")
+    .slice(-3);
+  crashed.corrupt(heads[0]!);
+  await assert.rejects(open(crashed), { code: "EIO", message: /middle of the log/ });
+});
+
 test("damage: rot in the log while the store runs is mended by the checkpoint", async () => {
   const lu = await formattedLu({ redundant: true });
   const store = await open(lu);

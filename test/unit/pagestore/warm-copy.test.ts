@@ -35,7 +35,7 @@ async function openWarm(lu: MemoryLu, copy: WarmCopy): Promise<{ rows: Row[]; wa
     },
   };
   const before = lu.counters.bytesRead;
-  const store = await open(lu, { warm: () => copy.take(), quickCheck: true, log });
+  const store = await open(lu, { warm: (tailSeq) => copy.take(tailSeq), quickCheck: true, log });
   const found = rows(store);
   const bytesRead = lu.counters.bytesRead - before;
   await store.close();
@@ -64,6 +64,23 @@ test("warm copy: what was followed needs not be read again, and what came after 
   assert.ok(opened.warm);
   assert.deepEqual([opened.rows[1]?.v, opened.rows[2]?.v], ["followed", "not followed"]);
   assert.ok(opened.bytesRead < cold.bytesRead / 2, `${opened.bytesRead} bytes, cold ${cold.bytesRead}`);
+});
+
+test("warm copy: what was written between its last look and an orderly end is read from the log, although the log's tail has passed it", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu);
+  createTable(store);
+  put(store, 1, "before");
+  await store.durable();
+  const copy = new WarmCopy(lu, newFile());
+  await copy.follow();
+  for (let k = 0; k < 300; k++) put(store, k, `after ${k}`);
+  await store.durable();
+  const expected = rows(store);
+  await store.close();
+  const opened = await openWarm(lu, copy);
+  assert.ok(opened.warm);
+  assert.deepEqual(opened.rows, expected);
 });
 
 test("warm copy: a record that it has and the log has not makes it worthless", async () => {
@@ -120,7 +137,8 @@ test("warm copy: followed now and then through commits, checkpoints and laps of 
     put(store, 5, "last");
     await store.durable();
     const expected = rows(store);
-    const opened = await openWarm(lu.crash({ keep: "all" }), copy);
+    if (seed % 2 === 0) await store.close();
+    const opened = await openWarm(seed % 2 === 0 ? lu : lu.crash({ keep: "all" }), copy);
     assert.deepEqual(opened.rows, expected, `seed ${seed}`);
     if (opened.warm) used++;
     assert.equal(used, 1, `seed ${seed}: the copy was of use`);
@@ -189,7 +207,7 @@ test("warm copy: once it is taken, nothing touches it any more", async () => {
   const file = newFile();
   const copy = new WarmCopy(lu, file);
   await copy.follow();
-  const taking = copy.take();
+  const taking = copy.take(0);
   // A round that was due just then, and one that comes later.
   const late = copy.follow();
   const warm = await taking;

@@ -56,7 +56,7 @@ class Life {
     const { clock, fs } = this.storage;
     const exports = new ExportTable();
     this.replyCache = newReplyCache(clock);
-    this.replyCache.adopt(fs.takeKeptReplies());
+    this.replyCache.adopt(fs.id, fs.takeKeptReplies());
     exports.add({ path: "/data", fileSystem: fs, rules: [RW] });
     this.#server = new NfsServer({ exports, clock, log: SILENT, replyCache: this.replyCache });
     this.port = (await this.#server.listen({ host: "127.0.0.1", port: 0 })).port;

@@ -59,7 +59,7 @@ class Life {
     const clock = new SystemClock();
     const exports = new ExportTable();
     const replyCache = newReplyCache(clock);
-    replyCache.adopt(this.storage.fs.takeKeptReplies());
+    replyCache.adopt(this.storage.fs.id, this.storage.fs.takeKeptReplies());
     exports.add({ path: "/data", fileSystem: this.storage.fs, rules: [RW] });
     const callback = new RpcClient({ clock, portmapPort: this.manager.port, callMsMax: 500 });
     this.#server = new NfsServer({ exports, clock, log: SILENT, replyCache, callback });

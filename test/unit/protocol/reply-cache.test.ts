@@ -53,6 +53,31 @@ test("reply cache: bounded in entries, bytes and age; what is in progress stays"
   assert.equal(cache.begin("a", WAITER), "new");
 });
 
+test("reply cache: what was answered before is found until it is too old; its source's last word counts", () => {
+  const { cache, time } = open();
+  const adopt = (source: number, replies: Readonly<Record<string, number>>) =>
+    cache.adopt(source, {
+      count: Object.keys(replies).length,
+      find: (key) =>
+        replies[key] === undefined ? null : { reply: Buffer.from(`${source} ${key}`), ageMs: replies[key] },
+    });
+  adopt(1, { young: 10, old: 90 });
+  adopt(2, { other: 0 });
+  assert.deepEqual(cache.begin("young", WAITER), Buffer.from("1 young"));
+  assert.deepEqual(cache.begin("old", WAITER), Buffer.from("1 old"));
+  assert.deepEqual(cache.begin("other", WAITER), Buffer.from("2 other"));
+  assert.equal(cache.begin("unknown", WAITER), "new");
+  cache.complete("unknown", Buffer.from("done"));
+  adopt(2, { unknown: 0 });
+  assert.deepEqual(cache.begin("unknown", WAITER), Buffer.from("done"), "known already");
+  assert.equal(cache.begin("other", WAITER), "new", "its source has not got it any more");
+  time.nowMs = 11;
+  assert.deepEqual(cache.begin("young", WAITER), Buffer.from("1 young"));
+  assert.equal(cache.begin("old", WAITER), "new");
+  time.nowMs = 101;
+  assert.equal(cache.begin("young", WAITER), "new");
+});
+
 test("statistics: latencies fall into buckets of powers of two", () => {
   const counter = new ProcedureCounter();
   for (const ms of [0, 0.0005, 0.001, 0.0015, 0.1, 3, 1e9]) counter.record(ms);
