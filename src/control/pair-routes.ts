@@ -13,7 +13,7 @@ export interface PairRouteOptions {
 
 /** Who serves what, and moving it. */
 export function pairRoutes(app: FastifyInstance, { pair = null, drills }: PairRouteOptions): void {
-  app.get("/v1/pair", () => pairRow(must(pair)));
+  app.get("/v1/pair", () => wholeRow(must(pair)));
   app.post("/v1/pair/takeover", ({ body }) => takeover(must(pair), (body as { to?: unknown } | null)?.to));
   app.post("/v1/pair/giveback", () => giveback(must(pair)));
   app.get("/v1/pair/drills", () => drills?.rows() ?? []);
@@ -30,6 +30,10 @@ function must(pair: PairAgent | null): PairAgent {
   return pair;
 }
 
+async function wholeRow(pair: PairAgent): Promise<PairRow> {
+  return pairRow(pair, await pair.leaseEpochs());
+}
+
 /** Everything to one node. @param to  its name; absent: the one that serves less now */
 async function takeover(pair: PairAgent, to: unknown): Promise<PairRow> {
   const target =
@@ -41,7 +45,7 @@ async function takeover(pair: PairAgent, to: unknown): Promise<PairRow> {
     if (target === pair.name && role !== "owned") await pair.takeover(name);
     if (target === pair.partnerName && role === "owned") await pair.giveback(name);
   }
-  return pairRow(pair);
+  return await wholeRow(pair);
 }
 
 /** Every group to its home. */
@@ -50,5 +54,5 @@ async function giveback(pair: PairAgent): Promise<PairRow> {
     if (home === pair.name && role !== "owned") await pair.takeover(name);
     if (home === pair.partnerName && role === "owned") await pair.giveback(name);
   }
-  return pairRow(pair);
+  return await wholeRow(pair);
 }

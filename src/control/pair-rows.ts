@@ -1,9 +1,12 @@
 import type { PairAgent } from "../ha/pair-agent.js";
 import type { NodeRole, NodeRow, PairGroupRow, PairRow } from "./types.js";
 
-/** What the management API says of the pair. */
-export function pairRow(pair: PairAgent): PairRow {
-  return { nodes: [ownRow(pair), partnerRow(pair)], groups: groupRows(pair) };
+/**
+ * What the management API says of the pair.
+ * @param epochs  by group, of those that this node does not serve
+ */
+export function pairRow(pair: PairAgent, epochs: ReadonlyMap<string, number> = new Map()): PairRow {
+  return { nodes: [ownRow(pair), partnerRow(pair)], groups: groupRows(pair, epochs) };
 }
 
 export function roleOf(pair: PairAgent | null): NodeRole {
@@ -58,11 +61,12 @@ function partnerRow(pair: PairAgent): NodeRow {
   return { name, role, pid, version, serves: serves.map((group) => group.name), service, silentMs: silent, trouble };
 }
 
-function groupRows(pair: PairAgent): PairGroupRow[] {
+function groupRows(pair: PairAgent, epochs: ReadonlyMap<string, number> = new Map()): PairGroupRow[] {
   const { heartbeat } = pair.partner();
   return pair.groups().map(({ uuid, name, home, role, epoch, complaint }) => {
     const theirs = pair.partnerIsAlive && heartbeat?.owned.includes(uuid) === true;
     const servedBy = role === "owned" ? pair.name : theirs ? pair.partnerName : null;
-    return { name, home, servedBy, epoch: epoch < 0 ? null : epoch, trouble: complaint === "" ? null : complaint };
+    const known = epoch < 0 ? (epochs.get(uuid) ?? null) : epoch;
+    return { name, home, servedBy, epoch: known, trouble: complaint === "" ? null : complaint };
   });
 }

@@ -141,6 +141,18 @@ export class PairAgent {
     }));
   }
 
+  /** Under which epochs the groups are held that this node does not serve, as far as their disks say now. */
+  async leaseEpochs(): Promise<ReadonlyMap<string, number>> {
+    const epochs = new Map<string, number>();
+    for (const group of this.#groups.values()) {
+      if (group.role !== "watched") continue;
+      const view = await this.#readLease(group);
+      const epoch = Math.max(view?.own?.heldEpoch ?? 0, view?.other?.heldEpoch ?? 0);
+      if (epoch > 0) epochs.set(group.seen.uuid, epoch);
+    }
+    return epochs;
+  }
+
   get name(): string {
     return this.#parts.node;
   }

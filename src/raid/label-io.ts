@@ -3,7 +3,7 @@ import { isStorageError, StorageError } from "../lib/errors.js";
 import type { Random } from "../lib/prng.js";
 import { formatSize } from "../lib/size.js";
 import type { LabelledDisk } from "./contract.js";
-import { newUuid } from "./fields.js";
+import { getU64, newUuid } from "./fields.js";
 import { type DiskLabel, LABEL } from "./label.js";
 import { decodeLabel, encodeLabel, hasLabelMagic } from "./label-codec.js";
 import { LABEL_END_BYTES, LAYOUT } from "./layout.js";
@@ -33,9 +33,15 @@ async function readEnd(device: BlockDevice, at: number): Promise<Buffer | null> 
 
 function bestOf(slots: Buffer | null): DiskLabel | null {
   if (slots === null) return null;
-  const first = decodeLabel(slots.subarray(0, LABEL.end));
-  const second = decodeLabel(slots.subarray(LABEL.end));
-  return newer(first, second);
+  const [first, second] = [slots.subarray(0, LABEL.end), slots.subarray(LABEL.end)];
+  // A label is long: the older one is looked at only when the newer is not sound.
+  const [probable, other] = claimedSequence(second) > claimedSequence(first) ? [second, first] : [first, second];
+  return decodeLabel(probable) ?? decodeLabel(other);
+}
+
+/** Nothing of it is proven. */
+function claimedSequence(slot: Buffer): number {
+  return getU64(slot, LABEL.sequence) || 0;
 }
 
 function newer(a: DiskLabel | null, b: DiskLabel | null): DiskLabel | null {
@@ -50,7 +56,9 @@ function newer(a: DiskLabel | null, b: DiskLabel | null): DiskLabel | null {
 export async function readLabel(device: BlockDevice): Promise<Label | null> {
   if (device.sizeBytes < DISK_BYTES_MIN) return null;
   const [start, end] = await Promise.all([readEnd(device, LAYOUT.labelSlot0), readEnd(device, endStart(device))]);
-  const [atStart, atEnd] = [bestOf(start), bestOf(end)];
+  const atStart = bestOf(start);
+  const same = start !== null && end !== null && start.equals(end);
+  const atEnd = same ? atStart : bestOf(end);
   const best = newer(atStart, atEnd);
   if (best !== null) {
     if (atStart === null) return { ...best, badEnd: "start" };

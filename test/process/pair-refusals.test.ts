@@ -6,6 +6,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import type { PairRow } from "../../src/control/types.js";
 import { Pair } from "../support/pair.js";
 import { freePort, Rig } from "../support/rig.js";
 import { cli } from "./cli.js";
@@ -68,6 +69,13 @@ test("pair: a configuration whose nodes have one name, or whose lease is too sho
 
 test("pair: a node that looks at fewer disks says so on both, and takes over with those that it sees", async (t) => {
   const chn5 = rig.description.nodes.find(({ name }) => name === "chn5")!;
+  const epochs = ["chn1", "chn5"].map(async (node) => {
+    const row = (await rig.json(["node", "list", "--node", node])) as PairRow;
+    return row.groups[0]?.epoch;
+  });
+  const [first, second] = await Promise.all(epochs);
+  assert.ok(first !== null && first !== undefined && first > 0);
+  assert.equal(second, first, "the node that does not serve it knows its epoch too");
   await pair.kill(chn5.pid);
   const file = configuration("fewer.yaml", (text) => text.replace(/^.*disk4\.img\n/m, ""));
   const child = spawn(process.execPath, [CLI, "serve", "--config", file], { stdio: "ignore" });
