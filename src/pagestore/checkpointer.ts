@@ -42,8 +42,6 @@ export interface CheckpointHost {
   pageCount(): number;
   /** @throws StorageError ESTALE when it fell */
   epoch(): number;
-  /** From now on no commit begins; resolves when those under way have ended. */
-  endCommits(): Promise<void>;
   /** Ends the store. */
   fail(error: unknown): void;
   /** @throws StorageError EIO once the store has failed */
@@ -125,7 +123,12 @@ export class Checkpointer {
     return this.#running;
   }
 
-  /** The last one: the superblock says that nothing comes after it. Never rejects, as `start`. */
+  /** Sidecars hold back the log's tail. */
+  get hasSidecars(): boolean {
+    return this.#host.participant().oldestSidecar() < this.#parts.log.nextSeq;
+  }
+
+  /** The last one, when all commits have ended: the superblock says that nothing comes after it. Never rejects, as `start`. */
   async close(): Promise<void> {
     while (this.#running !== null) await this.#running;
     this.#running = this.#runOnce(true);
@@ -146,12 +149,10 @@ export class Checkpointer {
     const startedMs = clock.monotonicMs();
     const participant = this.#host.participant();
     const releasable = log.nextSeq - 1;
-    if (participant.oldestSidecar() <= releasable) {
+    if (!closing && participant.oldestSidecar() <= releasable) {
       this.#enter("releasing");
       await participant.releaseSidecars(releasable);
     }
-    this.#host.refuseFailed();
-    if (closing) await this.#host.endCommits();
     this.#host.refuseFailed();
     this.#enter("writing");
     this.#startedAtHead = log.head;

@@ -100,10 +100,6 @@ export class LogPageStore implements PageStore {
       participant: () => this.#participant,
       pageCount: () => this.#pageCount,
       epoch: () => this.#checkedEpoch(),
-      endCommits: async () => {
-        this.#closed = true;
-        await this.#committing;
-      },
       fail: (error) => this.#fail(error),
       refuseFailed: () => {
         if (this.#failure !== null) throw this.#refusal();
@@ -208,6 +204,10 @@ export class LogPageStore implements PageStore {
     try {
       if (this.#failure === null && !this.#parts.readOnly) {
         await this.durable();
+        // This needs commits. What is still held back then is replayed at the next open.
+        if (this.#checkpointer.hasSidecars) await this.#checkpointer.start();
+        this.#closed = true;
+        await this.#committing;
         await this.#checkpointer.close();
         if (this.#failure !== null) throw this.#refusal();
       }

@@ -42,6 +42,33 @@ test("store: close leaves everything in the page area and no scratch copy", asyn
   await again.close();
 });
 
+test("store: what was asked for while it closes is committed, or refused; a large commit then finds room in the log", async () => {
+  const lu = await formattedLu({ logBytes: 512 * KIB });
+  const store = await open(lu);
+  let inCommit = () => {};
+  store.join({ ...NO_PARTICIPANT, settle: async () => inCommit() });
+  createTable(store);
+  for (let k = 0; store.logUsedBytes < 150 * KIB; k++) {
+    put(store, k, "x".repeat(20_000));
+    await store.durable();
+  }
+  let late: Promise<void> | null = null;
+  inCommit = () => {
+    inCommit = () => {};
+    // With what stands in the log it does not fit: it has to wait for a checkpoint.
+    for (let k = 0; k < 90; k++) put(store, 1000 + k, "y".repeat(4000));
+    late = store.durable();
+  };
+  await store.close();
+  assert.ok(late !== null);
+  await late;
+  await assert.rejects(store.durable(), { code: "EIO" });
+  const again = await open(lu, { quickCheck: true });
+  assert.ok(again.wasClosed);
+  assert.equal(rows(again).filter(({ k }) => k >= 1000).length, 90);
+  await again.close();
+});
+
 test("store: a stale scratch copy is thrown away", async () => {
   const lu = await formattedLu();
   const uuid = (await probePageStore(lu))?.uuid;
