@@ -113,7 +113,8 @@ class CrashPoints {
   readonly #options: ExhaustiveOptions;
   readonly #disks: ReplayedDisk[];
   readonly #expected: CrashExpectation;
-  readonly #all: Buffer;
+  /** Of the largest LU. */
+  readonly #bytesMax: number;
   readonly #rowBlocks: readonly number[];
   /** Writes and flushes that have ended: the crash is between this one and the next. */
   #point = 0;
@@ -126,7 +127,7 @@ class CrashPoints {
     this.#disks = recording.start.map((platter) => new ReplayedDisk(platter.fork()));
     this.#expected = new CrashExpectation(recording.units.map(({ blockCount }) => blockCount));
     this.#rowBlocks = rowBlocksOf(recording);
-    this.#all = Buffer.alloc(Math.max(...recording.units.map(({ blockCount }) => blockCount)) * BLOCK_BYTES);
+    this.#bytesMax = Math.max(...recording.units.map(({ blockCount }) => blockCount)) * BLOCK_BYTES;
   }
 
   get points(): number {
@@ -198,7 +199,9 @@ class CrashPoints {
     const overlays = images.map((image) => image.fork());
     try {
       const group = await this.#assemble(overlays, missing);
-      for (const [i, { number }] of this.#recording.units.entries()) await this.#checkUnit(group, i, number);
+      // In the arena, where the parity kernel reaches it, as a server's buffers are.
+      const all = arena.take(this.#bytesMax, "all of an LU");
+      for (const [i, { number }] of this.#recording.units.entries()) await this.#checkUnit(group, i, number, all);
       if (missing < 0) {
         // What was pending goes to its place.
         await group.close();
@@ -228,9 +231,9 @@ class CrashPoints {
     );
   }
 
-  async #checkUnit(group: Group, unit: number, number: number): Promise<void> {
+  async #checkUnit(group: Group, unit: number, number: number, buffer: Buffer): Promise<void> {
     const lu = group.openLu(number);
-    const all = this.#all.subarray(0, lu.sizeBytes);
+    const all = buffer.subarray(0, lu.sizeBytes);
     await lu.read(all, 0 as LuByte);
     this.#expected.check(unit, all);
   }
