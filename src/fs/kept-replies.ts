@@ -37,12 +37,15 @@ export class StoredReplies implements KeptReplies {
   }
 
   find(key: string): FoundReply | null {
-    for (let at = hashOfText(key) & this.#mask; this.#table[at] !== 0; at = (at + 1) & this.#mask) {
+    const wanted = Buffer.from(key, "latin1");
+    const hash = hashOf(wanted, 0, wanted.length);
+    for (let at = hash & this.#mask; this.#table[at] !== 0; at = (at + 1) & this.#mask) {
       const reply = this.#table[at]! - 1;
       const { replies, ageMs } = this.#rows[this.#places[2 * reply]!]!;
       const start = this.#places[2 * reply + 1]!;
-      if (replies[start - 1] !== key.length || !isAt(replies, start, key)) continue;
-      const from = start + key.length + 4;
+      const end = start + replies[start - 1]!;
+      if (replies.compare(wanted, 0, wanted.length, start, end) !== 0) continue;
+      const from = end + 4;
       return { reply: replies.subarray(from, from + replies.readUInt32LE(from - 4)), ageMs };
     }
     return null;
@@ -51,7 +54,7 @@ export class StoredReplies implements KeptReplies {
   #insert(reply: number): void {
     const { replies } = this.#rows[this.#places[2 * reply]!]!;
     const start = this.#places[2 * reply + 1]!;
-    let at = hashOfBytes(replies, start, start + replies[start - 1]!) & this.#mask;
+    let at = hashOf(replies, start, start + replies[start - 1]!) & this.#mask;
     while (this.#table[at] !== 0) at = (at + 1) & this.#mask;
     this.#table[at] = reply + 1;
   }
@@ -79,18 +82,7 @@ function endOf(replies: Buffer, at: number): number {
   return length + 4 + replies.readUInt32LE(length);
 }
 
-function isAt(bytes: Buffer, start: number, text: string): boolean {
-  for (let i = 0; i < text.length; i++) if (bytes[start + i] !== text.charCodeAt(i)) return false;
-  return true;
-}
-
-function hashOfText(text: string): number {
-  let hash = FNV_OFFSET;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ (text.charCodeAt(i) & 0xff), FNV_PRIME);
-  return hash >>> 0;
-}
-
-function hashOfBytes(bytes: Buffer, start: number, end: number): number {
+function hashOf(bytes: Buffer, start: number, end: number): number {
   let hash = FNV_OFFSET;
   for (let i = start; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, FNV_PRIME);
   return hash >>> 0;

@@ -1,7 +1,7 @@
-import { BLOCK_BYTES, type LuByte, MIB } from "../lib/units.js";
+import { type LuByte, MIB } from "../lib/units.js";
 import type { LogicalUnit } from "../lu/lu.js";
 import type { ChecksumTable } from "./checksum-table.js";
-import { type Image, type ImageMap, type LoadedPage, loadImages } from "./images.js";
+import { type Image, type ImageMap, type LoadedPage, loadImages, runsOf } from "./images.js";
 import { homeOf } from "./layout.js";
 import type { LogArea } from "./log.js";
 import { inParallel } from "./parallel.js";
@@ -11,7 +11,6 @@ import { type Superblock, writeSuperblock } from "./superblock.js";
 /** Pages read back at once; while they are written home, commits go on. */
 export const CHECKPOINT_BYTES = 4 * MIB;
 const WRITES_IN_FLIGHT = 8;
-const RUN_PAGES_MAX = MIB / BLOCK_BYTES;
 
 /** What a checkpoint takes over from the store, all of it belonging to record `seq`. */
 export interface Snapshot {
@@ -81,19 +80,4 @@ async function writeHome(parts: CheckpointParts, superblock: Superblock, pages: 
     await parts.lu.writev(sources, homeOf(superblock.geometry, run[0]?.page ?? 0) as LuByte);
     for (const page of run) parts.table.set(page.page, page.checksum);
   });
-}
-
-/** Cut a sorted list of pages into runs of neighbours, each of them one write. */
-function runsOf(pages: readonly LoadedPage[]): LoadedPage[][] {
-  const runs: LoadedPage[][] = [];
-  let run: LoadedPage[] = [];
-  for (const page of pages) {
-    const previous = run.at(-1);
-    if (previous === undefined || previous.page + 1 !== page.page || run.length === RUN_PAGES_MAX) {
-      run = [];
-      runs.push(run);
-    }
-    run.push(page);
-  }
-  return runs;
 }

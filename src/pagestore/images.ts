@@ -1,7 +1,7 @@
 import { must } from "../lib/assert.js";
 import { crc32c } from "../lib/crc32c.js";
 import { StorageError } from "../lib/errors.js";
-import { BLOCK_BYTES, KIB } from "../lib/units.js";
+import { BLOCK_BYTES, KIB, MIB } from "../lib/units.js";
 import type { LogicalUnit } from "../lu/lu.js";
 import type { LogArea } from "./log.js";
 import { inParallel } from "./parallel.js";
@@ -37,6 +37,7 @@ export interface LoadedPage {
 /** Images that lie closer than this are read together; reading the blocks between costs less than another request. */
 const GAP_BYTES_MAX = 64 * KIB;
 const READS_IN_FLIGHT = 8;
+const RUN_PAGES_MAX = MIB / BLOCK_BYTES;
 
 interface Span {
   readonly position: number;
@@ -106,4 +107,19 @@ async function loadSpan(
     }
     pages.push({ page, checksum, content });
   }
+}
+
+/** Cut a sorted list of pages into runs of neighbours, each of them one write. */
+export function runsOf(pages: readonly LoadedPage[]): LoadedPage[][] {
+  const runs: LoadedPage[][] = [];
+  let run: LoadedPage[] = [];
+  for (const page of pages) {
+    const previous = run.at(-1);
+    if (previous === undefined || previous.page + 1 !== page.page || run.length === RUN_PAGES_MAX) {
+      run = [];
+      runs.push(run);
+    }
+    run.push(page);
+  }
+  return runs;
 }

@@ -1,9 +1,6 @@
 import fs from "node:fs";
 import { BLOCK_BYTES } from "../lib/units.js";
-import type { LoadedPage } from "./images.js";
-
-/** Linux takes so many buffers in one pwritev (IOV_MAX). */
-const RUN_PAGES_MAX = 1024;
+import { type LoadedPage, runsOf } from "./images.js";
 
 /**
  * Put pages into a file of pages, those that are neighbours in one call. Synchronous, as SQLite's own writes to that file: a page costs some microseconds, where
@@ -12,15 +9,9 @@ const RUN_PAGES_MAX = 1024;
  * @throws the error of pwritev(2), ENOSPC before all
  */
 export function writePages(fd: number, pages: readonly LoadedPage[]): void {
-  for (let first = 0; first < pages.length; ) {
-    let end = first + 1;
-    while (end < pages.length && end - first < RUN_PAGES_MAX && pages[end]!.page === pages[end - 1]!.page + 1) end++;
-    writeRun(
-      fd,
-      pages.slice(first, end).map(({ content }) => content),
-      (pages[first]!.page - 1) * BLOCK_BYTES,
-    );
-    first = end;
+  for (const run of runsOf(pages)) {
+    const contents = run.map(({ content }) => content);
+    writeRun(fd, contents, (run[0]!.page - 1) * BLOCK_BYTES);
   }
 }
 

@@ -38,6 +38,7 @@ export interface StoreParts extends CheckpointerParts {
   readonly lastEpoch: number;
   readonly epoch: () => number;
   readonly logger: Logger;
+  /** As LogPageStore.wasClosed. */
   readonly wasClosed: boolean;
   /** Somebody else's: nothing is written. */
   readonly readOnly: boolean;

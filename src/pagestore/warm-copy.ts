@@ -166,8 +166,8 @@ export class WarmCopy {
     const { records, pageCount, epoch } = await replay.follow(cursor, images);
     if (records === 0) return 0;
     await loadImages(this.#lu, log, [...images.values()], this.#window, this.#counters, async (pages) => {
-      for (const { page, checksum } of pages) this.#mark(page, checksum);
       if (this.#handle !== null) writePages(this.#handle.fd, pages);
+      for (const { page, checksum } of pages) this.#mark(page, checksum);
     });
     Object.assign(cursor, { position: log.head, seq: log.nextSeq, chain: log.chain, pageCount, epoch });
     return records;

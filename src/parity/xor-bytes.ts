@@ -20,14 +20,6 @@ function wordsOf(bytes: Uint8Array): Uint32Array | null {
 }
 
 function combine<T extends Uint8Array | Uint32Array>(target: T, sources: readonly T[]): void {
-  const [a, b, c] = sources as readonly (Uint8Array | Uint32Array)[];
-  // The simulator spends a tenth of its time here, nearly always with these.
-  if (sources.length === 2) for (let i = 0; i < target.length; i++) target[i] = a![i]! ^ b![i]!;
-  else if (sources.length === 3) for (let i = 0; i < target.length; i++) target[i] = a![i]! ^ b![i]! ^ c![i]!;
-  else combineMany(target, sources);
-}
-
-function combineMany<T extends Uint8Array | Uint32Array>(target: T, sources: readonly T[]): void {
   for (let i = 0; i < target.length; i++) {
     let value = 0;
     for (const source of sources) value ^= source[i] as number;

@@ -75,7 +75,7 @@ export class Drive {
   open(name: string): BlockDevice {
     const opening = ++this.#opened;
     return new DeviceHandle({
-      ...{ name, sizeBytes: this.sizeBytes, isDead: () => opening !== this.#opened },
+      ...{ name, sizeBytes: this.sizeBytes, isDead: () => !this.isOpen(opening) },
       request: (operation, buffers, position) => this.request(operation, opening, buffers, position),
     });
   }
