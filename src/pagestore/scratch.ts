@@ -2,7 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import Database from "better-sqlite3";
 import { assert } from "../lib/assert.js";
-import { StorageError } from "../lib/errors.js";
+import { messageOf, StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES, MIB } from "../lib/units.js";
 
 /** SQLite file format, section 4.1: a WAL begins with 32 bytes; each frame is 24 bytes and a page; integers are big-endian. */
@@ -34,6 +34,14 @@ export function scratchPath(options: Pick<ScratchOptions, "directory" | "uuid">)
 
 export function removeScratch(file: string): void {
   for (const suffix of ["", "-wal", "-shm", "-journal"]) fs.rmSync(file + suffix, { force: true });
+}
+
+/** What it means that a file of the scratch folder cannot be written: StorageError ENOSPC, else EIO. What no system call gave stays as it is. */
+export function scratchError(error: unknown): unknown {
+  const { syscall, code } = error as NodeJS.ErrnoException;
+  if (syscall === undefined) return error;
+  const full = code === "ENOSPC";
+  return new StorageError(full ? "ENOSPC" : "EIO", `the metadata cannot be copied: ${messageOf(error)}`, {}, error);
 }
 
 /** SQLite on the scratch copy, and the frames that its commits leave in the WAL file. A transaction is always open. */

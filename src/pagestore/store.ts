@@ -14,7 +14,7 @@ import { uuidText } from "./format.js";
 import type { ObservedLu } from "./observed-lu.js";
 import { PageInspector } from "./page-inspector.js";
 import { bodyStartOf, RecordEntries, recordBytesOf, sealRecord } from "./record.js";
-import type { Frames, Scratch } from "./scratch.js";
+import { type Frames, type Scratch, scratchError } from "./scratch.js";
 import type { PageStoreStatistics } from "./statistics.js";
 import { Waiters } from "./waiters.js";
 
@@ -303,9 +303,7 @@ export class LogPageStore implements PageStore {
     const { scratch } = this.#parts;
     const copying = copyFile(scratch.freeze(), wanted.target, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE)
       .catch((error: unknown) => {
-        const full = (error as NodeJS.ErrnoException).code === "ENOSPC";
-        const what = `the metadata cannot be copied: ${messageOf(error)}`;
-        throw new StorageError(full ? "ENOSPC" : "EIO", what, {}, error);
+        throw scratchError(error);
       })
       .then(() => {
         if (scratch.frozen) return;

@@ -1,6 +1,5 @@
 import fs from "node:fs/promises";
 import { crc32c } from "../lib/crc32c.js";
-import { isStorageError } from "../lib/errors.js";
 import { BLOCK_BYTES, KIB, type LuByte, MIB } from "../lib/units.js";
 import type { LogicalUnit } from "../lu/lu.js";
 import { ChecksumTable, markOf } from "./checksum-table.js";
@@ -10,6 +9,7 @@ import { LogArea } from "./log.js";
 import { writePages } from "./page-file.js";
 import { type HealCounters, prove } from "./prove.js";
 import { Replay } from "./replay.js";
+import { scratchError } from "./scratch.js";
 import { newStatistics } from "./statistics.js";
 import { readNewestSuperblock, type Superblock } from "./superblock.js";
 
@@ -69,7 +69,7 @@ export class WarmCopy {
   /**
    * Catch up with what is there now. A second call waits for the first; after `take` or `close` nothing happens any more.
    * @returns how many records came, or were copied anew
-   * @throws StorageError EIO (cannot be read in any copy; the next round begins anew)
+   * @throws StorageError EIO (cannot be read in any copy), ENOSPC (the file cannot be written); the next round begins anew
    */
   follow(): Promise<number> {
     if (this.#ended) return Promise.resolve(0);
@@ -91,8 +91,8 @@ export class WarmCopy {
       }
       return await this.#copy(superblock);
     } catch (error) {
-      if (isStorageError(error)) this.#cursor = null;
-      throw error;
+      this.#cursor = null;
+      throw scratchError(error);
     }
   }
 

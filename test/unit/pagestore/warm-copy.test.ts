@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { SeededRandom } from "../../../src/lib/prng.js";
@@ -232,5 +232,23 @@ test("warm copy: closed, it leaves no file", async () => {
   assert.ok(existsSync(file));
   await copy.close();
   assert.ok(!existsSync(file));
+  await store.close();
+});
+
+test("warm copy: a scratch folder that is full is an error that says so, and leaves no copy; with room again it begins anew", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu);
+  createTable(store);
+  put(store, 1, "one");
+  await store.durable();
+  const file = newFile();
+  symlinkSync("/dev/full", file);
+  const full = new WarmCopy(lu, file);
+  await assert.rejects(full.follow(), { name: "StorageError", code: "ENOSPC", message: /metadata/ });
+  assert.equal(await full.take(0), null);
+  rmSync(file);
+  const copy = new WarmCopy(lu, file);
+  assert.ok((await copy.follow()) > 0);
+  await copy.close();
   await store.close();
 });
