@@ -14,6 +14,7 @@ import { DrillBook } from "./control/drill/drill-book.js";
 import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
 import { FaultBench } from "./control/fault-bench.js";
+import { LoopWatch } from "./control/loop-watch.js";
 import { ServiceNotifier } from "./control/notify.js";
 import {
   addressHook,
@@ -188,6 +189,8 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
 
   const startedMs = clock.monotonicMs();
   const upSeconds = () => (clock.monotonicMs() - startedMs) / 1000;
+  const loop = new LoopWatch(clock);
+  undo.add("watch of the event loop", () => loop.end());
   const pair = agent;
   const backups = new BackupAdmin({
     ...{ node: config.node, fileSystems: cabinet.fileSystems, shared: cabinet.shared, events, clock, random },
@@ -199,8 +202,8 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     backups: { admin: backups, schedules: () => scheduler.rows() },
     ...{ cabinet, events, log, faults, pair, drills: new DrillBook(state.drills, events) },
     status: () =>
-      statusReport({ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), pair }),
-    metrics: () => collectMetrics(cabinet, nfs.statistics(), upSeconds()),
+      statusReport({ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), loop, pair }),
+    metrics: () => collectMetrics(cabinet, nfs.statistics(), loop, upSeconds()),
   });
   undo.add("management API", () => api.close());
   await api.listen(config.management.socket, config.management.mode);

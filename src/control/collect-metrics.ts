@@ -3,12 +3,14 @@ import type { NfsStatistics } from "../protocol/server.js";
 import type { TaskDescription } from "../raid/contract.js";
 import type { Cabinet } from "./cabinet.js";
 import { pad } from "./disk-shelf.js";
+import type { LoopWatch } from "./loop-watch.js";
 import { renderMetrics, type Sample, samplesOf } from "./metrics.js";
 
 /** The figures of all layers at this moment, for /metrics. */
-export function collectMetrics(cabinet: Cabinet, nfs: NfsStatistics, upSeconds: number): string {
+export function collectMetrics(cabinet: Cabinet, nfs: NfsStatistics, loop: LoopWatch, upSeconds: number): string {
   return renderMetrics([
     ...processSamples(upSeconds),
+    ...loopSamples(loop),
     ...cabinet.groups().flatMap(groupSamples),
     ...cabinet.disks().flatMap(diskSamples),
     ...[...cabinet.fileSystems.statistics()].flatMap(([name, values]) =>
@@ -30,6 +32,19 @@ function processSamples(upSeconds: number): Sample[] {
     { name: "process_external_bytes", value: external },
     { name: "process_cpu_seconds_total", value: (user + system) / 1e6 },
     { name: "process_event_loop_utilization_ratio", value: utilization },
+  ];
+}
+
+/** How late timers come: the gauges are of the last minute, the counters since the start. */
+function loopSamples(loop: LoopWatch): Sample[] {
+  const { p99Ms, maxMs, longestMs } = loop.delay();
+  return [
+    { name: "event_loop_delay_seconds", value: p99Ms / 1000, labels: { quantile: "0.99" } },
+    { name: "event_loop_delay_seconds", value: maxMs / 1000, labels: { quantile: "1" } },
+    { name: "event_loop_delay_longest_seconds", value: longestMs / 1000 },
+    ...loop.over().map(({ overMs, count }) => {
+      return { name: "event_loop_delays_total", value: count, labels: { over: String(overMs / 1000) } };
+    }),
   ];
 }
 

@@ -2,6 +2,7 @@ import type { Config } from "../config/schema.js";
 import type { PairAgent } from "../ha/pair-agent.js";
 import type { GroupState } from "../raid/contract.js";
 import type { Cabinet } from "./cabinet.js";
+import type { LoopWatch } from "./loop-watch.js";
 import { pairRow, pairWarnings, roleOf } from "./pair-rows.js";
 import type { ServiceRow, StatusReport } from "./types.js";
 
@@ -11,15 +12,25 @@ export interface StatusSources {
   readonly version: string;
   readonly service: ServiceRow;
   readonly upSeconds: number;
+  readonly loop: LoopWatch;
   /** null: it has no partner. */
   readonly pair: PairAgent | null;
 }
 
 /** Everything about the node in one document. */
-export function statusReport({ cabinet, config, version, service, upSeconds, pair }: StatusSources): StatusReport {
+export function statusReport({
+  cabinet,
+  config,
+  version,
+  service,
+  upSeconds,
+  loop,
+  pair,
+}: StatusSources): StatusReport {
   return {
     ...{ node: config.node, role: roleOf(pair), pid: process.pid, version, upSeconds: Math.round(upSeconds * 10) / 10 },
     residentBytes: process.memoryUsage.rss(),
+    eventLoop: loop.delay(),
     state: worstState(cabinet),
     warnings: [...cabinet.warnings(), ...(pair === null ? [] : pairWarnings(pair))],
     pair: pair === null ? null : pairRow(pair),

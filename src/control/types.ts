@@ -6,6 +6,7 @@ import type {
   ScrubRecord,
   TaskDescription,
 } from "../raid/contract.js";
+import type { LoopDelay } from "./loop-watch.js";
 
 export type { TaskDescription } from "../raid/contract.js";
 
@@ -222,6 +223,7 @@ export interface StatusReport {
   readonly version: string;
   readonly upSeconds: number;
   readonly residentBytes: number;
+  readonly eventLoop: LoopDelay;
   /** clean: nothing to do. degraded: served, redundancy lost. failed: something is not served. */
   readonly state: GroupState;
   /** What an administrator should know, one sentence each. */

@@ -10,10 +10,12 @@ import { ManagementApi } from "../../../src/control/api.js";
 import { Cabinet } from "../../../src/control/cabinet.js";
 import { collectMetrics } from "../../../src/control/collect-metrics.js";
 import { EventLog } from "../../../src/control/event-log.js";
+import { LoopWatch } from "../../../src/control/loop-watch.js";
 import { renderMetrics, samplesOf } from "../../../src/control/metrics.js";
 import type { DiskRow, EventRow, LuRow, StatusReport, TaskReport } from "../../../src/control/types.js";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { SILENT } from "../../../src/lib/log.js";
+import { HandClock } from "../../support/hand-clock.js";
 import { FakeWorld, fakeLayers } from "./fake-layers.js";
 import { furnished } from "./furnished.js";
 
@@ -121,7 +123,7 @@ test("api: a disk's life and a group's background work over the socket", async (
   await assert.rejects(client.post("/v1/groups/g/assemble", {}), /group g is assembled and clean/);
 });
 
-test("metrics: disks, tasks and scrubs", async (t) => {
+test("metrics: disks, tasks, scrubs, and how late the event loop was", async (t) => {
   const world = new FakeWorld(4);
   const { cabinet, group } = await furnished(t, world);
   await cabinet.diskAdmin.add({ path: "/disks/d4", spare: true });
@@ -129,7 +131,11 @@ test("metrics: disks, tasks and scrubs", async (t) => {
   group().slow.add(1);
   await cabinet.taskAdmin.scrub({});
   group().change("scrub", { doneBytes: 250 });
-  const text = collectMetrics(cabinet, { procedures: [], connections: 0, refusedConnections: 0 }, 1);
+  const clock = new HandClock();
+  const loop = new LoopWatch(clock);
+  clock.jump(17);
+  await clock.advance(0);
+  const text = collectMetrics(cabinet, { procedures: [], connections: 0, refusedConnections: 0 }, loop, 1);
   for (const line of [
     'disk_state{disk="002",group="g",state="online"} 1',
     'disk_state{disk="004",state="spare"} 1',
@@ -140,6 +146,10 @@ test("metrics: disks, tasks and scrubs", async (t) => {
     'task_running{group="g",kind="scrub"} 1',
     'task_done_bytes{group="g",kind="scrub"} 250',
     'task_total_bytes{group="g",kind="scrub"} 1000',
+    'event_loop_delay_seconds{quantile="1"} 0.012',
+    "event_loop_delay_longest_seconds 0.012",
+    'event_loop_delays_total{over="0.01"} 1',
+    'event_loop_delays_total{over="0.02"} 0',
     'group_bitmap_writes_total{group="g"} 2',
   ]) {
     assert.ok(text.includes(`\nstripeward_${line}\n`), line);
