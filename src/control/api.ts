@@ -186,7 +186,7 @@ export class ManagementApi {
     const { lockAdmin } = this.options.cabinet;
     this.#app.get("/v1/locks", () => lockAdmin.files());
     this.#app.get("/v1/lu-locks", () => lockAdmin.lus());
-    this.#app.post("/v1/locks/release", ({ body }) => lockAdmin.release(valid(releaseLocksSchema, body).host));
+    this.#app.post("/v1/locks/release", ({ body }) => lockAdmin.release(valid(releaseLocksSchema, body)));
   }
 
   #exportRoutes(): void {

@@ -1,5 +1,5 @@
 import { LAST_BYTE } from "../fs/locks/range.js";
-import type { LockRow } from "../fs/vfs.js";
+import type { LockClientRow, LockRow } from "../fs/vfs.js";
 import { printable } from "../lib/printable.js";
 import { LIMITS } from "../limits.js";
 import type { EventLog } from "./event-log.js";
@@ -7,7 +7,7 @@ import type { FileSystemKeeper } from "./file-system-keeper.js";
 import type { GroupRoster } from "./group-roster.js";
 import type { ServedFileSystem } from "./layers.js";
 import { luRows } from "./rows.js";
-import type { FileLockRow, LuLockRow, ReleasedLocks } from "./types.js";
+import type { FileLockRow, LuLockRow, ReleasedClient, ReleasedLocks } from "./types.js";
 
 export interface LockAdminParts {
   readonly node: string;
@@ -31,20 +31,18 @@ export class LockAdmin {
   }
 
   /** Who has locks or waits for some, and on how many files. From memory: it is asked every few seconds. */
-  owners(): { readonly host: string; readonly files: number }[] {
-    const files = new Map<string, Set<string>>();
-    for (const { name, served } of this.parts.fileSystems.mounted()) {
-      for (const { ino, owner } of served.fileSystem.locks.list()) {
-        const own = files.get(owner.host) ?? new Set();
-        own.add(`${name} ${ino}`);
-        files.set(owner.host, own);
+  owners(): LockClientRow[] {
+    const found = new Map<string, LockClientRow>();
+    for (const { served } of this.parts.fileSystems.mounted()) {
+      for (const client of served.fileSystem.locks.clients()) {
+        const { address } = client;
+        const host = printable(Buffer.from(client.host, "latin1")).slice(0, LIMITS.hostNameCharactersMax);
+        const key = `${address} ${host}`;
+        if (!found.has(key) && found.size >= LIMITS.lockOwnersMax) continue;
+        found.set(key, { address, host, files: (found.get(key)?.files ?? 0) + client.files });
       }
     }
-    const shown = [...files].slice(0, LIMITS.lockOwnersMax);
-    return shown.map(([host, own]) => ({
-      host: printable(Buffer.from(host, "latin1")).slice(0, LIMITS.hostNameCharactersMax),
-      files: own.size,
-    }));
+    return [...found.values()];
   }
 
   /** A group that is open here is this node's with all its LUs: it holds the locks of their disks. */
@@ -57,23 +55,28 @@ export class LockAdmin {
   }
 
   /** The client is dead and will not come back: all its locks go, and who waits for them gets them. */
-  async release(host: string): Promise<ReleasedLocks> {
+  async release({ host, address }: ReleasedClient): Promise<ReleasedLocks> {
     // What people type is UTF-8; the wire's name is bytes, one character for each.
-    const name = Buffer.from(host, "utf8").toString("latin1");
-    const released = { host, held: 0, waiting: 0, shares: 0 };
+    const client = { address, host: host === null ? null : Buffer.from(host, "utf8").toString("latin1") };
+    const released = { host, address, held: 0, waiting: 0, shares: 0 };
     for (const { served } of this.parts.fileSystems.mounted()) {
-      const { held, waiting, shares } = await served.fileSystem.locks.freeHost(name);
+      const { held, waiting, shares } = await served.fileSystem.locks.free(client);
       released.held += held;
       released.waiting += waiting;
       released.shares += shares;
     }
     const count = released.held + released.waiting + released.shares;
     if (count > 0) {
-      const what = `all locks of client ${printable(Buffer.from(host))} released by an administrator: ${count}`;
+      const what = `all locks of client ${clientName({ host, address })} released by an administrator: ${count}`;
       this.parts.events.add({ severity: "warning", kind: "locks-released", what, detail: { ...released } });
     }
     return released;
   }
+}
+
+function clientName({ host, address }: ReleasedClient): string {
+  const parts = [...(host === null ? [] : [printable(Buffer.from(host))]), ...(address === null ? [] : [address])];
+  return parts.join(" at ");
 }
 
 /** A name may have to be searched for; a client with locks on very many files sees the numbers of the last ones. */
@@ -88,10 +91,11 @@ async function namesOf(served: ServedFileSystem, locks: readonly LockRow[]): Pro
 }
 
 function fileLockRow(fileSystem: string, name: string, lock: LockRow): FileLockRow {
-  const { state, owner, address, exclusive, first, last } = lock;
+  const { state, owner, exclusive, first, last } = lock;
   const isShare = state === "share";
   return {
-    ...{ fileSystem, name, state, host: printable(Buffer.from(owner.host, "latin1")), address },
+    ...{ fileSystem, name, state, host: printable(Buffer.from(owner.host, "latin1")) },
+    address: owner.address,
     pid: isShare ? null : owner.svid,
     kind: isShare ? null : exclusive ? "exclusive" : "shared",
     first: isShare ? null : String(first),

@@ -28,7 +28,7 @@ export interface NodeState {
   mounts(): readonly { readonly host: string; readonly path: string }[];
   connections(): readonly { readonly address: string; readonly requests: number }[];
   /** Who holds locks, and on how many files. */
-  lockOwners(): readonly { readonly host: string; readonly files: number }[];
+  lockOwners(): readonly { readonly address: string; readonly host: string; readonly files: number }[];
   /** Port null: this node serves nothing now. */
   service(): { readonly host: string; readonly nfsPort: number | null };
 }
@@ -204,8 +204,8 @@ export class RecordKeeper {
     const { state } = this.#options;
     const found: Wanted["client"] = new Map();
     for (const { host, path } of state.mounts()) found.set(`mount ${host} ${path}`, { what: "mount", host, path });
-    for (const { host, files } of state.lockOwners())
-      found.set(`lock-owner ${host}`, { what: "lock-owner", host, files });
+    for (const { address, host, files } of state.lockOwners())
+      found.set(`lock-owner ${address} ${host}`, { what: "lock-owner", host, address, files });
     for (const [host, { value }] of this.#seen) found.set(`seen ${host}`, value);
     return found;
   }

@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { z } from "zod";
 import { KIB, MIB } from "../lib/units.js";
 import { LIMITS } from "../limits.js";
@@ -125,7 +126,16 @@ export const fileSystemParams = z.strictObject({ name: z.string().max(64) });
 export const checkSchema = z.strictObject({ data: z.boolean().default(false) });
 
 /** A host is called what it calls itself (LM_MAXSTRLEN of X/Open XNFS). */
-export const releaseLocksSchema = z.strictObject({ host: z.string("wants the name of a client").min(1).max(1024) });
+export const releaseLocksSchema = z
+  .strictObject({
+    host: z.string("wants the name of a client").min(1).max(1024).optional(),
+    address: z
+      .string("wants the address of a client")
+      .refine((text) => isIP(text) !== 0, "wants an IPv4 or IPv6 address")
+      .optional(),
+  })
+  .refine(({ host, address }) => host !== undefined || address !== undefined, "wants the name or address of a client")
+  .transform(({ host = null, address = null }) => ({ host, address }));
 
 export const filesQuery = z.strictObject({
   after: z.string().max(8192).optional(),

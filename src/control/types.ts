@@ -124,6 +124,7 @@ export interface FileLockRow {
   readonly name: string;
   readonly state: "held" | "waiting" | "offered" | "share";
   readonly host: string;
+  /** Where the client calls from: two clients with one name are two. */
   readonly address: string;
   /** As the client numbers its processes; null for a share reservation. */
   readonly pid: number | null;
@@ -142,8 +143,13 @@ export interface LuLockRow {
   readonly node: string | null;
 }
 
-export interface ReleasedLocks {
-  readonly host: string;
+/** By the name that it gives itself, by its address, or both; null is any. */
+export interface ReleasedClient {
+  readonly host: string | null;
+  readonly address: string | null;
+}
+
+export interface ReleasedLocks extends ReleasedClient {
   readonly held: number;
   readonly waiting: number;
   readonly shares: number;

@@ -82,9 +82,9 @@ class NaiveLocks {
   }
 }
 
-const ownerOf = (host: string): LockOwner => ({ host, svid: 1, oh: Buffer.from(host) });
+const ownerOf = (host: string): LockOwner => ({ address: "192.0.2.1", host, svid: 1, oh: Buffer.from(host) });
 const requestAt = (base: bigint, { owner, first, last, exclusive }: Wanted): LockRequest => ({
-  ...{ owner: ownerOf(owner), address: "192.0.2.1", first: base + BigInt(first), last: base + BigInt(last), exclusive },
+  ...{ owner: ownerOf(owner), first: base + BigInt(first), last: base + BigInt(last), exclusive },
 });
 const same = (a: Wanted, b: Wanted) =>
   a.owner === b.owner && a.first === b.first && a.last === b.last && a.exclusive === b.exclusive;

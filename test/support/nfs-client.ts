@@ -159,9 +159,10 @@ export class NfsClient {
     });
   }
 
-  static connect(port: number, host = "127.0.0.1"): Promise<NfsClient> {
+  /** @param from  our own address; the loopback has many */
+  static connect(port: number, host = "127.0.0.1", from = "127.0.0.1"): Promise<NfsClient> {
     return new Promise((resolve, reject) => {
-      const socket = connect({ host, port, noDelay: true });
+      const socket = connect({ host, port, noDelay: true, ...(host === "127.0.0.1" && { localAddress: from }) });
       socket.once("error", reject);
       socket.once("connect", () => resolve(new NfsClient(socket)));
     });

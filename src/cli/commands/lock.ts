@@ -33,13 +33,19 @@ function list(): Command {
 function release(): Command {
   return withDaemonOptions(new Command("release"))
     .description("free all locks of a client that is dead; who waits for them gets them")
-    .requiredOption("--host <name>", "the client, as lock list shows it")
-    .addHelpText("after", "\nA client that is alive does not learn of it, and goes on writing as if it held them.")
-    .action(async ({ host, ...options }: CommonOptions & { readonly host: string }) => {
-      const { api, out } = contextOf(options);
-      const released = await api.post<ReleasedLocks>("/v1/locks/release", { host });
-      out.result(released, () => printReleased(out, released));
-    });
+    .option("--host <name>", "the client, as lock list shows it")
+    .option("--address <address>", "where it calls from: of several clients with one name, only this one")
+    .addHelpText(
+      "after",
+      "\nWithout --address it is every client of that name. A client that is alive does not learn of it, and goes on writing as if it held them.",
+    )
+    .action(
+      async ({ host, address, ...options }: CommonOptions & { readonly host?: string; readonly address?: string }) => {
+        const { api, out } = contextOf(options);
+        const released = await api.post<ReleasedLocks>("/v1/locks/release", { host, address });
+        out.result(released, () => printReleased(out, released));
+      },
+    );
 }
 
 const STATES: Readonly<Record<FileLockRow["state"], string>> = {
@@ -51,9 +57,9 @@ const STATES: Readonly<Record<FileLockRow["state"], string>> = {
 
 function printFileLocks(out: Output, rows: readonly FileLockRow[]): void {
   out.table(
-    ["FILE NAME", "LOCKING STATE", "KIND", "RANGE", "HOST", "PID", "FILE SYSTEM"],
+    ["FILE NAME", "LOCKING STATE", "KIND", "RANGE", "HOST", "ADDRESS", "PID", "FILE SYSTEM"],
     rows.map((row) => [
-      ...[row.name, STATES[row.state], row.kind ?? "–", rangeCell(row), row.host],
+      ...[row.name, STATES[row.state], row.kind ?? "–", rangeCell(row), row.host, row.address],
       ...[row.pid === null ? "–" : String(row.pid), row.fileSystem],
     ]),
   );
@@ -71,7 +77,9 @@ function printLuLocks(out: Output, rows: readonly LuLockRow[]): void {
   );
 }
 
-function printReleased(out: Output, { host, held, waiting, shares }: ReleasedLocks): void {
-  if (held + waiting + shares === 0) out.line(`client ${host} has no locks`);
-  else out.line(`client ${host}: ${held} locks, ${waiting} waiting requests and ${shares} share reservations released`);
+function printReleased(out: Output, { host, address, held, waiting, shares }: ReleasedLocks): void {
+  const client = [host, address].filter((part) => part !== null).join(" at ");
+  if (held + waiting + shares === 0) out.line(`client ${client} has no locks`);
+  else
+    out.line(`client ${client}: ${held} locks, ${waiting} waiting requests and ${shares} share reservations released`);
 }

@@ -1,6 +1,8 @@
 import { StorageError } from "../../lib/errors.js";
 import type {
   FreedLocks,
+  LockClient,
+  LockClientRow,
   LockGrant,
   LockHolder,
   LockOwner,
@@ -19,7 +21,6 @@ interface Entry {
   readonly owner: LockOwner;
   /** Equal for one owner only. */
   readonly key: string;
-  readonly address: string;
 }
 
 export interface Held extends Entry, LockedRange, RoughRange {}
@@ -51,8 +52,8 @@ export interface StoredLocks {
   readonly shares: readonly Reservation[];
 }
 
-export function keyOf({ host, svid, oh }: LockOwner): string {
-  return `${oh.toString("hex")} ${svid} ${host}`;
+export function keyOf({ address, host, svid, oh }: LockOwner): string {
+  return `${oh.toString("hex")} ${svid} ${address} ${host}`;
 }
 
 /** Locks of one inode. */
@@ -97,6 +98,7 @@ class OfFile {
 export class LockBook {
   readonly #files = new Map<number, OfFile>();
   readonly #waiting = new Map<number, Waiting>();
+  /** By address: a client chooses its name. */
   readonly #entriesOf = new Map<string, number>();
   #entries = 0;
   #ownerBytes = 0;
@@ -185,7 +187,7 @@ export class LockBook {
     const blocked = others.some(({ access, deny }) => (access & request.deny) !== 0 || (deny & request.access) !== 0);
     if (!blocked) {
       const own = [...file.shares].filter((share) => share.key === key);
-      this.#requireRoom(request.owner.host, key, 1 - own.length);
+      this.#requireRoom(request.owner, key, 1 - own.length);
       for (const share of own) this.#dropShare(share);
       const share = { ...request, id: this.#nextId++, ino, key };
       file.shares.add(share);
@@ -202,10 +204,12 @@ export class LockBook {
     this.#tidy(ino);
   }
 
-  freeHost(host: string): FreedLocks {
+  free({ address, host }: LockClient): FreedLocks {
+    const isMeant = ({ owner }: Entry) =>
+      (host === null || owner.host === host) && (address === null || owner.address === address);
     const freed = { held: 0, waiting: 0, shares: 0 };
     for (const [ino, file] of this.#files) {
-      const of = <T extends Entry>(entries: Iterable<T>) => [...entries].filter(({ owner }) => owner.host === host);
+      const of = <T extends Entry>(entries: Iterable<T>) => [...entries].filter(isMeant);
       const [held, waiting, shares] = [of(file.held.all()), of(file.waiting), of(file.shares)];
       for (const entry of held) this.#dropHeld(entry);
       for (const entry of waiting) this.#dropWaiting(entry);
@@ -236,8 +240,7 @@ export class LockBook {
     if (!accepted) {
       this.#place(ino, waiter, null, false);
       for (const piece of waiter.replaced) {
-        const { owner, address } = waiter;
-        this.#place(ino, { ...piece, owner, address }, piece.exclusive, false);
+        this.#place(ino, { ...piece, owner: waiter.owner }, piece.exclusive, false);
       }
     }
     this.#grant(ino);
@@ -256,9 +259,20 @@ export class LockBook {
       const { held, waiting, shares } = file;
       for (const entry of held.all()) yield { ...entry, state: "held" };
       for (const entry of waiting) yield { ...entry, state: entry.offered ? "offered" : "waiting" };
-      for (const { ino, owner, address } of shares)
-        yield { ino, owner, address, state: "share", exclusive: false, first: 0n, last: 0n };
+      for (const { ino, owner } of shares) yield { ino, owner, state: "share", exclusive: false, first: 0n, last: 0n };
     }
+  }
+
+  clients(): LockClientRow[] {
+    const found = new Map<string, { address: string; host: string; files: Set<number> }>();
+    for (const { ino, owner } of this.list()) {
+      const { address, host } = owner;
+      const key = `${address} ${host}`;
+      const own = found.get(key) ?? { address, host, files: new Set() };
+      own.files.add(ino);
+      found.set(key, own);
+    }
+    return [...found.values()].map(({ address, host, files }) => ({ address, host, files: files.size }));
   }
 
   #of(ino: number): OfFile {
@@ -277,14 +291,14 @@ export class LockBook {
 
   /** Lock or unlock a range of one owner. Nothing of anybody else is in the way. @param bounded  against the limits, before anything changes */
   #place(ino: number, request: Omit<LockRequest, "exclusive">, exclusive: boolean | null, bounded = true): void {
-    const { owner, address, first, last } = request;
+    const { owner, first, last } = request;
     const file = this.#of(ino);
     const key = keyOf(owner);
     const { removed, added } = replace(file.ownNear(key, { first, last }), { first, last }, exclusive);
-    if (bounded) this.#requireRoom(owner.host, key, added.length - removed.length);
+    if (bounded) this.#requireRoom(owner, key, added.length - removed.length);
     for (const held of removed) this.#dropHeld(held);
     for (const piece of added) {
-      const held = { ...piece, ...roughly(piece), id: this.#nextId++, ino, owner, key, address };
+      const held = { ...piece, ...roughly(piece), id: this.#nextId++, ino, owner, key };
       file.held.add(held);
       this.#count(held, 1);
       this.rows.putHeld(held);
@@ -292,9 +306,9 @@ export class LockBook {
   }
 
   #wait(ino: number, key: string, request: LockRequest, note: Buffer): void {
-    this.#requireRoom(request.owner.host, key, 1);
-    const { first, last, exclusive, owner, address } = request;
-    const entry = { id: this.#nextId++, ino, key, owner, address, first, last, exclusive, note };
+    this.#requireRoom(request.owner, key, 1);
+    const { first, last, exclusive, owner } = request;
+    const entry = { id: this.#nextId++, ino, key, owner, first, last, exclusive, note };
     const waiter: Waiting = { ...entry, offered: false, replaced: [] };
     this.#of(ino).waiting.add(waiter);
     this.#waiting.set(waiter.id, waiter);
@@ -357,23 +371,23 @@ export class LockBook {
   }
 
   /** Everything that adds or drops an entry passes here. */
-  #count({ owner: { host }, key }: Entry, delta: number): void {
+  #count({ owner: { address }, key }: Entry, delta: number): void {
     this.#changed = true;
     this.#entries += delta;
     this.#ownerBytes += delta * key.length;
-    const count = (this.#entriesOf.get(host) ?? 0) + delta;
-    if (count === 0) this.#entriesOf.delete(host);
-    else this.#entriesOf.set(host, count);
+    const count = (this.#entriesOf.get(address) ?? 0) + delta;
+    if (count === 0) this.#entriesOf.delete(address);
+    else this.#entriesOf.set(address, count);
   }
 
   /** @throws StorageError ENOSPC */
-  #requireRoom(host: string, key: string, growth: number): void {
+  #requireRoom({ address, host }: LockOwner, key: string, growth: number): void {
     if (growth <= 0) return;
-    const { entriesMax, hostEntriesMax, ownerBytesMax } = this.limits;
-    const ofHost = this.#entriesOf.get(host) ?? 0;
+    const { entriesMax, addressEntriesMax, ownerBytesMax } = this.limits;
+    const ofAddress = this.#entriesOf.get(address) ?? 0;
     const ownerBytes = this.#ownerBytes + growth * key.length;
-    if (this.#entries + growth > entriesMax || ofHost + growth > hostEntriesMax || ownerBytes > ownerBytesMax)
-      throw new StorageError("ENOSPC", "too many locks", { host, ofHost, all: this.#entries });
+    if (this.#entries + growth > entriesMax || ofAddress + growth > addressEntriesMax || ownerBytes > ownerBytesMax)
+      throw new StorageError("ENOSPC", "too many locks", { address, host, ofAddress, all: this.#entries });
     this.requireSpace();
   }
 }

@@ -3,8 +3,13 @@ import type { ByteRange } from "./range.js";
 
 /** The locks of a file system: advisory byte ranges, requests that wait for one, and share reservations. Nothing here belongs to one protocol. */
 
-/** Who holds or wants a lock. Two locks are one owner's when all three are equal. */
+/**
+ * Who holds or wants a lock. Two locks are one owner's when all four are equal: names are what a client says, so that without the address one
+ * client could undo another's locks, and two that were cloned with one name would share theirs.
+ */
 export interface LockOwner {
+  /** Where the client calls from, normalised by whoever heard it. */
+  readonly address: string;
   /** The name that the client gives itself. */
   readonly host: string;
   /** The process on that host: a number that only the client understands, u32. */
@@ -15,8 +20,6 @@ export interface LockOwner {
 
 export interface LockRequest extends ByteRange {
   readonly owner: LockOwner;
-  /** Where the client called from: for people, and to find the locks of a client that has changed its name. */
-  readonly address: string;
   readonly exclusive: boolean;
 }
 
@@ -42,7 +45,6 @@ export interface LockGrant extends LockRequest {
 export interface ShareRequest {
   /** `svid` is 0: share reservations belong to a host and an opaque. */
   readonly owner: LockOwner;
-  readonly address: string;
   readonly access: number;
   readonly deny: number;
 }
@@ -54,8 +56,20 @@ export interface LockRow extends ByteRange {
   readonly ino: number;
   readonly state: LockState;
   readonly owner: LockOwner;
-  readonly address: string;
   readonly exclusive: boolean;
+}
+
+/** Whose locks: of one address, of one name, or of one name at one address; null is any. */
+export interface LockClient {
+  readonly address: string | null;
+  readonly host: string | null;
+}
+
+/** A client that has locks or waits for some, and on how many files. */
+export interface LockClientRow {
+  readonly address: string;
+  readonly host: string;
+  readonly files: number;
 }
 
 export interface FreedLocks {
@@ -86,13 +100,15 @@ export interface FileLocks {
   /** A reservation replaces an earlier one of the same owner. @returns false when another one is in the way */
   share(id: FileId, request: ShareRequest, onApplied?: OnApplied<boolean>): Promise<boolean>;
   unshare(id: FileId, owner: LockOwner, onApplied?: OnApplied<void>): Promise<void>;
-  /** Everything of one host goes: it was restarted, or an administrator says that it is dead. */
-  freeHost(host: string, onApplied?: OnApplied<FreedLocks>): Promise<FreedLocks>;
+  /** Everything of a client goes: it was restarted, or an administrator says that it is dead. */
+  free(client: LockClient): Promise<FreedLocks>;
   /** The client has taken a grant, or does not want it: then the lock goes, and what the owner held there before is as it was. */
   settle(grant: LockGrant, accepted: boolean): Promise<void>;
   /** The grant was neither confirmed nor given back. */
   pending(grant: LockGrant): boolean;
   list(): LockRow[];
+  /** From memory: it is asked every few seconds. */
+  clients(): LockClientRow[];
   /** Told of every grant as soon as it is durable; of those that are pending now, at once. @returns how to stop listening */
   onGranted(listener: (grant: LockGrant) => void): () => void;
 }

@@ -3,6 +3,8 @@ import { LockBook, type LockRows, type StoredLocks } from "./book.js";
 import type {
   FileLocks,
   FreedLocks,
+  LockClient,
+  LockClientRow,
   LockGrant,
   LockHolder,
   LockOwner,
@@ -77,9 +79,9 @@ export class FileLockTable implements FileLocks {
     return this.#done(this.#book.unshare(id.ino, owner), onApplied);
   }
 
-  async freeHost(host: string, onApplied?: OnApplied<FreedLocks>): Promise<FreedLocks> {
+  async free(client: LockClient): Promise<FreedLocks> {
     this.ground.requireAlive();
-    return this.#done(this.#book.freeHost(host), onApplied);
+    return this.#done(this.#book.free(client));
   }
 
   async settle(grant: LockGrant, accepted: boolean): Promise<void> {
@@ -93,6 +95,10 @@ export class FileLockTable implements FileLocks {
 
   list(): LockRow[] {
     return [...this.#book.list()];
+  }
+
+  clients(): LockClientRow[] {
+    return this.#book.clients();
   }
 
   onGranted(listener: (grant: LockGrant) => void): () => void {

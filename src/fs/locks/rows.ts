@@ -178,8 +178,8 @@ export class SqlLockRows implements LockRows {
   }
 }
 
-function owned({ id, ino, owner, address }: Held | Waiting | Reservation) {
-  return [id, ino, owner.host, owner.svid, owner.oh, address];
+function owned({ id, ino, owner }: Held | Waiting | Reservation) {
+  return [id, ino, owner.host, owner.svid, owner.oh, owner.address];
 }
 
 function ranged({ exclusive, first, last }: Held | Waiting) {
@@ -187,8 +187,8 @@ function ranged({ exclusive, first, last }: Held | Waiting) {
 }
 
 function entryOf({ id, ino, host, svid, oh, address }: OwnedRow) {
-  const owner: LockOwner = { host, svid: Number(svid), oh };
-  return { id: Number(id), ino: Number(ino), owner, key: keyOf(owner), address };
+  const owner: LockOwner = { address, host, svid: Number(svid), oh };
+  return { id: Number(id), ino: Number(ino), owner, key: keyOf(owner) };
 }
 
 function rangeOfRow({ exclusive, first, last }: RangeRow) {

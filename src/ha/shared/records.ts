@@ -18,7 +18,7 @@ const time = z.string().max(40);
 const client = z.discriminatedUnion("what", [
   z.object({ what: z.literal("mount"), host: text, path: text }),
   z.object({ what: z.literal("seen"), host: text, connections: count, lastSeen: time }),
-  z.object({ what: z.literal("lock-owner"), host: text, files: count }),
+  z.object({ what: z.literal("lock-owner"), host: text, address: text.optional(), files: count }),
 ]);
 
 /** Who is who: whom the clients' users are taken for, and who may administer. */

@@ -3,6 +3,7 @@ import {
   type FileId,
   type FileSystem,
   type LockHolder,
+  type LockOwner,
   type LockRequest,
   type OnApplied,
   rangeOf,
@@ -13,7 +14,7 @@ import type { Admission, ExportTable } from "../exports.js";
 import type { HandleCodec } from "../handle.js";
 import type { RpcCall } from "../rpc/call.js";
 import { XdrError, XdrReader } from "../xdr/reader.js";
-import type { Nlm4Lock } from "./codec.js";
+import type { LockCaller, Nlm4Lock } from "./codec.js";
 import type { GrantSender } from "./grant-sender.js";
 import { lockStatusOf, Nlm4Status } from "./status.js";
 
@@ -82,11 +83,16 @@ function decodeHandle(handles: HandleCodec, handle: Buffer) {
   }
 }
 
+/** Who asks is what the client says, at the address that it says it from. */
+export function ownerOf(call: RpcCall, caller: LockCaller): LockOwner {
+  return { address: call.connection.peer.address, ...caller };
+}
+
 /** @throws StorageError EFBIG for a range that passes 2^64 */
-export function requestOf(call: RpcCall, { owner, offset, length }: Nlm4Lock, exclusive: boolean): LockRequest {
+export function requestOf(call: RpcCall, { caller, offset, length }: Nlm4Lock, exclusive: boolean): LockRequest {
   const range = rangeOf(offset, length);
   if (range === null) throw new StorageError("EFBIG", "the range passes 2^64");
-  return { owner, ...range, exclusive, address: call.connection.peer.address };
+  return { owner: ownerOf(call, caller), ...range, exclusive };
 }
 
 /** Never rejects: an error becomes a status. */

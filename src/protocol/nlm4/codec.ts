@@ -6,11 +6,14 @@ import { XdrWriter } from "../xdr/writer.js";
 export const NAME_BYTES_MAX = 1024;
 const NETOBJ_BYTES_MAX = 1024;
 
+/** The owner of a lock as far as a client says it. */
+export type LockCaller = Omit<LockOwner, "address">;
+
 /** nlm4_lock, RFC 1813 section 6.3.3: what is locked, and for whom. */
 export interface Nlm4Lock {
   /** nfs_fh3 with its length in front, as it is read by HandleCodec. */
   readonly handle: Buffer;
-  readonly owner: LockOwner;
+  readonly caller: LockCaller;
   readonly offset: bigint;
   readonly length: bigint;
 }
@@ -36,7 +39,7 @@ export function readLock(args: XdrReader): Nlm4Lock {
   const handle = readHandle(args);
   const oh = Buffer.from(args.opaque(NETOBJ_BYTES_MAX));
   const svid = args.u32();
-  return { handle, owner: { host, svid, oh }, offset: readBigU64(args), length: readBigU64(args) };
+  return { handle, caller: { host, svid, oh }, offset: readBigU64(args), length: readBigU64(args) };
 }
 
 function readBigU64(args: XdrReader): bigint {

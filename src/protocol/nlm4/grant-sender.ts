@@ -69,7 +69,7 @@ export class GrantSender {
   /** A client's answer to GRANTED_MSG. One from elsewhere than where the request came from is no answer. */
   answered(address: string, cookie: Buffer, status: number): void {
     const delivery = this.#deliveries.get(cookie.toString("hex"));
-    if (delivery !== undefined && delivery.grant.address === address) void this.#settle(delivery, status);
+    if (delivery !== undefined && delivery.grant.owner.address === address) void this.#settle(delivery, status);
   }
 
   /** The answer to a message goes out as a call of its own, whose reply says nothing. */
@@ -99,7 +99,7 @@ export class GrantSender {
     if (note === null) return this.#end(delivery);
     const { client, log, serverName } = this.options;
     const result = await client.call({
-      ...{ host: grant.address, from: specific(note.localAddress), program: NLM4_PROGRAM, version: NLM4_VERSION },
+      ...{ host: grant.owner.address, from: specific(note.localAddress), program: NLM4_PROGRAM, version: NLM4_VERSION },
       procedure: note.asMessage ? Nlm4Procedure.grantedMessage : Nlm4Procedure.granted,
       args: encodeGranted(serverName, { ...grant, cookie: delivery.cookie, handle: note.handle }),
     });

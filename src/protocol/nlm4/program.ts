@@ -133,8 +133,9 @@ function grantedResult(services: Nlm4Services, call: RpcCall, args: XdrReader): 
 async function freeAll(services: Nlm4Services, call: RpcCall, args: XdrReader): Promise<void> {
   const name = readName(args);
   args.u32(); // state
-  const freed = await freeClient(services, call.connection.peer, name);
-  services.log.info({ client: name, ...freed }, "nlm4: a client gave up all its locks");
+  const { peer } = call.connection;
+  const freed = await freeClient(services, peer, name);
+  services.log.info({ client: name, address: peer.address, ...freed }, "nlm4: a client gave up all its locks");
   nothing(services, call);
 }
 

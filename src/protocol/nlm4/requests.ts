@@ -1,6 +1,6 @@
 import type { RpcCall } from "../rpc/call.js";
 import type { XdrReader } from "../xdr/reader.js";
-import { GRANTED, type Nlm4Services, type Outcome, type Prepared, requestOf, targetOf } from "./call.js";
+import { GRANTED, type Nlm4Services, type Outcome, ownerOf, type Prepared, requestOf, targetOf } from "./call.js";
 import { readCookie, readHandle, readLock, readName } from "./codec.js";
 import { encodeNote } from "./note.js";
 import { Nlm4Status } from "./status.js";
@@ -116,18 +116,18 @@ function readShare(args: XdrReader) {
   const deny = args.choice(3);
   const access = args.choice(3);
   args.bool(); // reclaim
-  return { cookie, handle, owner: { host, svid: 0, oh }, access, deny };
+  return { cookie, handle, caller: { host, svid: 0, oh }, access, deny };
 }
 
 /** NLM4_SHARE, for DOS clients: a reservation of a whole file. */
 export const share: Prepare = (services, call, args) => {
-  const { cookie, handle, ...wanted } = readShare(args);
+  const { cookie, handle, caller, access, deny } = readShare(args);
   return {
     cookie,
     run: async (onApplied) => {
       const target = targetOf(services, call, handle);
-      target.mayLock((wanted.access & 2) !== 0);
-      const request = { ...wanted, address: call.connection.peer.address };
+      target.mayLock((access & 2) !== 0);
+      const request = { owner: ownerOf(call, caller), access, deny };
       return statusOf(await target.locks.share(target.id, request, (done) => onApplied(statusOf(done))));
     },
   };
@@ -135,12 +135,12 @@ export const share: Prepare = (services, call, args) => {
 
 /** NLM4_UNSHARE: always granted. */
 export const unshare: Prepare = (services, call, args) => {
-  const { cookie, handle, owner } = readShare(args);
+  const { cookie, handle, caller } = readShare(args);
   return {
     cookie,
     run: async (onApplied) => {
       const target = targetOf(services, call, handle);
-      await target.locks.unshare(target.id, owner, () => onApplied(GRANTED));
+      await target.locks.unshare(target.id, ownerOf(call, caller), () => onApplied(GRANTED));
       return GRANTED;
     },
   };

@@ -24,6 +24,9 @@ const STAT_FAIL = 1;
  */
 const STATE = 1;
 
+/** rpc.statd gives its privileges up: it sends from any port, also to exports that want a privileged one. */
+const PRIVILEGED_PORT = 1;
+
 /** The last news of so many hosts are remembered, to know a repetition. */
 const NEWS_KEPT_MAX = 4096;
 
@@ -69,7 +72,7 @@ export class NsmProgram implements RpcProgram {
     const { peer } = call.connection;
     const key = `${peer.address} ${name}`;
     if (this.#news.get(key) !== newState) {
-      const freed = await freeClient(this.services, peer, name);
+      const freed = await freeClient(this.services, peer, name, PRIVILEGED_PORT);
       this.services.log.info(
         { client: name, address: peer.address, state: newState, ...freed },
         "client started again",

@@ -5,8 +5,8 @@ import { furnished } from "./furnished.js";
 
 const FILE = { ino: 12, generation: 1 };
 const request = (host: string, first: bigint, last: bigint) => ({
-  owner: { host, svid: 42, oh: Buffer.from("oh") },
-  ...{ address: "192.0.2.9", first, last, exclusive: true },
+  owner: { address: "192.0.2.9", host, svid: 42, oh: Buffer.from("oh") },
+  ...{ first, last, exclusive: true },
 });
 
 test("locks: the tables name the file, and the node that has opened the group of an LU", async (t) => {
@@ -14,7 +14,7 @@ test("locks: the tables name the file, and the node that has opened the group of
   const { cabinet } = await furnished(t, world, { fileSystem: true });
   await world.locks.lock(FILE, request("alpha", 5n, 9n), null);
   await world.locks.lock(FILE, request("beta", 0n, 2n ** 64n - 1n), Buffer.alloc(0));
-  await world.locks.share(FILE, { owner: request("beta", 0n, 0n).owner, address: "192.0.2.9", access: 1, deny: 2 });
+  await world.locks.share(FILE, { owner: request("beta", 0n, 0n).owner, access: 1, deny: 2 });
   const common = { fileSystem: "data", name: "/name of 12", address: "192.0.2.9" };
   assert.deepEqual(await cabinet.lockAdmin.files(), [
     { ...common, state: "held", host: "alpha", pid: 42, kind: "exclusive", first: "5", last: "9" },
@@ -22,8 +22,8 @@ test("locks: the tables name the file, and the node that has opened the group of
     { ...common, state: "share", host: "beta", pid: null, kind: null, first: null, last: null },
   ]);
   assert.deepEqual(cabinet.lockAdmin.owners(), [
-    { host: "alpha", files: 1 },
-    { host: "beta", files: 1 },
+    { address: "192.0.2.9", host: "alpha", files: 1 },
+    { address: "192.0.2.9", host: "beta", files: 1 },
   ]);
   assert.deepEqual(
     cabinet.lockAdmin.lus().map(({ name, node }) => `${name} ${node}`),
@@ -36,9 +36,11 @@ test("locks: releasing a host tells what went, and is an event", async (t) => {
   const { cabinet, said } = await furnished(t, world, { fileSystem: true });
   await world.locks.lock(FILE, request("alpha", 5n, 9n), null);
   await world.locks.lock(FILE, request("beta", 5n, 9n), Buffer.alloc(0));
-  assert.deepEqual(await cabinet.lockAdmin.release("alpha"), { host: "alpha", held: 1, waiting: 0, shares: 0 });
+  const alpha = { host: "alpha", address: null };
+  assert.deepEqual(await cabinet.lockAdmin.release(alpha), { ...alpha, held: 1, waiting: 0, shares: 0 });
   assert.deepEqual(said("locks-released"), ["all locks of client alpha released by an administrator: 1"]);
-  assert.deepEqual(await cabinet.lockAdmin.release("nobody"), { host: "nobody", held: 0, waiting: 0, shares: 0 });
+  const nobody = { host: "beta", address: "192.0.2.10" };
+  assert.deepEqual(await cabinet.lockAdmin.release(nobody), { ...nobody, held: 0, waiting: 0, shares: 0 });
   assert.equal(said("locks-released").length, 1);
   assert.deepEqual(
     (await cabinet.lockAdmin.files()).map(({ state, host }) => `${state} ${host}`),

@@ -37,7 +37,7 @@ async function node(
     fileSystems: [] as FileSystemRow[],
     mounts: [] as { host: string; path: string }[],
     connections: [] as { address: string; requests: number }[],
-    lockOwners: [] as { host: string; files: number }[],
+    lockOwners: [] as { address: string; host: string; files: number }[],
   };
   const state: NodeState = {
     exports: () => now.exports,
@@ -79,9 +79,9 @@ test("record keeper: at the start all four kinds are there, at the end what ran 
   now.fileSystems = [DATA];
   now.exports = [exported("10.0.0.0/8")];
   now.mounts = [{ host: "10.0.0.1", path: "/data" }];
-  now.lockOwners = [{ host: "10.0.0.1", files: 3 }];
+  now.lockOwners = [{ address: "10.0.0.1", host: "web", files: 3 }];
   await keeper.start();
-  deepEqual(await keys("client"), ["lock-owner 10.0.0.1", "mount 10.0.0.1 /data"]);
+  deepEqual(await keys("client"), ["lock-owner 10.0.0.1 web", "mount 10.0.0.1 /data"]);
   deepEqual(await keys("user"), ["administrator 0", "administrator 1000", "identity /data 10.0.0.0/8"]);
   const services = ["address nfs", "export /data 10.0.0.0/8", "file-system data", "service management", "service nfs"];
   deepEqual(await keys("service"), services);

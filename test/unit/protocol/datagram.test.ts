@@ -58,7 +58,7 @@ test("UDP: a repeated call is answered as the first time", async (t) => {
   const lock = encodeCall(99, NlmProc.lock, lockArgs({ handle: handle! }), { program: NLM, version: 4 });
   const first = await sendDatagram(port, lock);
   assert.ok(first !== null);
-  await fs.locks.freeHost("client");
+  await fs.locks.free({ host: "client", address: null });
   assert.deepEqual(await sendDatagram(port, lock), first);
   assert.deepEqual(fs.locks.list(), []);
   const other = await callOverUdp(port, NlmProc.lock, lockArgs({ handle: handle! }), { program: NLM, version: 4 });

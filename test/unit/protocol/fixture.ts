@@ -35,7 +35,8 @@ export interface Rig {
   readonly client: NfsClient;
   /** Handle of the root of /data. */
   readonly root: Buffer;
-  connect(): Promise<NfsClient>;
+  /** @param from  the address of the client, in 127.0.0.0/8 */
+  connect(from?: string): Promise<NfsClient>;
 }
 
 /** A server with the export /data over a file system in memory, and a client as root. All of it ends with the test. */
@@ -51,8 +52,8 @@ export async function openRig(t: TestContext, options: Partial<NfsServerOptions>
     for (const client of clients) await client.close();
     await server.close({ drainMs: 200 });
   });
-  const connect = async () => {
-    const client = await NfsClient.connect(port);
+  const connect = async (from?: string) => {
+    const client = await NfsClient.connect(port, "127.0.0.1", from);
     clients.push(client);
     return client;
   };

@@ -84,17 +84,19 @@ test("NLM: who may not lock, and what cannot be locked", async (t) => {
 });
 
 test("NLM: a client that locks without end gets DENIED_NOLOCKS, others go on, and it may unlock", async (t) => {
-  const { nlm, handle, fs } = await open(t);
-  const limit = LOCK_LIMITS.hostEntriesMax;
+  const { nlm, handle, fs, connect } = await open(t);
+  const other = new NlmClient(await connect("127.0.0.2"));
+  const limit = LOCK_LIMITS.addressEntriesMax;
   for (let at = 0; at < limit; at++) {
     const range = { first: BigInt(2 * at), last: BigInt(2 * at) };
-    const owner = { host: "alpha", svid: at, oh: Buffer.alloc(0) };
-    await fs.locks.lock({ ino: 2, generation: 1 }, { owner, address: "127.0.0.1", ...range, exclusive: true }, null);
+    const owner = { address: "127.0.0.1", host: "alpha", svid: at, oh: Buffer.alloc(0) };
+    await fs.locks.lock({ ino: 2, generation: 1 }, { owner, ...range, exclusive: true }, null);
   }
   assert.equal(fs.locks.list().length, limit);
   assert.equal(await nlm.lock({ handle, ...A, offset: 1n, length: 1n }), NlmStat.noLocks);
   assert.equal(await nlm.lock({ handle, ...A, block: true }), NlmStat.noLocks);
-  assert.equal(await nlm.lock({ handle, ...B, offset: 1n, length: 1n }), NlmStat.granted);
+  assert.equal(await nlm.lock({ handle, ...B, offset: 1n, length: 1n }), NlmStat.noLocks, "under another name too");
+  assert.equal(await other.lock({ handle, ...A, offset: 1n, length: 1n }), NlmStat.granted);
   assert.equal(await nlm.unlock({ handle, ...A, svid: 0, oh: "" }), NlmStat.granted);
   assert.equal(await nlm.lock({ handle, ...A, offset: 3n, length: 1n }), NlmStat.granted);
 });
@@ -244,7 +246,7 @@ test("NLM: clients are called back also for a file system that was exported late
   await settled(later);
   await nlm.lock({ handle, host: "gamma", block: true });
   exports.remove("/later");
-  await later.locks.freeHost("beta");
+  await later.locks.free({ host: "beta", address: null });
   await new Promise((resolve) => setTimeout(resolve, 50));
   assert.equal(manager.received.length, 1);
   exports.add({ path: "/later", fileSystem: later, rules: [RW] });

@@ -30,11 +30,25 @@ test("NSM: a client that has started again loses its locks, by the name it locks
   assert.deepEqual(holders(), ["beta"]);
 });
 
-test("NSM: under a name that nobody locks with, the address counts", async (t) => {
+test("NSM: the name may have its domain, or be another one when it is the only client of its address", async (t) => {
   const { nlm, lockAll, holders } = await open(t);
   await lockAll();
-  await nlm.notify("alpha.example.com", 3);
+  await nlm.notify("gamma", 3);
+  assert.deepEqual(holders(), HOSTS, "two clients behind one address: it could be either");
+  await nlm.notify("Alpha.example.com", 3);
+  assert.deepEqual(holders(), ["beta"]);
+  await nlm.notify("gamma", 5);
   assert.deepEqual(holders(), []);
+});
+
+test("NSM: an export that asks for a privileged port hears the status monitor, which has none, and no FREE_ALL", async (t) => {
+  const { nlm, lockAll, holders, exports, fs } = await open(t);
+  await lockAll();
+  exports.add({ path: "/data", fileSystem: fs, rules: [{ ...RW, secure: true }] });
+  await nlm.freeAll("alpha");
+  assert.deepEqual(holders(), HOSTS);
+  await nlm.notify("alpha", 3);
+  assert.deepEqual(holders(), ["beta"]);
 });
 
 test("NSM: who may use no export frees nothing", async (t) => {

@@ -9,13 +9,13 @@ const NO_ROWS: LockRows = {
 };
 
 const byte = (host: string, at: number, length = 1) => ({
-  owner: { host, svid: 1, oh: Buffer.alloc(0) },
-  ...{ address: "192.0.2.1", first: BigInt(at), last: BigInt(at + length - 1), exclusive: true },
+  owner: { address: host === "a" ? "192.0.2.1" : "192.0.2.2", host, svid: 1, oh: Buffer.alloc(0) },
+  ...{ first: BigInt(at), last: BigInt(at + length - 1), exclusive: true },
 });
 const full = (error: unknown) => isStorageError(error, "ENOSPC");
 
 test("lock book: a host has its limit, and all of them together theirs", () => {
-  const book = new LockBook(NO_ROWS, () => {}, { entriesMax: 5, hostEntriesMax: 3, ownerBytesMax: 1000 });
+  const book = new LockBook(NO_ROWS, () => {}, { entriesMax: 5, addressEntriesMax: 3, ownerBytesMax: 1000 });
   for (const at of [0, 2, 4]) book.lock(1, byte("a", at), null);
   assert.throws(() => book.lock(1, byte("a", 6), null), full);
   assert.throws(() => book.lock(2, byte("a", 0), Buffer.alloc(0)), full);
@@ -35,7 +35,7 @@ test("lock book: a host has its limit, and all of them together theirs", () => {
 });
 
 test("lock book: owners with long names have a limit of their own", () => {
-  const book = new LockBook(NO_ROWS, () => {}, { entriesMax: 100, hostEntriesMax: 50, ownerBytesMax: 1000 });
+  const book = new LockBook(NO_ROWS, () => {}, { entriesMax: 100, addressEntriesMax: 50, ownerBytesMax: 1000 });
   const long = "x".repeat(400);
   book.lock(1, byte(long, 0), null);
   book.lock(1, byte(long, 2), null);

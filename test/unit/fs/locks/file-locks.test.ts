@@ -7,15 +7,17 @@ import { bytes, makeDirectory, makeFile, openNamespace, ROOT, refused } from "..
 
 const NOTE = Buffer.from("how to reach you");
 
-function owner(host: string, svid = 1): LockOwner {
-  return { host, svid, oh: Buffer.from(`${svid}@${host}`) };
+function owner(host: string, svid = 1, address = "192.0.2.7"): LockOwner {
+  return { address, host, svid, oh: Buffer.from(`${svid}@${host}`) };
 }
 
 function want(who: LockOwner, offset: bigint, length: bigint, exclusive = true): LockRequest {
   const range = rangeOf(offset, length);
   assert.ok(range !== null);
-  return { owner: who, address: "192.0.2.7", ...range, exclusive };
+  return { owner: who, ...range, exclusive };
 }
+
+const named = (host: string) => ({ host, address: null });
 
 const A = owner("alpha");
 const B = owner("beta");
@@ -142,7 +144,7 @@ test("locks: a restart and a crash keep locks, waiting requests and reservations
   await disk.fs.locks.lock(file, want(A, far, 10n), null);
   await disk.fs.locks.lock(file, want(A, 2n ** 53n + 1n, 1n, false), null);
   await disk.fs.locks.lock(file, want(B, far + 9n, 0n), NOTE);
-  await disk.fs.locks.share(file, { owner: owner("alpha", 0), address: "192.0.2.7", access: 3, deny: 2 });
+  await disk.fs.locks.share(file, { owner: owner("alpha", 0), access: 3, deny: 2 });
   const before = states(disk.fs);
   assert.equal(before.length, 4);
   await disk.remount();
@@ -191,17 +193,16 @@ test("locks: freeing a host frees all of it and nothing else, and serves who wai
   await fs.locks.lock(two, want(A, 0n, 1n), null);
   await fs.locks.lock(two, want(C, 5n, 1n), null);
   await fs.locks.lock(two, want(A, 5n, 1n), NOTE);
-  await fs.locks.share(two, { owner: owner("alpha", 0), address: "192.0.2.7", access: 1, deny: 0 });
-  assert.deepEqual(await fs.locks.freeHost("alpha"), { held: 2, waiting: 1, shares: 1 });
+  await fs.locks.share(two, { owner: owner("alpha", 0), access: 1, deny: 0 });
+  assert.deepEqual(await fs.locks.free(named("alpha")), { held: 2, waiting: 1, shares: 1 });
   assert.deepEqual(states(fs), ["held beta 0-9 w", "held gamma 5-5 w", "offered beta 0-9 w"]);
-  assert.deepEqual(await fs.locks.freeHost("nobody"), { held: 0, waiting: 0, shares: 0 });
+  assert.deepEqual(await fs.locks.free(named("nobody")), { held: 0, waiting: 0, shares: 0 });
 });
 
 test("locks: share reservations stand against each other by what they do and deny", async () => {
   const { fs } = openNamespace();
   const file = await makeFile(fs, ROOT, fs.root, "f");
-  const share = (who: LockOwner, access: number, deny: number) =>
-    fs.locks.share(file, { owner: who, address: "192.0.2.7", access, deny });
+  const share = (who: LockOwner, access: number, deny: number) => fs.locks.share(file, { owner: who, access, deny });
   assert.equal(await share(A, 1, 2), true);
   assert.equal(await share(B, 2, 0), false);
   assert.equal(await share(B, 1, 1), false);
@@ -226,7 +227,7 @@ test("locks: what is refused changes nothing: no file, a full metadata LU, a fai
   store.pagesFree = 1_000_000;
   store.failing = true;
   await refused("EIO", () => fs.locks.lock(file, want(A, 0n, 1n), null));
-  await refused("EIO", () => fs.locks.freeHost("alpha"));
+  await refused("EIO", () => fs.locks.free(named("alpha")));
 });
 
 test("locks: the result is told in the piece in which it is applied, before it is durable", async () => {
