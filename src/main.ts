@@ -14,6 +14,7 @@ import { DrillBook } from "./control/drill/drill-book.js";
 import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
 import { FaultBench } from "./control/fault-bench.js";
+import { LogLines } from "./control/log-lines.js";
 import { LoopWatch } from "./control/loop-watch.js";
 import { ServiceNotifier } from "./control/notify.js";
 import {
@@ -38,6 +39,7 @@ import { version } from "./control/version.js";
 import type { PairAgent } from "./ha/pair-agent.js";
 import { SystemClock } from "./lib/clock.js";
 import { messageOf, StorageError } from "./lib/errors.js";
+import { printableText } from "./lib/printable.js";
 import { LIMITS } from "./limits.js";
 import { ExportTable } from "./protocol/exports.js";
 import { PORTMAP_PORT } from "./protocol/portmap/program.js";
@@ -241,7 +243,7 @@ function refuseStandby(agent: PairAgent | null): void {
 /** Not one write more: what the other node sees is its own now. Restarted (by systemd), this node stands by. */
 function stopAtOnce(log: PinoLogger, reason: string): void {
   log.fatal({ reason }, "ending at once: this node does not own its groups any more");
-  process.stderr.write(`stripeward: ended at once: ${reason}\n`);
+  process.stderr.write(`stripeward: ended at once: ${printableText(reason)}\n`);
   process.exit(EXIT_LOST);
 }
 
@@ -307,8 +309,10 @@ function visibleHost(host: string): string {
 export async function runDaemon(config: Config): Promise<number> {
   // Nothing that the daemon makes is for others: scratch copies of metadata, the socket.
   process.umask(0o077);
-  const log = pino({ level: config.logLevel, base: { node: config.node } }, pino.destination({ dest: 1, sync: true }));
+  const log = pino({ level: config.logLevel, base: { node: config.node } }, new LogLines());
   endOnFatalError(log);
+  // Last words that nobody can take (a full disk, a reader that went away) are lost, and end nothing.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const notifier = new ServiceNotifier(log);
   const stopped = stopRequest();
   const node = await startNode(config, log);
@@ -348,7 +352,7 @@ function endOnFatalError(log: PinoLogger): void {
   const end = (error: unknown): void => {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     log.fatal({ error: text }, "internal error: ending without a clean stop");
-    process.stderr.write(`stripeward: internal error: ${messageOf(error)}\n`);
+    process.stderr.write(`stripeward: internal error: ${printableText(messageOf(error))}\n`);
     process.exit(EXIT_SOFTWARE);
   };
   process.on("uncaughtException", end);

@@ -120,8 +120,13 @@ async function answerOf<T>(response: http.IncomingMessage): Promise<T> {
 }
 
 async function refusal(response: http.IncomingMessage): Promise<CliError> {
-  const { error } = JSON.parse(await textOf(response)) as ErrorBody;
-  return new CliError(error.message, error.code);
+  const text = await textOf(response);
+  try {
+    const { error } = JSON.parse(text) as ErrorBody;
+    return new CliError(error.message, error.code);
+  } catch {
+    return new CliError(`the daemon answered with status ${response.statusCode}: ${text.slice(0, 200)}`);
+  }
 }
 
 async function textOf(response: http.IncomingMessage): Promise<string> {

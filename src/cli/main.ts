@@ -3,6 +3,7 @@ import { CommanderError } from "commander";
 import { ConfigError } from "../config/load.js";
 import { messageOf } from "../lib/errors.js";
 import { UsageError } from "./errors.js";
+import { tell } from "./output.js";
 import { program } from "./program.js";
 
 async function main(): Promise<number> {
@@ -16,20 +17,16 @@ async function main(): Promise<number> {
 
 function report(error: unknown): number {
   if (error instanceof CommanderError) return reportUsage(error);
-  if (error instanceof ConfigError) for (const line of error.lines) say(line);
-  else say(`stripeward: ${messageOf(error).replace(/\s*\n\s*/g, " ")}`);
+  if (error instanceof ConfigError) for (const line of error.lines) tell(line);
+  else tell(`stripeward: ${messageOf(error).replace(/\s*\n\s*/g, " ")}`);
   return error instanceof UsageError ? 2 : 1;
 }
 
 function reportUsage(error: CommanderError): number {
   if (error.exitCode === 0) return 0;
   if (error.code !== "commander.help")
-    say(`stripeward: ${error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ")}`);
+    tell(`stripeward: ${error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ")}`);
   return 2;
-}
-
-function say(line: string): void {
-  process.stderr.write(`${line}\n`);
 }
 
 // A reader that goes away early (`| head`) is no error.

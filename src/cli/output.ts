@@ -1,7 +1,11 @@
 import Table from "cli-table3";
+import { printableJson, printableText } from "../lib/printable.js";
 import { formatSize } from "../lib/size.js";
 
-/** Everything on stdout goes through here: one JSON document, or tables and sentences for people. */
+/**
+ * Everything on stdout goes through here: one JSON document, or tables and sentences for people. What a client, another node or a backup has named is shown
+ * escaped, whichever way it came (lib/printable.ts).
+ */
 export class Output {
   constructor(
     readonly json: boolean,
@@ -16,22 +20,40 @@ export class Output {
 
   /** The document with --json, else what `human` prints. */
   result(document: unknown, human: () => void): void {
-    if (this.json) this.raw(`${JSON.stringify(document, null, 2)}\n`);
+    if (this.json) this.document(document, 2);
     else human();
   }
 
-  line(text = ""): void {
-    this.raw(`${text}\n`);
+  /** A document of its own line, for what comes one by one. */
+  document(document: unknown, indent = 0): void {
+    this.raw(`${jsonText(document, indent)}\n`);
   }
 
+  /** One line: a line end in the text is shown, and does not begin another. */
+  line(text = ""): void {
+    this.raw(`${printableText(text)}\n`);
+  }
+
+  /** Text of our own, with its line ends and its movements of a cursor. */
   raw(text: string): void {
     this.stream.write(text);
   }
 
   /** Framed on a terminal; plain columns, two spaces apart, for pipes and scripts. */
   table(head: readonly string[], rows: readonly (readonly string[])[]): void {
-    this.line(this.terminal ? framed(head, rows) : plain(head, rows));
+    const cells = rows.map((row) => row.map(printableText));
+    this.raw(`${this.terminal ? framed(head, cells) : plain(head, cells)}\n`);
   }
+}
+
+/** As JSON.stringify, fit for a terminal. */
+export function jsonText(value: unknown, indent = 0): string {
+  return printableJson(JSON.stringify(value, null, indent));
+}
+
+/** One line on stderr: a complaint, or what is told beside a document on stdout. */
+export function tell(text: string): void {
+  process.stderr.write(`${printableText(text)}\n`);
 }
 
 function framed(head: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -5,7 +5,7 @@ import { formatSize } from "../../lib/size.js";
 import type { ApiClient } from "../client.js";
 import { type CommonOptions, type Context, contextOf, withDaemonOptions } from "../context.js";
 import { CliError, UsageError } from "../errors.js";
-import type { Output } from "../output.js";
+import { type Output, tell } from "../output.js";
 import { newestFirst, requireChain, type VerifiedBackup, verifyBackup } from "../read-backup.js";
 import { runBackup } from "../run-backup.js";
 
@@ -59,7 +59,7 @@ function run(): Command {
       const kind = `${made.parent === null ? "full" : "incremental"} backup of ${nameOf(made)}`;
       const size = `${formatSize(made.bytes ?? 0)}, of it ${formatSize(made.dataBytes)} file data`;
       const text = `${kind}: ${size}${made.resumed ? "; it goes on from one that was broken off" : ""}`;
-      if (to === STANDARD_STREAM) process.stderr.write(`${text}\n`);
+      if (to === STANDARD_STREAM) tell(text);
       else out.result(made, () => out.line(`${to}: ${text}`));
     });
 }

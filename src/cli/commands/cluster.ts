@@ -4,13 +4,15 @@ import { fileURLToPath } from "node:url";
 import { Command, Option } from "commander";
 import { makeBundle } from "../../cluster/bundle.js";
 import { initCluster } from "../../cluster/init.js";
+import type { PrintedInvitation } from "../../cluster/install-server.js";
+import { TOKEN_VARIABLE } from "../../cluster/installer.js";
 import { EXAMPLE_PLAN, loadPlan } from "../../cluster/plan.js";
 import { type ClusterRecord, RecordBook, type StepRow } from "../../cluster/record.js";
 import { SystemRandom } from "../../control/system-random.js";
 import { SILENT } from "../../lib/log.js";
 import { jsonOption } from "../context.js";
 import { CliError } from "../errors.js";
-import { Output } from "../output.js";
+import { Output, tell } from "../output.js";
 
 /** Folder of package.json, from dist/src/cli/commands. */
 const ROOT = fileURLToPath(new URL("../../../..", import.meta.url));
@@ -40,7 +42,7 @@ function init(): Command {
       const wanted = loadPlan(file);
       const folder = path.resolve(dir);
       // With --json what goes on is told beside the document.
-      const say = (what: string) => (out.json ? void process.stderr.write(`${what}\n`) : out.line(what));
+      const say = (what: string) => (out.json ? tell(what) : out.line(what));
       const record = await initCluster({
         ...{ plan: wanted, folder, say, runLocal },
         disks: { log: SILENT, random: new SystemRandom(), directIo: wanted.directIo },
@@ -53,8 +55,9 @@ function init(): Command {
 }
 
 /** The installer of a node on this machine, a process of its own that is ended with this one. */
-function runLocal(url: string): Promise<string | null> {
-  const child = spawn(process.execPath, [CLI, "node", "join", url], { stdio: ["ignore", "ignore", "pipe"] });
+function runLocal({ url, token }: PrintedInvitation): Promise<string | null> {
+  const env = { ...process.env, [TOKEN_VARIABLE]: token };
+  const child = spawn(process.execPath, [CLI, "node", "join", url], { stdio: ["ignore", "ignore", "pipe"], env });
   const stop = () => void child.kill("SIGTERM");
   process.once("exit", stop);
   let complaint = "";

@@ -16,7 +16,11 @@ export function eventsCommand(): Command {
     .action(async ({ follow, last, ...options }: EventsOptions) => {
       const { api, out } = contextOf(options);
       if (follow === true) {
-        const print = (line: string) => (out.json ? out.line(line) : printEvent(out, JSON.parse(line) as EventRow));
+        const print = (line: string) => {
+          const event = JSON.parse(line) as EventRow;
+          if (out.json) out.document(event);
+          else printEvent(out, event);
+        };
         await api.follow("/v1/events/follow", { last }, print);
         return;
       }

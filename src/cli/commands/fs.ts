@@ -12,7 +12,7 @@ import {
   withDaemonOptions,
 } from "../context.js";
 import { CliError } from "../errors.js";
-import { type Output, volume } from "../output.js";
+import { jsonText, type Output, volume } from "../output.js";
 
 export function fsCommand(): Command {
   return new Command("fs")
@@ -116,7 +116,7 @@ async function writeFilesJson(context: Context, name: string): Promise<void> {
   let separator = "[\n  ";
   for await (const { files } of pagesOf(context, name)) {
     for (const file of files) {
-      context.out.raw(separator + JSON.stringify(file));
+      context.out.raw(separator + jsonText(file));
       separator = ",\n  ";
     }
   }

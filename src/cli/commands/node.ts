@@ -1,12 +1,12 @@
 import { Command } from "commander";
 import { type FurnishOrders, furnishNode } from "../../cluster/furnish.js";
-import { type Invitation, installNode } from "../../cluster/installer.js";
+import { type Invitation, installNode, TOKEN_VARIABLE, takeToken } from "../../cluster/installer.js";
 import type { DrillRow } from "../../control/drill/drill-book.js";
 import type { NodeRecordsReport, PairRow, RecordRow } from "../../control/types.js";
 import { type CommonOptions, contextOf, withDaemonOptions } from "../context.js";
 import { formatDuration } from "../duration.js";
 import { UsageError } from "../errors.js";
-import type { Output } from "../output.js";
+import { Output } from "../output.js";
 import { runDrill } from "../run-drill.js";
 
 export function nodeCommand(): Command {
@@ -142,26 +142,32 @@ function heard(role: string, silentMs: number | null): string {
 function join(): Command {
   return new Command("join")
     .description("install this node from a management terminal, as its cluster init says")
-    .argument("<url>", "that the terminal printed")
+    .argument("<url>", "that the terminal printed, with the checksum at its end")
     .addHelpText(
       "after",
-      "\nThe same as the command that it prints, for a machine that has stripeward already. Interrupted, it goes on.",
+      `\nThe same as the command that it prints, for a machine that has stripeward already. Interrupted, it goes on.
+The token that the terminal printed is taken from ${TOKEN_VARIABLE}: an argument could be read by others (ps).`,
     )
     .action(async (text: string) => {
-      await installNode(invitationOf(text), (what) => process.stdout.write(`${what}\n`));
+      await installNode(invitationOf(text), (what) => new Output(false).line(what));
     });
 }
 
 function invitationOf(text: string): Invitation {
+  const token = takeToken();
   try {
     const url = new URL(text);
     const node = /^\/install\/(chn[1-8])$/.exec(url.pathname)?.[1];
-    const token = url.searchParams.get("token");
-    if (node !== undefined && token !== null) return { origin: url.origin, node, token };
-  } catch {
+    const ordersSha256 = /^#([0-9a-f]{64})$/.exec(url.hash)?.[1];
+    if (node !== undefined && ordersSha256 !== undefined) {
+      if (token === "") throw new UsageError(`wants the token that the terminal printed in ${TOKEN_VARIABLE}`);
+      return { origin: url.origin, node, ordersSha256, token };
+    }
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
     // Not even a URL.
   }
-  throw new UsageError("wants the URL that the terminal printed: http://HOST:PORT/install/NODE?token=TOKEN");
+  throw new UsageError("wants the URL that the terminal printed: http://HOST:PORT/install/NODE#CHECKSUM");
 }
 
 /** For the installer: orders on standard input, a notice a line on standard output. */

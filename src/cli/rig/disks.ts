@@ -3,6 +3,7 @@ import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, statfsSync }
 import { formatSize } from "../../lib/size.js";
 import { MIB } from "../../lib/units.js";
 import { CliError } from "../errors.js";
+import { tell } from "../output.js";
 import { diskPath, type RigPaths, type RigRecord, sharedPaths } from "./record.js";
 
 /** The shared LU needs room for some records of eight nodes. */
@@ -31,8 +32,8 @@ function warnWhenTight({ disks }: RigPaths, { diskBytes, diskCount }: RigRecord)
   const { bavail, bsize } = statfsSync(disks);
   const wanted = diskBytes * diskCount;
   if (bavail * bsize >= wanted) return;
-  process.stderr.write(
-    `stripeward: warning: the disks may grow to ${formatSize(wanted)}, but only ${formatSize(bavail * bsize)} is free in ${disks}\n`,
+  tell(
+    `stripeward: warning: the disks may grow to ${formatSize(wanted)}, but only ${formatSize(bavail * bsize)} is free in ${disks}`,
   );
 }
 

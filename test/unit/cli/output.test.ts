@@ -41,3 +41,20 @@ test("output: disk numbers as on the drawings, runs shortened", () => {
   assert.equal(diskNumbers([1, 3, 4]), "#001 #003 #004");
   assert.equal(diskNumbers([]), "");
 });
+
+test("output: what outsiders have named reaches no terminal as it is, in no form", () => {
+  const name = "\x1b[2J\x9b31m\u202etxt\u2028\nfake line";
+  const shown = "\\x1b[2J\\x9b31m\\u{202e}txt\\u{2028}\\x0afake line";
+  assert.equal(
+    capture(false, false, (out) => out.line(name)),
+    `${shown}\n`,
+  );
+  for (const terminal of [false, true]) {
+    const table = capture(false, terminal, (out) => out.table(["NAME"], [[name]]));
+    assert.ok(table.includes(shown));
+    for (const bad of ["\x1b[2J", "\x9b", "\u202e", "\u2028", "\nfake"]) assert.ok(!table.includes(bad));
+  }
+  const json = capture(true, false, (out) => out.result({ name }, () => {}));
+  assert.match(json, /^[ -~\n]*$/);
+  assert.deepEqual(JSON.parse(json), { name });
+});
