@@ -4,8 +4,8 @@ import { LIMITS } from "../limits.js";
 import type { Bundle } from "./bundle.js";
 import { definePaths, initialiseGroup, refuseWithoutPath, type TerminalDisks } from "./disks.js";
 import type { FurnishOrders } from "./furnish.js";
-import { InstallServer } from "./install-server.js";
-import { askStatus, type NodeOrders, type Notice } from "./installer.js";
+import { InstallServer, type PrintedInvitation } from "./install-server.js";
+import { askStatus, type NodeOrders, type Notice, TOKEN_VARIABLE } from "./installer.js";
 import { NODE_LEAST } from "./installer-script.js";
 import { type ClusterPlan, configurationOf, type PlannedNode } from "./plan.js";
 import { compareWithRecord, planFacts } from "./plan-change.js";
@@ -20,7 +20,7 @@ export interface InitOptions {
   /** Made when the first node is installed. */
   readonly bundle: (folder: string) => Promise<Bundle>;
   /** Run the installer for a node that is this machine; resolves with why it failed, or null. */
-  readonly runLocal: (url: string, node: string) => Promise<string | null>;
+  readonly runLocal: (invitation: PrintedInvitation, node: string) => Promise<string | null>;
   /** What goes on, a sentence each. */
   readonly say: (what: string) => void;
 }
@@ -111,23 +111,23 @@ class SetUp {
     const bundle = await this.#madeBundle();
     await this.#refuseOtherVersion(node, bundle.version);
     const server = await this.#listening(bundle);
-    const url = server.invite(node.name);
+    const invitation = server.invite(node.name);
     const ended = new Promise<string | null>((end) => {
       this.#waiting = { node: node.name, end };
     });
     if (!node.local) {
       say(`Run this on ${node.name}, and again when it was interrupted:`);
-      say(`  ${commandFor(url)}`);
+      say(`  ${commandFor(invitation)}`);
       say(`waiting for the completion notice of ${node.name} …`);
     }
-    const failure = node.local ? await this.#local(url, node.name, ended) : await ended;
+    const failure = node.local ? await this.#local(invitation, node.name, ended) : await ended;
     this.#waiting = null;
     return failure;
   }
 
   /** The installer's end counts when no notice has come. */
-  async #local(url: string, node: string, ended: Promise<string | null>): Promise<string | null> {
-    const process = this.options.runLocal(url, node).then((why) => {
+  async #local(invitation: PrintedInvitation, node: string, ended: Promise<string | null>): Promise<string | null> {
+    const process = this.options.runLocal(invitation, node).then((why) => {
       if (why !== null) return why;
       return this.book.isDone(completionStep(node)) ? null : "the installer ended without a completion notice";
     });
@@ -245,8 +245,14 @@ function ordersOf(plan: ClusterPlan, node: PlannedNode, { name, version, sha256,
   };
 }
 
-/** One line for a shell on the node, which may have no Node yet. */
-function commandFor(url: string): string {
+/**
+ * One line for a shell on the node, which may have no Node yet. Nothing is run before its checksum is proven, and the token stands in no argument:
+ * an assignment is the shell's own, as printf is.
+ */
+function commandFor({ url, token, installerSha256 }: PrintedInvitation): string {
   const absent = `stripeward needs Node.js ${NODE_LEAST.join(".")} or newer, and there is no node here`;
-  return `if command -v node >/dev/null; then curl -sS '${url}' | node -; else echo '${absent}' >&2; fi`;
+  const changed = "stripeward: the installer was changed on the way, nothing of it was run";
+  const check = `[ "$(printf %s "$installer" | sha256sum | cut -c1-64)" = ${installerSha256} ]`;
+  const run = `if ${check}; then printf %s "$installer" | ${TOKEN_VARIABLE}='${token}' node -; else echo '${changed}' >&2; false; fi`;
+  return `if command -v node >/dev/null; then installer=$(curl -sSf '${url}') && ${run}; else echo '${absent}' >&2; false; fi`;
 }

@@ -1,4 +1,4 @@
-import { randomBytes, timingSafeEqual } from "node:crypto";
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { createReadStream } from "node:fs";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { z } from "zod";
@@ -6,7 +6,7 @@ import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import { LIMITS } from "../limits.js";
 import type { Bundle } from "./bundle.js";
 import type { NodeOrders, Notice } from "./installer.js";
-import { complaintScript, installerScript } from "./installer-script.js";
+import { installerScript } from "./installer-script.js";
 
 export interface InstallServerOptions {
   /** Where it listens: there alone. */
@@ -20,8 +20,21 @@ export interface InstallServerOptions {
   readonly onNotice: (node: string, notice: Notice) => void;
 }
 
+/** What the node has to be told, by way of a person: everything that comes over the network afterwards is proven by it. */
+export interface PrintedInvitation {
+  /** http://HOST:PORT/install/NODE#SHA256, the checksum being that of the node's orders. */
+  readonly url: string;
+  /** Known to the node and the terminal; never in a URL or an argument, which others on the machine can read. */
+  readonly token: string;
+  /** Hexadecimal, of the installer as it is served. */
+  readonly installerSha256: string;
+}
+
 interface Ticket {
   readonly token: string;
+  /** As they are served, to the byte. */
+  readonly installer: string;
+  readonly orders: string;
   /** Address of the first who used it; from then on it counts for that one only. */
   holder: string | null;
   /** The completion notice has come. */
@@ -40,8 +53,9 @@ const noticeSchema = z.strictObject({
 });
 
 /**
- * The terminal's side of an installation over the network: installer, release, configuration, and where nodes report. HTTP without encryption, for a
- * network of management alone; who gets anything has the token, which counts for one node, one address and one installation.
+ * The terminal's side of an installation over the network: installer, release, configuration, and where nodes report. HTTP without encryption. The printed
+ * command holds the installer's checksum, the installer that of the orders, the orders that of the release: nobody on the way can change what is run. The
+ * installer holds no secret; who gets anything else has the token, which counts for one node, one address and one installation, and is looked at first.
  */
 export class InstallServer {
   readonly #app: FastifyInstance;
@@ -77,12 +91,16 @@ export class InstallServer {
     }
   }
 
-  /** A new token for the node; the one before counts no more. @returns the URL of its installer */
-  invite(node: string): string {
+  /** A new token for the node; the one before counts no more. */
+  invite(node: string): PrintedInvitation {
     const { host, port } = this.options;
     const token = randomBytes(18).toString("base64url");
-    this.#tickets.set(node, { token, holder: null, spent: false });
-    return `http://${host.includes(":") ? `[${host}]` : host}:${port}/install/${node}?token=${token}`;
+    const origin = `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+    const orders = JSON.stringify(this.options.ordersOf(node));
+    const ordersSha256 = sha256(orders);
+    const installer = installerScript({ origin, node, ordersSha256 });
+    this.#tickets.set(node, { token, installer, orders, holder: null, spent: false });
+    return { url: `${origin}/install/${node}#${ordersSha256}`, token, installerSha256: sha256(installer) };
   }
 
   close(): Promise<void> {
@@ -91,21 +109,16 @@ export class InstallServer {
 
   #routes(): void {
     const { bundle } = this.options;
-    this.#app.get<{ Params: { node: string } }>("/install/:node", async (request, reply) => {
-      const { node } = request.params;
-      reply.type("text/javascript");
-      try {
-        const { token } = await this.#admitted(node, request);
-        return reply.send(installerScript({ origin: `http://${request.headers.host}`, node, token }));
-      } catch (error) {
-        if (!isStorageError(error)) throw error;
-        // What is piped into Node says why by itself.
-        return reply.code(STATUS[error.code] ?? 500).send(complaintScript(messageOf(error)));
-      }
+    this.#app.get<{ Params: { node: string } }>("/install/:node", (request, reply) => {
+      const { installer } = this.#invited(request.params.node);
+      return reply.type("text/javascript").send(installer);
     });
-    this.#app.get<{ Params: { node: string } }>("/config/:node", async (request) => {
-      await this.#admitted(request.params.node, request);
-      return this.options.ordersOf(request.params.node);
+    this.#app.get<{ Params: { node: string } }>("/config/:node", async (request, reply) => {
+      const { node } = request.params;
+      const { orders } = this.#ticket(node, request);
+      // Looks at the disks, and so comes after the token.
+      await this.options.admit(node);
+      return reply.type("application/json").send(orders);
     });
     this.#app.get(`/bundle/${bundle.name}`, (request, reply) => {
       this.#anyTicket(request);
@@ -129,14 +142,14 @@ export class InstallServer {
     });
   }
 
-  async #admitted(node: string, request: FastifyRequest): Promise<Ticket> {
-    await this.options.admit(node);
-    return this.#ticket(node, request);
+  #invited(node: string): Ticket {
+    const ticket = this.#tickets.get(node);
+    if (ticket === undefined) throw new StorageError("EACCES", `node ${node} is not being installed now`);
+    return ticket;
   }
 
   #ticket(node: string, request: FastifyRequest): Ticket {
-    const ticket = this.#tickets.get(node);
-    if (ticket === undefined) throw new StorageError("EACCES", `node ${node} is not being installed now`);
+    const ticket = this.#invited(node);
     if (!same(tokenOf(request), ticket.token))
       throw new StorageError(
         "EACCES",
@@ -161,10 +174,12 @@ export class InstallServer {
   }
 }
 
-function tokenOf({ headers: { authorization }, query }: FastifyRequest): string {
-  const { token } = query as { token?: unknown };
-  if (typeof token === "string") return token;
+function tokenOf({ headers: { authorization } }: FastifyRequest): string {
   return authorization?.replace(/^Bearer /, "") ?? "";
+}
+
+function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }
 
 function same(a: string, b: string): boolean {

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { assert } from "../lib/assert.js";
-import type { Invitation } from "./installer.js";
+import { escaped, printableText, UNSAFE } from "../lib/printable.js";
+import type { PublicInvitation } from "./installer.js";
 
 /** The oldest Node that runs us: as `engines` in package.json. */
 export const NODE_LEAST = [20, 10] as const;
@@ -14,11 +15,15 @@ if (found[0] < ${NODE_LEAST[0]} || (found[0] === ${NODE_LEAST[0]} && found[1] < 
 }
 `;
 
+/** What the terminal and the daemon say is shown escaped there, too: the function as it stands here, with what it uses. */
+const PRINTABLE = `const UNSAFE = ${UNSAFE};\n${escaped}\n${printableText}`;
+
 /**
  * cluster/installer.ts as one script for \`node -\`, which takes what it is piped for CommonJS: its imports, all of Node's own modules, become calls of require.
- * @param invitation  written into the script
+ * There is no line end at its end, which a shell would lose: the checksum is of what the shell has.
+ * @param invitation  written into the script; the token comes in the environment of the process
  */
-export function installerScript(invitation: Invitation): string {
+export function installerScript(invitation: PublicInvitation): string {
   const compiled = readFileSync(new URL("./installer.js", import.meta.url), "utf8");
   const body = compiled
     .replace(/^import \{([^}]*)\} from "(node:[\w/]+)";$/gm, (_, names: string, from: string) => {
@@ -29,14 +34,9 @@ export function installerScript(invitation: Invitation): string {
     .replace(/^\/\/# sourceMappingURL.*$/m, "");
   assert(!/^(import|export)\b/m.test(body), "the installer imports nothing but Node's own modules");
   return `${HEAD}${body}
-installNode(${JSON.stringify(invitation)}, (what) => console.log(what)).catch((error) => {
-  console.error("stripeward: " + error.message);
+${PRINTABLE}
+installNode({ ...${JSON.stringify(invitation)}, token: takeToken() }, (what) => console.log(printableText(what))).catch((error) => {
+  console.error(printableText("stripeward: " + error.message));
   process.exitCode = 1;
-});
-`;
-}
-
-/** Instead of the installer: says in one line why there is none. */
-export function complaintScript(what: string): string {
-  return `console.error(${JSON.stringify(`stripeward: ${what}`)});\nprocess.exitCode = 1;\n`;
+});`;
 }

@@ -23,13 +23,22 @@ import { createInterface } from "node:readline";
  * ours is on the node: it uses Node's own modules and nothing else. Each step looks at what is there first, so that running it again goes on.
  */
 
-/** Where the terminal is, and by what it knows us. */
-export interface Invitation {
+/** Where the terminal is, and what it will say there. */
+export interface PublicInvitation {
   /** http://HOST:PORT */
   readonly origin: string;
   readonly node: string;
+  /** Hexadecimal, of the answer to GET /config/NODE: orders that somebody changed on the way are not followed. */
+  readonly ordersSha256: string;
+}
+
+/** By what the terminal knows us, too. */
+export interface Invitation extends PublicInvitation {
   readonly token: string;
 }
+
+/** Name of the variable with the token: an argument could be read by everybody on the machine. */
+export const TOKEN_VARIABLE = "STRIPEWARD_TOKEN";
 
 /** What the terminal answers to GET /config/NODE. */
 export interface NodeOrders {
@@ -86,8 +95,24 @@ export async function installNode(invitation: Invitation, say: (what: string) =>
   }
 }
 
+/** The token out of the environment, which the processes that are started from here do not inherit. */
+export function takeToken(): string {
+  const token = process.env[TOKEN_VARIABLE] ?? "";
+  delete process.env[TOKEN_VARIABLE];
+  return token;
+}
+
+async function ordersOf(invitation: Invitation): Promise<NodeOrders> {
+  const orders = await fetchAll(invitation, "GET", `/config/${invitation.node}`);
+  if (createHash("sha256").update(orders).digest("hex") !== invitation.ordersSha256)
+    throw new Error(
+      "what the terminal says was changed on the way, or it is another terminal: nothing was done; use the command that it printed last",
+    );
+  return JSON.parse(String(orders)) as NodeOrders;
+}
+
 async function install(invitation: Invitation, say: (what: string) => void): Promise<void> {
-  const orders = JSON.parse(String(await fetchAll(invitation, "GET", `/config/${invitation.node}`))) as NodeOrders;
+  const orders = await ordersOf(invitation);
   const tell = async (what: string) => {
     say(what);
     await notify(invitation, { kind: "progress", what });

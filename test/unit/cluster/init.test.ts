@@ -1,11 +1,12 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { type TestContext, test } from "node:test";
 import { definePaths, initialiseGroup } from "../../../src/cluster/disks.js";
 import { initCluster } from "../../../src/cluster/init.js";
-import { installNode } from "../../../src/cluster/installer.js";
+import type { PrintedInvitation } from "../../../src/cluster/install-server.js";
+import { installNode, TOKEN_VARIABLE } from "../../../src/cluster/installer.js";
 import type { ClusterPlan } from "../../../src/cluster/plan.js";
 import { planFacts } from "../../../src/cluster/plan-change.js";
 import { type ClusterRecord, RecordBook, terminalName } from "../../../src/cluster/record.js";
@@ -15,7 +16,7 @@ import { ClusterFixture, kill } from "./fixture.js";
 
 interface Run {
   readonly plan?: ClusterPlan;
-  readonly join?: (url: URL, node: string) => Promise<void>;
+  readonly join?: (invitation: PrintedInvitation, node: string) => Promise<void>;
 }
 
 function start(
@@ -25,13 +26,14 @@ function start(
 ): Promise<ClusterRecord> {
   return initCluster({
     ...{ plan, folder: fixture.place("record"), disks: fixture.disks, bundle: () => fixture.bundle() },
-    runLocal: (url, node) => join(new URL(url), node).then(() => null, messageOf),
+    runLocal: (invitation, node) => join(invitation, node).then(() => null, messageOf),
     say: (what) => said.push(what),
   });
 }
 
-function install(url: URL, node: string): Promise<void> {
-  return installNode({ origin: url.origin, node, token: url.searchParams.get("token")! }, () => {});
+function install({ url, token }: PrintedInvitation, node: string): Promise<void> {
+  const { origin, hash } = new URL(url);
+  return installNode({ origin, node, token, ordersSha256: hash.slice(1) }, () => {});
 }
 
 const SEQUENCE = [
@@ -100,7 +102,8 @@ test("init: done, it does nothing more", async (t) => {
 
 test("init: a partner is not installed with another version than the node that runs", async (t) => {
   const fixture = await ClusterFixture.make(t);
-  const join = (url: URL, node: string) => (node === "chn5" ? Promise.reject(new Error("cut")) : install(url, node));
+  const join = (invitation: PrintedInvitation, node: string) =>
+    node === "chn5" ? Promise.reject(new Error("cut")) : install(invitation, node);
   await rejects(start(fixture, [], { join }), /chn5 could not be installed: cut/);
   fixture.release("1.1.0");
   const what = "node chn1 runs version 1.0.0, and this release is 1.1.0: both nodes need one version";
@@ -167,19 +170,21 @@ test("init: for a node elsewhere the command is printed, its failure is told, an
   const push = said.push.bind(said);
   let failed = false;
   said.push = (what) => {
-    const command = /^ {2}if command -v node >\/dev\/null; then curl -sS '(http:.*)' \| node -; else /.exec(what)?.[1];
-    if (command !== undefined) {
+    const url = / {2}if command -v node >\/dev\/null; then installer=\$\(curl -sSf '(http:[^']*)'\) && /.exec(
+      what,
+    )?.[1];
+    if (url !== undefined) {
       const { stderr } = spawnSync("/bin/sh", ["-c", what], { encoding: "utf8", env: { PATH: "/nowhere" } });
       equal(stderr, "stripeward needs Node.js 20.10 or newer, and there is no node here\n");
-      const url = new URL(command);
-      const node = path(url);
-      const early = {
-        method: "POST",
-        headers: { authorization: `Bearer ${url.searchParams.get("token")}`, "content-type": "application/json" },
-      };
-      const notice = (body: object) => fetch(new URL(`/notice/${node}`, url), { ...early, body: JSON.stringify(body) });
+      const node = path(new URL(url));
+      const token = new RegExp(`${TOKEN_VARIABLE}='([^']+)'`).exec(what)?.[1];
+      const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+      const notice = (body: object) =>
+        fetch(new URL(`/notice/${node}`, url), { method: "POST", headers, body: JSON.stringify(body) });
       attempts.push(
         (async () => {
+          const changed = await shell(what.replace(/ = [0-9a-f]{64} /, ` = ${"0".repeat(64)} `));
+          equal(changed.said, "stripeward: the installer was changed on the way, nothing of it was run\n");
           if (!failed) {
             failed = true;
             const complete = await notice({ kind: "complete", what: "done", version: "1.0.0", pid: 1 });
@@ -190,7 +195,7 @@ test("init: for a node elsewhere the command is printed, its failure is told, an
             );
             await notice({ kind: "failed", what: "no room" });
           }
-          await install(url, node);
+          deepEqual(await shell(what), { status: 0, said: "" });
         })(),
       );
     }
@@ -202,6 +207,15 @@ test("init: for a node elsewhere the command is printed, its failure is told, an
   ok(said.includes("waiting for the completion notice of chn5 …"));
   ok(record.steps.every(({ state }) => state === "done"));
 });
+
+/** A line that was printed, as somebody runs it. */
+async function shell(line: string): Promise<{ status: number; said: string }> {
+  const child = spawn("/bin/sh", ["-c", line], { stdio: ["ignore", "ignore", "pipe"] });
+  let said = "";
+  for await (const piece of child.stderr) said += String(piece);
+  const [status] = child.exitCode === null ? ((await once(child, "exit")) as [number]) : [child.exitCode];
+  return { status, said };
+}
 
 function path({ pathname }: URL): string {
   return pathname.split("/").at(-1)!;

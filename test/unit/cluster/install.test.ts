@@ -1,5 +1,6 @@
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import {
   appendFileSync,
@@ -12,12 +13,19 @@ import {
   writeFileSync,
 } from "node:fs";
 import http from "node:http";
+import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
 import vm from "node:vm";
 import type { Bundle } from "../../../src/cluster/bundle.js";
-import { InstallServer } from "../../../src/cluster/install-server.js";
-import { type Invitation, installNode, type NodeOrders, type Notice } from "../../../src/cluster/installer.js";
+import { InstallServer, type PrintedInvitation } from "../../../src/cluster/install-server.js";
+import {
+  type Invitation,
+  installNode,
+  type NodeOrders,
+  type Notice,
+  TOKEN_VARIABLE,
+} from "../../../src/cluster/installer.js";
 import { installerScript, NODE_LEAST } from "../../../src/cluster/installer-script.js";
 import { configurationOf } from "../../../src/cluster/plan.js";
 import { StorageError } from "../../../src/lib/errors.js";
@@ -28,6 +36,8 @@ interface Terminal {
   readonly server: InstallServer;
   readonly bundle: Bundle;
   readonly notices: Notice[];
+  /** The nodes whose disks were looked at. */
+  readonly admitted: string[];
   invitation(node?: string): Invitation;
 }
 
@@ -38,14 +48,16 @@ async function terminal(
   const fixture = await ClusterFixture.make(t);
   const bundle = await fixture.bundle();
   const notices: Notice[] = [];
+  const admitted: string[] = [];
   const plan = fixture.plan();
   const server = new InstallServer({
     ...{ host: "127.0.0.1", port: fixture.port, bundle },
     admit: async (name) => {
+      admitted.push(name);
       if (name === "chn2") throw new StorageError("EACCES", 'node chn2 has no path to group "shared": define it first');
     },
     ordersOf: (name) => {
-      const node = plan.nodes.find((one) => one.name === name)!;
+      const node = plan.nodes.find((one) => one.name === name) ?? plan.nodes[0]!;
       const { install, state, socket, config, start } = node;
       const orders = {
         node: name,
@@ -64,18 +76,21 @@ async function terminal(
   });
   await server.listen();
   t.after(() => server.close());
-  const invitation = (node = "chn1") => {
-    const url = new URL(server.invite(node));
-    return { origin: url.origin, node, token: url.searchParams.get("token")! };
-  };
-  return { fixture, server, bundle, notices, invitation };
+  const invitation = (node = "chn1") => invitationIn(server.invite(node), node);
+  return { fixture, server, bundle, notices, admitted, invitation };
 }
 
 const QUIET = () => {};
 
-function get(url: string, localAddress = "127.0.0.1"): Promise<{ status: number; text: string }> {
+function invitationIn({ url, token }: PrintedInvitation, node: string): Invitation {
+  const { origin, hash } = new URL(url);
+  return { origin, node, token, ordersSha256: hash.slice(1) };
+}
+
+function get(url: string, token = "", localAddress = "127.0.0.1"): Promise<{ status: number; text: string }> {
   return new Promise((resolve, reject) => {
-    const request = http.get(url, { localAddress, agent: false }, async (response) => {
+    const headers = token === "" ? {} : { authorization: `Bearer ${token}` };
+    const request = http.get(url, { localAddress, headers, agent: false }, async (response) => {
       let text = "";
       for await (const piece of response) text += String(piece);
       resolve({ status: response.statusCode ?? 0, text });
@@ -105,8 +120,11 @@ test("install: fetched, verified, unpacked, configured, started and reported; ag
 
 test("install: what the terminal serves runs under Node alone, from standard input", async (t) => {
   const { fixture, server, notices } = await terminal(t);
-  const { text } = await get(server.invite("chn5"));
-  const child = spawn(process.execPath, ["-"], { stdio: ["pipe", "pipe", "inherit"] });
+  const { url, token, installerSha256 } = server.invite("chn5");
+  const { text } = await get(url);
+  equal(createHash("sha256").update(text).digest("hex"), installerSha256);
+  const env = { ...process.env, [TOKEN_VARIABLE]: token };
+  const child = spawn(process.execPath, ["-"], { stdio: ["pipe", "pipe", "inherit"], env });
   child.stdin.end(text);
   const [status] = (await once(child, "exit")) as [number];
   equal(status, 0);
@@ -114,7 +132,7 @@ test("install: what the terminal serves runs under Node alone, from standard inp
 });
 
 test("install: a Node that is too old says so before anything else", () => {
-  const script = installerScript({ origin: "http://127.0.0.1:1", node: "chn1", token: "x" });
+  const script = installerScript({ origin: "http://127.0.0.1:1", node: "chn1", ordersSha256: "0" });
   const head = script.slice(0, script.indexOf("const "));
   const said: string[] = [];
   const exits: number[] = [];
@@ -149,34 +167,61 @@ test("install: a bundle that was changed on the way is refused, and nothing of i
 });
 
 test("install: a token that is wrong, replaced, used up or used from elsewhere opens nothing, and neither does a node without a path", async (t) => {
-  const { server, invitation, bundle } = await terminal(t);
-  const url = server.invite("chn1");
+  const { server, invitation, bundle, admitted } = await terminal(t);
+  const { url, token } = server.invite("chn1");
+  const config = url.replace(/install.*/, "config/chn1");
   match((await get(url.replace("chn1", "chn5"))).text, /node chn5 is not being installed now/);
-  const wrong = await get(url.replace(/token=.*/, "token=guess"));
-  deepEqual([wrong.status, wrong.text.includes("the token for node chn1 is wrong")], [403, true]);
-  equal((await get(url)).status, 200);
-  const elsewhere = await get(url, "127.0.0.3");
+  equal((await get(url)).text.includes(token), false, "the installer holds no secret");
+  for (const guess of ["", "guess", `${token}x`]) {
+    const wrong = await get(config, guess);
+    deepEqual([wrong.status, wrong.text.includes("the token for node chn1 is wrong")], [403, true]);
+  }
+  equal((await get(`${config}?token=${token}`)).status, 403, "not in a URL, which others can read");
+  deepEqual(admitted, [], "no disk was looked at for somebody without the token");
+  equal((await get(config, token)).status, 200);
+  deepEqual(admitted, ["chn1"]);
+  const elsewhere = await get(config, token, "127.0.0.3");
   deepEqual(
     [elsewhere.status, elsewhere.text.includes("has been used from 127.0.0.1, and counts for that address only")],
     [403, true],
   );
-  equal((await get(url)).status, 200);
+  equal((await get(config, token)).status, 200);
   const fresh = invitation();
-  match((await get(url)).text, /the token for node chn1 is wrong: use the command that the terminal printed last/);
+  match(
+    (await get(config, token)).text,
+    /the token for node chn1 is wrong: use the command that the terminal printed last/,
+  );
   await installNode(fresh, QUIET);
   await rejects(installNode(fresh, QUIET), /the token for node chn1 has been used: it counts for one installation/);
-  equal((await get(`${fresh.origin}/bundle/${bundle.name}?token=guess`)).status, 403);
-  equal((await get(`${fresh.origin}/bundle/${bundle.name}`)).status, 403);
-  equal((await get(`${fresh.origin}/bundle/${bundle.name}?token=${fresh.token}`)).status, 403);
-  const outside = await get(server.invite("chn2"));
-  equal(
-    outside.text,
-    'console.error("stripeward: node chn2 has no path to group \\"shared\\": define it first");\nprocess.exitCode = 1;\n',
-  );
+  for (const used of ["", "guess", fresh.token])
+    equal((await get(`${fresh.origin}/bundle/${bundle.name}`, used)).status, 403);
   await rejects(
     installNode(invitation("chn2"), QUIET),
     /^Error: node chn2 has no path to group "shared": define it first$/,
   );
+});
+
+test("install: orders that are not those of the printed command are not followed", async (t) => {
+  const { fixture, invitation } = await terminal(t);
+  const other = { ...invitation(), ordersSha256: "0".repeat(64) };
+  await rejects(installNode(other, QUIET), /what the terminal says was changed on the way/);
+  deepEqual([existsSync(fixture.place("chn1/install")), fixture.started()], [false, []]);
+});
+
+test("install: what the terminal or the daemon says plays with no terminal of the node", async (t) => {
+  const server = http.createServer((_, response) => {
+    response.writeHead(403).end(JSON.stringify({ error: { message: "no\x1b[2J\x9b31m\u202e\nfake" } }));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const script = installerScript({ origin: `http://127.0.0.1:${port}`, node: "chn1", ordersSha256: "0" });
+  const child = spawn(process.execPath, ["-"], { stdio: ["pipe", "ignore", "pipe"] });
+  child.stdin.end(script);
+  let said = "";
+  for await (const piece of child.stderr) said += String(piece);
+  equal(said, "stripeward: no\\x1b[2J\\x9b31m\\u{202e}\\x0afake\n");
 });
 
 test("install: a port that is taken, and an address that is not ours, are told", async (t) => {
