@@ -34,6 +34,8 @@ export const WANTED = [
   },
   { name: "fio", probe: "fio", uses: { test: "a load that verifies itself, in the virtual machine" } },
   { name: "git", probe: "git", uses: { test: "a clone over NFS, in the virtual machine" } },
+  { name: "iproute2", probe: "ip", uses: { test: "two hosts in network namespaces" } },
+  { name: "iputils-arping", probe: "arping", uses: { test: "an address that two hosts have" } },
   { name: "libnfs-dev", probe: "/usr/include/nfsc/libnfs.h", uses: { bench: "the load generator" } },
   { name: "libisal-dev", probe: "/usr/include/isa-l/raid.h", uses: { bench: "the peer of the parity kernel (ISA-L)" } },
   { name: "nfs-ganesha", probe: "ganesha.nfsd", uses: { bench: "the peer (NFS-Ganesha)" } },

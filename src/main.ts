@@ -2,6 +2,8 @@ import os from "node:os";
 import pino, { type Logger as PinoLogger } from "pino";
 import { loadConfig } from "./config/load.js";
 import type { Config } from "./config/schema.js";
+import type { AddressGuards } from "./control/address-guards.js";
+import type { AddressWatch } from "./control/address-watch.js";
 import { ManagementApi } from "./control/api.js";
 import { BackupAdmin } from "./control/backup/backup-admin.js";
 import { BackupBook } from "./control/backup/backup-book.js";
@@ -18,8 +20,9 @@ import { LogLines } from "./control/log-lines.js";
 import { LoopWatch } from "./control/loop-watch.js";
 import { ServiceNotifier } from "./control/notify.js";
 import {
-  addressHook,
+  addressCommand,
   diskSharing,
+  guardAddresses,
   makeFollower,
   makePairAgent,
   makeReadiness,
@@ -156,28 +159,40 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     onUnexpected: endProcess,
   });
   undo.add("NFS", () => nfs.close({ drainMs: LIMITS.drainMs }));
-  const hook = addressHook(config.pair?.addressCommand ?? null);
-  const services = new ServiceAddresses({ nfs, clock, log, drainMs: LIMITS.drainMs, hook });
+  const command = addressCommand(config.pair);
+  const onChange = () => guards?.tick();
+  const services = new ServiceAddresses({ nfs, clock, log, drainMs: LIMITS.drainMs, command, onChange });
+  let guards: AddressGuards | null = null;
+  let addresses: AddressWatch | null = null;
   if (config.pair === null) await services.bring(config.node, config.nfs);
   else {
+    const sources = { config, pair: config.pair, clock, events, services, command };
+    const watch = watchAddresses(() => agent, sources);
+    addresses = watch;
+    guards = guardAddresses(() => agent, sources);
+    undo.add("address guards", () => guards?.end());
+    undo.add("service addresses", () => services.withdrawAll());
     const watchdog = makeWatchdog(config.pair, () => agent, events);
     undo.add("watchdog", () => watchdog?.end());
     agent = makePairAgent({
       ...{ config, pair: config.pair, clock, log, events, services, hands: cabinet.groupHands },
       stopAtOnce: (reason) => {
         watchdog?.end();
+        for (const host of services.wantedHosts()) if (guards?.guards(host) === false) command?.abandon(host);
         stopAtOnce(log, reason);
       },
       onHeard: () => watchdog?.heard(),
+      beforeTaking: () => watch.clearAll(),
     });
     undo.add("pair", () => agent?.stop());
     undo.add("following the partner", () => follower?.end());
+    guards?.start();
     await agent.start();
     follower?.start();
-    const readiness = makeReadiness(agent, config.pair, config.directIo, clock, events);
+    const readiness = makeReadiness(agent, { ...sources, addresses: watch });
     undo.add("readiness", () => readiness.end());
-    const addresses = watchAddresses(agent, clock, services, hook);
-    undo.add("address watch", () => addresses.end());
+    undo.add("address watch", () => watch.end());
+    watch.start();
     readiness.start();
     const partnerRecords = watchPartnerRecords(agent, { clock, events, shared: cabinet.shared });
     undo.add("partner's records", () => partnerRecords.end());
@@ -204,7 +219,10 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     backups: { admin: backups, schedules: () => scheduler.rows() },
     ...{ cabinet, events, log, faults, pair, drills: new DrillBook(state.drills, events) },
     status: () =>
-      statusReport({ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), loop, pair }),
+      statusReport({
+        ...{ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), loop, pair },
+        conflicts: addresses?.conflicts ?? [],
+      }),
     metrics: () => collectMetrics(cabinet, nfs.statistics(), loop, upSeconds()),
   });
   undo.add("management API", () => api.close());

@@ -5,11 +5,13 @@ import { Watchdog } from "../device/watchdog.js";
 import { Board } from "../ha/board.js";
 import { type GroupHost, PAIR_SETTINGS } from "../ha/contract.js";
 import { PairAgent } from "../ha/pair-agent.js";
-import { thisProcess } from "../ha/process-identity.js";
+import { sharesNetwork, thisProcess } from "../ha/process-identity.js";
 import type { ServiceAddress } from "../ha/record.js";
 import { type Clock, wallMs } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
+import { AddressCommand } from "./address-command.js";
+import { AddressGuards } from "./address-guards.js";
 import { AddressWatch } from "./address-watch.js";
 import type { DiskSharing } from "./disk-shelf.js";
 import type { EventLog } from "./event-log.js";
@@ -19,12 +21,12 @@ import { LeaseWatchdog } from "./lease-watchdog.js";
 import { PartnerRecords } from "./partner-records.js";
 import { ProcessFence } from "./process-fence.js";
 import { cachedText, Readiness } from "./readiness.js";
-import { runCommand } from "./run-command.js";
 import type { ServiceAddresses } from "./service-addresses.js";
 import type { SharedAdmin } from "./shared-admin.js";
 import { version } from "./version.js";
 
-const HOOK_MS_MAX = 10_000;
+/** However short a lease is: a process may be busy for that long. */
+const GUARD_MS_MIN = 2000;
 
 export interface PairParts {
   readonly config: Config;
@@ -36,11 +38,12 @@ export interface PairParts {
   readonly services: ServiceAddresses;
   readonly stopAtOnce: (reason: string) => void;
   readonly onHeard: () => void;
+  readonly beforeTaking: () => Promise<void>;
 }
 
 /** This node's part in its pair, over the real disks, processes and commands. */
 export function makePairAgent(parts: PairParts): PairAgent {
-  const { config, pair, clock, log, events, hands, services, stopAtOnce, onHeard } = parts;
+  const { config, pair, clock, log, events, hands, services, stopAtOnce, onHeard, beforeTaking } = parts;
   const identity = thisProcess();
   const direct = config.directIo;
   const board: Board = new Board({
@@ -51,7 +54,7 @@ export function makePairAgent(parts: PairParts): PairAgent {
   });
   const agent: PairAgent = new PairAgent({
     ...{ node: config.node, partner: pair.partner, identity, version: version(), clock, board, services },
-    ...{ stopAtOnce, onHeard },
+    ...{ stopAtOnce, onHeard, beforeTaking },
     service: { host: config.nfs.host, port: config.nfs.port },
     host: direct
       ? hands
@@ -125,30 +128,83 @@ export function makeFollower(
   });
 }
 
-export function makeReadiness(
-  pair: PairAgent,
-  config: PairConfig,
-  directIo: boolean,
-  clock: Clock,
-  events: EventLog,
-): Readiness {
-  return new Readiness({ pair, config, directIo, clock, events, unheard: () => pair.unheard() });
+export interface ReadinessSources {
+  readonly config: Config;
+  readonly pair: PairConfig;
+  readonly clock: Clock;
+  readonly events: EventLog;
+  readonly command: AddressCommand | null;
+  readonly addresses: AddressWatch;
 }
 
-export function watchAddresses(
-  pair: PairAgent,
-  clock: Clock,
-  services: ServiceAddresses,
-  hook: AddressHook | null,
-): AddressWatch {
-  const watch = new AddressWatch({
+export function makeReadiness(agent: PairAgent, sources: ReadinessSources): Readiness {
+  const { config, pair, clock, events, command, addresses } = sources;
+  return new Readiness({
+    ...{ pair: agent, config: pair, directIo: config.directIo, clock, events, command },
+    unheard: () => agent.unheard(),
+    stuck: () => addresses.stuck,
+  });
+}
+
+export interface AddressSources {
+  readonly config: Config;
+  readonly pair: PairConfig;
+  readonly clock: Clock;
+  readonly events: EventLog;
+  readonly services: ServiceAddresses;
+  readonly command: AddressCommand | null;
+}
+
+/** The agent comes later, and asks it before it takes anything. */
+export function watchAddresses(agent: () => PairAgent | null, sources: AddressSources): AddressWatch {
+  const { config, clock, events, services, command } = sources;
+  return new AddressWatch({
     clock,
     served: () => services.brought,
-    restore: hook === null ? null : (address) => hook("add", address),
-    onLost: (home, why) => pair.addressLost(home, why),
+    known: () => knownAddresses(agent(), config),
+    command:
+      command === null
+        ? null
+        : {
+            restore: (address) => services.restore(address),
+            clear: (host) => services.clear(host),
+            check: (host) => command.check(host),
+          },
+    onLost: (home, why) => agent()?.addressLost(home, why),
+    onEvent: (event) => events.add(event),
   });
-  watch.start();
-  return watch;
+}
+
+/** A partner on this very machine may serve at any of them: then all of them may be here. */
+function knownAddresses(agent: PairAgent | null, { node, nfs }: Config): ReadonlyMap<string, ServiceAddress> {
+  if (agent === null || isOnThisMachine(agent)) return new Map();
+  const known = new Map([[node, nfs as ServiceAddress]]);
+  const theirs = agent.partner().heartbeat?.service ?? null;
+  return theirs === null ? known : known.set(agent.partnerName, theirs);
+}
+
+function isOnThisMachine(agent: PairAgent): boolean {
+  const { heartbeat } = agent.partner();
+  return heartbeat !== null && sharesNetwork(agent.self, heartbeat);
+}
+
+/** null: nobody moves addresses here. */
+export function guardAddresses(agent: () => PairAgent | null, sources: AddressSources): AddressGuards | null {
+  const { pair, clock, events, services, command } = sources;
+  if (command === null) return null;
+  const seconds = Math.ceil(Math.max(pair.leaseMs, GUARD_MS_MIN) / 1000);
+  return new AddressGuards({
+    clock,
+    hosts: () => {
+      const pairAgent = agent();
+      return pairAgent !== null && isOnThisMachine(pairAgent) ? [] : services.wantedHosts();
+    },
+    start: (host) => command.guard(host, seconds),
+    onUseless: () => {
+      const what = `the address command ${command.path} guards no address: one stays on this machine when the daemon is killed or stopped`;
+      events.add({ severity: "warning", kind: "address-unguarded", what });
+    },
+  });
 }
 
 /** Says on the shared LU that this node stands in for its partner, when it does. */
@@ -178,13 +234,6 @@ export function diskSharing(agent: () => Pick<PairAgent, "groups" | "partner"> |
   };
 }
 
-/** `COMMAND add|remove ADDRESS`: makes the address this machine's (and tells the network), or gives it up. */
-export type AddressHook = (action: "add" | "remove", address: ServiceAddress) => Promise<void>;
-
-export function addressHook(command: string | null): AddressHook | null {
-  if (command === null) return null;
-  return (action, { host }) => {
-    const what = `the address command failed to ${action} ${host}`;
-    return runCommand(command, [action, host], { timeMsMax: HOOK_MS_MAX, what });
-  };
+export function addressCommand(pair: PairConfig | null): AddressCommand | null {
+  return pair?.addressCommand == null ? null : new AddressCommand(pair.addressCommand);
 }

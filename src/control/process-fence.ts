@@ -31,7 +31,7 @@ export class ProcessFence implements Fence {
   }
 }
 
-function runFenceAgent(executable: string, node: string): Promise<void> {
+async function runFenceAgent(executable: string, node: string): Promise<void> {
   const input = `action=off\nport=${node}\nplug=${node}\nnodename=${node}\n`;
-  return runCommand(executable, [], { timeMsMax: COMMAND_MS_MAX, input, what: "the fence command failed" });
+  await runCommand(executable, [], { timeMsMax: COMMAND_MS_MAX, input, what: "the fence command failed" });
 }

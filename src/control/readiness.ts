@@ -5,6 +5,7 @@ import type { PairConfig } from "../config/schema.js";
 import type { PairAgent } from "../ha/pair-agent.js";
 import { processStat } from "../ha/process-identity.js";
 import type { CancelTimer, Clock } from "../lib/clock.js";
+import type { AddressCommand } from "./address-command.js";
 import type { EventLog } from "./event-log.js";
 
 /** What it asks of the pair, and where its answer goes. */
@@ -22,6 +23,10 @@ export interface ReadinessParts {
   readonly events: EventLog;
   /** Disks that we see and the partner says nothing on. */
   readonly unheard: () => Promise<readonly string[]>;
+  /** null: addresses are not moved by a command. */
+  readonly command: Pick<AddressCommand, "trouble" | "check"> | null;
+  /** Addresses that this machine has and cannot give up, a sentence each. */
+  readonly stuck: () => readonly string[];
 }
 
 const CHECK_MS = 60_000;
@@ -142,20 +147,24 @@ export class Readiness {
     }
   }
 
-  /** That the partner's address could be ours: with a command, that this can be run; else that the machine has the address. */
-  async #addressProblems(): Promise<string[]> {
-    const { pair, config } = this.parts;
+  /** That the partner's address could be ours: with a command, that this works; else that the machine has the address. */
+  async #addressProblems(): Promise<readonly string[]> {
+    const { pair, command, stuck } = this.parts;
     const service = pair.partner().heartbeat?.service;
-    if (service === undefined || service === null) return [];
-    if (config.addressCommand !== null) {
-      return (await can(config.addressCommand, constants.X_OK))
-        ? []
-        : [`the address command ${config.addressCommand} cannot be run`];
-    }
+    if (service === undefined || service === null) return stuck();
+    if (command !== null) return [...(await commandProblems(command, service.host)), ...stuck()];
     return (await canListen(service.host))
       ? []
       : [`this machine does not have the service address ${service.host} of ${pair.partnerName}`];
   }
+}
+
+async function commandProblems(command: Pick<AddressCommand, "trouble" | "check">, host: string): Promise<string[]> {
+  const trouble = await command.trouble();
+  if (trouble !== null) return [trouble];
+  // Of an address that the partner serves it says so; that it can be called, with its privileges, is what counts.
+  const checked = await command.check(host);
+  return checked.kind === "failed" ? [checked.why] : [];
 }
 
 /** Blocks that this host has read once are old when another host writes them. */

@@ -9,12 +9,16 @@ export interface CommandOptions {
   readonly what: string;
 }
 
-/** Run an executable that the configuration names. @throws StorageError EIO with the first line of what it said when its status is not 0 */
-export function runCommand(executable: string, args: readonly string[], options: CommandOptions): Promise<void> {
+/**
+ * Run an executable that the configuration names.
+ * @returns what it wrote on standard output
+ * @throws StorageError EIO with the first line of what it said when its status is not 0
+ */
+export function runCommand(executable: string, args: readonly string[], options: CommandOptions): Promise<string> {
   const { timeMsMax, input = "", what } = options;
   return new Promise((resolve, reject) => {
-    const child = execFile(executable, args, { timeout: timeMsMax }, (error, _stdout, stderr) => {
-      if (error === null) resolve();
+    const child = execFile(executable, args, { timeout: timeMsMax }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
       else reject(new StorageError("EIO", `${what}: ${stderr.trim().split("\n")[0] || error.message}`));
     });
     child.stdin?.on("error", () => {});

@@ -4,26 +4,36 @@ import type { ServiceAddress } from "../ha/record.js";
 import type { Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
+import { Mutex } from "../lib/mutex.js";
 import { PORTMAP_PORT } from "../protocol/portmap/program.js";
 import type { NfsServer } from "../protocol/server.js";
+import type { AddressCommand } from "./address-command.js";
 
 /** After the end of a process its address is free at once; one that shuts down may hold it for a moment. */
 const WAIT_MS_MAX = 3000;
 const WAIT_STEP_MS = 5;
 
 export interface ServiceAddressParts {
-  readonly nfs: NfsServer;
+  readonly nfs: Pick<NfsServer, "listen" | "unlisten">;
   readonly clock: Clock;
   readonly drainMs: number;
   readonly log: Logger;
-  /** Makes the address one of this machine's, or takes it away: ifconfig, ARP. */
-  readonly hook: ((action: "add" | "remove", address: ServiceAddress) => Promise<void>) | null;
+  /** Makes an address one of this machine's, or takes it away; null: this machine has them all. */
+  readonly command: Pick<AddressCommand, "change"> | null;
+  /** What this machine is to have has changed. */
+  readonly onChange?: () => void;
 }
 
 /** The addresses at which this node serves: its own, and its partner's while it stands in for it. */
 export class ServiceAddresses implements ServiceHost {
   /** By home node. */
   readonly #brought = new Map<string, ServiceAddress>();
+  /** What this machine is to have, brought already or about to be; by home node. */
+  readonly #wanted = new Map<string, ServiceAddress>();
+  /** One thing at a time with this machine's addresses: what removes one must not come after what adds it. */
+  readonly #changes = new Mutex();
+  /** By home node: connections are ended already, the address is about to be gone. */
+  readonly #leaving = new Map<string, Promise<void>>();
 
   constructor(private readonly parts: ServiceAddressParts) {}
 
@@ -32,28 +42,81 @@ export class ServiceAddresses implements ServiceHost {
     return this.#brought;
   }
 
+  /** Addresses that this machine is to have. */
+  wantedHosts(): string[] {
+    return [...new Set([...this.#wanted.values()].map(({ host }) => host))];
+  }
+
+  wants(host: string): boolean {
+    return [...this.#wanted.values()].some((address) => address.host === host);
+  }
+
   async bring(home: string, address: ServiceAddress): Promise<void> {
     if (this.#brought.has(home)) return;
-    await this.parts.hook?.("add", address);
-    this.#brought.set(home, await this.#listen(address));
+    this.#wanted.set(home, address);
+    try {
+      await this.restore(address);
+      this.parts.onChange?.();
+      this.#brought.set(home, await this.#listen(address));
+    } catch (error) {
+      this.#wanted.delete(home);
+      await this.#giveUp(home, address);
+      throw error;
+    }
+  }
+
+  /** Make an address this machine's, again perhaps. @throws StorageError as the command */
+  async restore({ host }: ServiceAddress): Promise<void> {
+    await this.#changes.run(async () => {
+      if (this.wants(host)) await this.parts.command?.change("add", host);
+    });
   }
 
   async withdraw(home: string): Promise<void> {
-    const address = this.#brought.get(home);
+    await this.#leaving.get(home);
+    const address = this.#unbring(home);
     if (address === undefined) return;
-    this.#brought.delete(home);
     await this.parts.nfs.unlisten(address, { drainMs: this.parts.drainMs });
-    await this.parts.hook?.("remove", address);
+    await this.#giveUp(home, address);
   }
 
+  /** Whoever then withdraws the same waits until it is done: the partner comes next. */
   hangUp(home: string): void {
-    const address = this.#brought.get(home);
+    const address = this.#unbring(home);
     if (address === undefined) return;
+    const { nfs, log } = this.parts;
+    const hungUp = nfs.unlisten(address, { drainMs: 0 }).catch((error: unknown) => {
+      log.warn({ home, error: messageOf(error) }, "connections at a service address were not ended in order");
+    });
+    const ended = hungUp.then(() => this.#giveUp(home, address)).finally(() => this.#leaving.delete(home));
+    this.#leaving.set(home, ended);
+  }
+
+  async withdrawAll(): Promise<void> {
+    for (const home of [...this.#brought.keys()]) await this.withdraw(home);
+  }
+
+  /** This machine does not have an address unless it serves there. @throws StorageError as the command */
+  async clear(host: string): Promise<void> {
+    await this.#changes.run(async () => {
+      if (this.wants(host)) return;
+      await this.parts.command?.change("remove", host);
+    });
+    this.parts.onChange?.();
+  }
+
+  #unbring(home: string): ServiceAddress | undefined {
+    const address = this.#brought.get(home);
+    if (address === undefined) return undefined;
     this.#brought.delete(home);
-    const { nfs, hook, log } = this.parts;
-    const ended = nfs.unlisten(address, { drainMs: 0 }).then(() => hook?.("remove", address));
-    ended.catch((error: unknown) =>
-      log.warn({ home, error: messageOf(error) }, "a service address was not given up in order"),
+    this.#wanted.delete(home);
+    return address;
+  }
+
+  /** What could not be removed is tried again by the address watch, which tells it, too: the group is let go all the same. */
+  async #giveUp(home: string, { host }: ServiceAddress): Promise<void> {
+    await this.clear(host).catch((error: unknown) =>
+      this.parts.log.warn({ home, error: messageOf(error) }, "a service address was not given up in order"),
     );
   }
 

@@ -15,24 +15,19 @@ export interface StatusSources {
   readonly loop: LoopWatch;
   /** null: it has no partner. */
   readonly pair: PairAgent | null;
+  /** Other machines have a service address that is served here, a sentence each. */
+  readonly conflicts: readonly string[];
 }
 
 /** Everything about the node in one document. */
-export function statusReport({
-  cabinet,
-  config,
-  version,
-  service,
-  upSeconds,
-  loop,
-  pair,
-}: StatusSources): StatusReport {
+export function statusReport(sources: StatusSources): StatusReport {
+  const { cabinet, config, version, service, upSeconds, loop, pair, conflicts } = sources;
   return {
     ...{ node: config.node, role: roleOf(pair), pid: process.pid, version, upSeconds: Math.round(upSeconds * 10) / 10 },
     residentBytes: process.memoryUsage.rss(),
     eventLoop: loop.delay(),
     state: worstState(cabinet),
-    warnings: [...cabinet.warnings(), ...(pair === null ? [] : pairWarnings(pair))],
+    warnings: [...conflicts, ...cabinet.warnings(), ...(pair === null ? [] : pairWarnings(pair))],
     pair: pair === null ? null : pairRow(pair),
     socket: config.management.socket,
     service,

@@ -81,6 +81,7 @@ export class PairAgent {
     this.#heardMs = this.#startedMs;
     await this.#beat();
     this.#beatLater();
+    await this.#parts.beforeTaking?.();
     await this.#probe();
     this.#probeLater();
     // What is free and ours is served before anything else is told that we are up.
@@ -111,6 +112,8 @@ export class PairAgent {
     const group = this.#groups.get(uuid);
     if (group === undefined) throw new StorageError("ENOENT", `no disk of group ${uuid} is here`);
     group.busy = true;
+    // While nothing was ours nothing could lapse, however long there was no disk to be heard on: the lease counts from when it is written.
+    if (!this.#owns()) this.#heardMs = Math.max(this.#heardMs, this.#nowMs());
     try {
       group.epoch = Math.max(1, group.seen.epoch);
       await this.#leases.write(group.seen, group.epoch, "held", "created");
@@ -304,7 +307,7 @@ export class PairAgent {
     const { node, identity, version, service, clock } = this.#parts;
     const owned = [...this.#groups.values()].filter(({ role }) => role === "owned").map(({ seen }) => seen.uuid);
     return {
-      ...{ node, ...identity, version, service, owned, wants: [...this.#wants], letGo: this.#letGo() },
+      ...{ node, network: "", ...identity, version, service, owned, wants: [...this.#wants], letGo: this.#letGo() },
       trouble:
         this.trouble === null
           ? null

@@ -19,6 +19,8 @@ export interface PairAgentParts {
   readonly fence: Fence;
   readonly settings: PairSettings;
   readonly onEvent: (event: PairEvent) => void;
+  /** The disks have been looked at for the first time, and nothing is taken yet. */
+  readonly beforeTaking?: (() => Promise<void>) | undefined;
   /** A majority of the disks has taken a heartbeat in time. */
   readonly onHeard?: (() => void) | undefined;
   /** This node has lost a group to another one, or its say in the matter: it must not write another byte. Ends the process; does not return to us. */

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, readlinkSync } from "node:fs";
 
 /** proc(5): field 22 of stat, counted behind the command in parentheses, which may hold spaces. */
 const START_FIELD = 22 - 3;
@@ -7,10 +7,27 @@ export interface ProcessIdentity {
   readonly bootId: string;
   readonly pid: number;
   readonly processStart: number;
+  /** Processes of one host with the same one have the same addresses (network_namespaces(7)). Absent: not known. */
+  readonly network?: string;
 }
 
 export function thisProcess(): ProcessIdentity {
-  return { bootId: bootId(), pid: process.pid, processStart: processStat(process.pid)?.start ?? 0 };
+  return { bootId: bootId(), pid: process.pid, processStart: processStat(process.pid)?.start ?? 0, network: network() };
+}
+
+/** Two processes have the same addresses: what one adds, the other has. */
+export function sharesNetwork(one: NetworkPlace, other: NetworkPlace): boolean {
+  return one.bootId === other.bootId && (one.network ?? "") === (other.network ?? "");
+}
+
+type NetworkPlace = Pick<ProcessIdentity, "bootId" | "network">;
+
+function network(): string {
+  try {
+    return readlinkSync("/proc/self/ns/net");
+  } catch {
+    return "";
+  }
 }
 
 /** random(4): new with every boot, the same in all containers of a host. */

@@ -33,6 +33,8 @@ const heartbeat = z.object({
   pid: count,
   /** Clock ticks after the boot at which the process began (proc(5), stat, field 22): a process id is used again, this pair is not. */
   processStart: count,
+  /** Its network on that host; empty: not known. A version before this one has no such field. */
+  network: z.string().default(""),
   version: z.string(),
   /** Where clients find this node's own groups. */
   service: address.nullable(),

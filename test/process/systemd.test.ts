@@ -11,14 +11,24 @@ function skipWithout(tool: string): string | false {
   return spawnSync(tool, ["--version"]).error === undefined ? false : `LEFT OUT: ${tool} is not installed`;
 }
 
-test("systemd: the unit passes systemd-analyze verify", { skip: skipWithout("systemd-analyze") }, (t) => {
+const UNITS = ["stripeward.service", "stripeward-address.socket", "stripeward-address@.service"];
+
+test("systemd: the units pass systemd-analyze verify", { skip: skipWithout("systemd-analyze") }, (t) => {
   const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-unit-"));
   t.after(() => rmSync(folder, { recursive: true }));
-  // verify wants the program to be there; where it is installed is not what is tested.
-  const unit = readFileSync(path.join(REPOSITORY, "systemd/stripeward.service"), "utf8");
-  const file = path.join(folder, "stripeward.service");
-  writeFileSync(file, unit.replaceAll("/usr/bin/stripeward", process.execPath));
-  const { status, stdout, stderr } = spawnSync("systemd-analyze", ["verify", "--man=no", file], { encoding: "utf8" });
+  // verify wants the programs to be there; where they are installed is not what is tested.
+  const files = UNITS.map((name) => {
+    const unit = readFileSync(path.join(REPOSITORY, "systemd", name), "utf8");
+    const file = path.join(folder, name);
+    writeFileSync(
+      file,
+      unit.replaceAll(/\/usr\/(bin\/stripeward|lib\/stripeward\/stripeward-address)/g, process.execPath),
+    );
+    return file;
+  });
+  const { status, stdout, stderr } = spawnSync("systemd-analyze", ["verify", "--man=no", ...files], {
+    encoding: "utf8",
+  });
   assert.deepEqual([status, stdout, stderr], [0, "", ""]);
 });
 

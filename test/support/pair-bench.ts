@@ -51,12 +51,15 @@ export class BenchHost implements GroupHost {
   refusal: string | null = null;
   opened = 0;
   surveys = 0;
+  /** No disk is there yet. */
+  blank = false;
   settling: Promise<void> = Promise.resolve();
 
   constructor(private readonly disks: readonly BenchDisk[]) {}
 
   async survey(): Promise<Awaited<ReturnType<GroupHost["survey"]>>> {
     this.surveys++;
+    if (this.blank) return { groups: [], disks: [] };
     const groupOf = (path: string) => this.groups.find(({ paths }) => paths.includes(path))?.uuid ?? null;
     return { groups: this.groups, disks: this.disks.map(({ path }) => ({ path, group: groupOf(path) })) };
   }

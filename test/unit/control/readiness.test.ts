@@ -4,6 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import type { PairConfig } from "../../../src/config/schema.js";
+import { type AddressCheck, AddressCommand } from "../../../src/control/address-command.js";
 import { EventLog } from "../../../src/control/event-log.js";
 import { Readiness, type ReadinessParts } from "../../../src/control/readiness.js";
 import type { GroupStanding } from "../../../src/ha/pair-parts.js";
@@ -20,7 +21,7 @@ writeFileSync(disk, "");
 const clock = new HandClock();
 const self = { ...thisProcess(), version: "1.2.3", service: { host: "127.0.0.1", port: 2049 } };
 const HEARTBEAT: Heartbeat = {
-  ...{ node: "chn5", sequence: 7, bootId: self.bootId, pid: self.pid, processStart: self.processStart },
+  ...{ node: "chn5", sequence: 7, bootId: self.bootId, pid: self.pid, processStart: self.processStart, network: "" },
   ...{ version: "1.2.3", service: { host: "127.0.0.1", port: 2049 }, owned: [], wants: [], letGo: [], trouble: [] },
   wallMs: clock.wallTime().seconds * 1000,
 };
@@ -37,10 +38,21 @@ interface Seen {
   readonly config?: Partial<PairConfig>;
   readonly directIo?: boolean;
   readonly unheard?: readonly string[];
+  readonly command?: ReadinessParts["command"];
+  readonly stuck?: readonly string[];
 }
 
 /** What a node that sees this says. */
-async function problems({ heartbeat = {}, groups = [{}], config = {}, directIo = false, unheard = [] }: Seen) {
+async function problems(seen: Seen) {
+  const {
+    heartbeat = {},
+    groups = [{}],
+    config = {},
+    directIo = false,
+    unheard = [],
+    command = null,
+    stuck = [],
+  } = seen;
   const pair: ReadinessParts["pair"] = {
     ...{ name: "chn1", partnerName: "chn5", partnerIsAlive: true, self, trouble: null },
     partner: () => ({ heartbeat: heartbeat === null ? null : { ...HEARTBEAT, ...heartbeat }, silentMs: 10 }),
@@ -49,7 +61,7 @@ async function problems({ heartbeat = {}, groups = [{}], config = {}, directIo =
   const events = new EventLog(clock, SILENT);
   const readiness = new Readiness({
     ...{ pair, config: { ...SETTINGS, ...config }, directIo, clock, events },
-    unheard: async () => unheard,
+    ...{ unheard: async () => unheard, command, stuck: () => stuck },
   });
   const found = await readiness.check();
   deepEqual(pair.trouble, found, "it travels with the heartbeat");
@@ -103,9 +115,23 @@ test("readiness: the partner's service address must be one that this machine can
   const heartbeat = { service: { host: "192.0.2.7", port: 2049 } };
   const text = "this machine does not have the service address 192.0.2.7 of chn5";
   deepEqual(await problems({ heartbeat }), [text]);
-  const addressCommand = path.join(directory, "address");
-  const refused = await problems({ heartbeat, config: { addressCommand } });
-  deepEqual(refused, [`the address command ${addressCommand} cannot be run`]);
+});
+
+test("readiness: the address command must work, with its privileges, and what this machine cannot give up is told", async () => {
+  const heartbeat = { service: { host: "192.0.2.7", port: 2049 } };
+  const program = path.join(directory, "address");
+  const missing = await problems({ heartbeat, command: new AddressCommand(program) });
+  deepEqual(missing, [`the address command ${program} cannot be run`]);
+  const command = (check: AddressCheck): ReadinessParts["command"] => ({
+    ...{ trouble: async () => null, check: async () => check },
+  });
+  const why = "the address command failed to check 192.0.2.7: no privilege";
+  deepEqual(await problems({ heartbeat, command: command({ kind: "failed", why }) }), [why]);
+  // That is the partner, which serves there; and what cannot be found out here is no reason against a takeover.
+  deepEqual(await problems({ heartbeat, command: command({ kind: "held", by: "02:00:00:00:00:05" }) }), []);
+  deepEqual(await problems({ heartbeat, command: command({ kind: "unknown", why: "no arping" }) }), []);
+  const stuck = ["this machine may have the service address 192.0.2.7"];
+  deepEqual(await problems({ heartbeat, command: command({ kind: "alone" }), stuck }), stuck);
 });
 
 test("readiness: what stands in the way is looked at again soon, and told when it is over", async () => {
@@ -118,6 +144,7 @@ test("readiness: what stands in the way is looked at again soon, and told when i
   };
   const readiness = new Readiness({
     ...{ pair, config: SETTINGS, directIo: false, clock: hand, events, unheard: async () => [] },
+    ...{ command: null, stuck: () => [] },
   });
   readiness.start();
   await hand.advance(3_000);

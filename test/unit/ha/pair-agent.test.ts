@@ -166,3 +166,21 @@ test("agent: what a majority of the disks has taken counts as heard, and nothing
   bench.disks[1]!.hiddenFrom.add("chn1");
   equal(await passed(), 0);
 });
+
+test("two hosts: a node that had no disk at all for longer than a lease makes its first group, and keeps it", async () => {
+  const bench = new PairBench();
+  const one = bench.node("chn1", "boot-1");
+  one.host.blank = true;
+  await bench.start(one);
+  await bench.clock.advance(30_000);
+  one.host.blank = false;
+  one.host.groups = [bench.group("g")];
+  let adopted = false;
+  const adoption = one.agent.adopt("uuid-g").then(() => {
+    adopted = true;
+  });
+  while (!adopted) await bench.clock.advance(10);
+  await adoption;
+  await bench.clock.advance(60_000);
+  deepEqual([one.ends, roleOf(one, "g")], [[], "owned"]);
+});
