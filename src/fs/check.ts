@@ -169,6 +169,7 @@ export class NamespaceCheck implements DirentWatcher {
     try {
       await this.#namespace();
       this.#total();
+      await this.#locks();
       for await (const fault of contentsFaults) this.#fault(fault.ino, fault.what);
     } finally {
       // To the end, so that a second check is refused as long as this one runs.
@@ -180,11 +181,21 @@ export class NamespaceCheck implements DirentWatcher {
   #total(): void {
     const beyond = reading(() => this.#statements.firstFrom.get(this.#core.inodes.nextIno));
     if (beyond !== undefined) this.#fault(beyond, "an inode number that was never given out");
-    for (const ino of reading(() => inodesOfLostLocks(this.#core.store.db)))
-      this.#fault(ino, "has locks, but does not exist");
     if (this.#quiet && this.#inodes !== this.#core.inodes.inodeCount) {
       this.#fault(0, `inodes are ${this.#inodes}, counted were ${this.#core.inodes.inodeCount}`);
     }
+  }
+
+  async #locks(): Promise<void> {
+    const lost = new Set<number>();
+    const pages = inodesOfLostLocks(this.#core.store.db);
+    await this.#inPieces(() => {
+      const { value, done } = pages.next();
+      for (const ino of value ?? []) lost.add(ino);
+      return done !== true;
+    });
+    // Entries of one that was just removed go in portions.
+    for (const ino of lost) if (!this.#core.locksAreGoing(ino)) this.#fault(ino, "has locks, but does not exist");
   }
 
   changed(parent: number, cookie: number, child: Inode, delta: 1 | -1): void {

@@ -53,6 +53,8 @@ export class Core {
   failed: StorageError | null = null;
   /** What others keep about an inode goes with it, in the same change. */
   onDropped: (ino: number) => void = () => {};
+  /** Rows of its locks are left for a moment. */
+  locksAreGoing: (ino: number) => boolean = () => false;
   readonly #onFailed: (error: StorageError) => void;
   #operationsUntilCount = 0;
   #lazyCommit: Promise<void> | null = null;

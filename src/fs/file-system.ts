@@ -174,7 +174,7 @@ async function serve(
       [options.metadataLu.description.number, store.inspector()],
     ]);
   removeSnapshots(options.scratchDir);
-  return new Namespace({
+  const namespace = new Namespace({
     snapshot: () => takeSnapshot(contents, options.scratchDir, random),
     restorer: () => new Restorer({ store, inodes, contents }),
     ...{ store, contents, meta, inodes, dirents, replies, clock, random, log, onEvent, writeVerifier },
@@ -182,6 +182,7 @@ async function serve(
     volume: dataLu.description.name,
     nameOf: (ino) => names.nameOf(ino),
   });
+  return await namespace.restoreLocks();
 }
 
 function prefixed(prefix: string, counts: object): Record<string, number> {

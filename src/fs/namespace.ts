@@ -36,7 +36,6 @@ import type {
   DirectoryPage,
   FileId,
   FileKind,
-  FileLocks,
   FileSystem,
   KeptReplies,
   KeptReply,
@@ -75,6 +74,10 @@ export interface NamespaceStatistics {
   readonly inodeMisses: number;
   readonly nameHits: number;
   readonly nameMisses: number;
+  /** Entries of the lock table, those of them that wait, and the addresses that have some. */
+  readonly locks: number;
+  readonly locksWaiting: number;
+  readonly lockAddresses: number;
 }
 
 /** A file system that is served, with what only its owner may ask. */
@@ -160,7 +163,7 @@ function* filesWithBlocks(core: Core): Generator<number> {
   }
 }
 
-function locksOn(core: Core): FileLocks {
+function locksOn(core: Core): FileLockTable {
   const rows = new SqlLockRows(core.store.db, (change) => core.apply(change));
   const ground = {
     rows,
@@ -170,11 +173,9 @@ function locksOn(core: Core): FileLocks {
     keepReply: (kept: KeptReply) => core.replies.add(kept),
     durable: () => core.durable(),
   };
-  const locks = new FileLockTable(
-    ground,
-    reading(() => rows.load()),
-  );
+  const locks = new FileLockTable(ground);
   core.onDropped = (ino) => locks.forget(ino);
+  core.locksAreGoing = (ino) => locks.isClearing(ino);
   return locks;
 }
 
@@ -185,7 +186,7 @@ export class Namespace implements MountedFileSystem {
   readonly root: FileId;
   readonly handleKey: Buffer;
   readonly writeVerifier: Buffer;
-  readonly locks: FileLocks;
+  readonly locks: FileLockTable;
   readonly #core: Core;
   readonly #contents: ContentsLayer;
   readonly #meta: MetaTable;
@@ -222,6 +223,18 @@ export class Namespace implements MountedFileSystem {
 
   get failed(): StorageError | null {
     return this.#core.failed;
+  }
+
+  /** The locks that rows say, once, before anybody is served. @throws StorageError EIO, and it serves nothing */
+  async restoreLocks(): Promise<this> {
+    try {
+      await this.locks.restore(new SqlLockRows(this.#core.store.db, (change) => this.#core.apply(change)));
+    } catch (error) {
+      this.#closed = true;
+      this.#cancelLazyCommit();
+      throw error;
+    }
+    return this;
   }
 
   getattr(id: FileId): Attributes {
@@ -425,6 +438,9 @@ export class Namespace implements MountedFileSystem {
       inodeMisses: inodes.misses,
       nameHits: dirents.names.hits,
       nameMisses: dirents.names.misses,
+      locks: this.locks.counts().entries,
+      locksWaiting: this.locks.counts().waiting,
+      lockAddresses: this.locks.counts().addresses,
     };
   }
 
@@ -432,6 +448,7 @@ export class Namespace implements MountedFileSystem {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelLazyCommit();
+    this.locks.stop();
     const failedBefore = this.#core.failed !== null;
     this.#core.failed ??= new StorageError("EIO", "the file system is closed");
     // After a failure nothing more is written, and the next mount must have another verifier.

@@ -22,5 +22,5 @@ export function memoryLocks(requireFile: (id: FileId) => void, durable: () => Pr
     keepReply: () => {},
     durable,
   };
-  return new FileLockTable(ground, { held: [], waiting: [], shares: [] });
+  return new FileLockTable(ground);
 }

@@ -1,3 +1,4 @@
+import { must } from "../../lib/assert.js";
 import { StorageError } from "../../lib/errors.js";
 import type {
   FreedLocks,
@@ -11,121 +12,61 @@ import type {
   LockRow,
   ShareRequest,
 } from "./contract.js";
-import { LOCK_LIMITS } from "./limits.js";
-import { type ByteRange, clip, type LockedRange, overlaps, replace, sameRange } from "./range.js";
-import { RangeIndex, type RoughRange, roughly } from "./range-index.js";
-
-interface Entry {
-  readonly id: number;
-  readonly ino: number;
-  readonly owner: LockOwner;
-  /** Equal for one owner only. */
-  readonly key: string;
-}
-
-export interface Held extends Entry, LockedRange, RoughRange {}
-
-export interface Waiting extends Entry, LockGrant {
-  /** The lock was given, and the client has not confirmed it. */
-  offered: boolean;
-  /** What the owner held there before that; kept in memory only, so that after a restart a refused grant leaves nothing. */
-  replaced: readonly LockedRange[];
-}
-
-export interface Reservation extends Entry, ShareRequest {}
+import type { Held, LockEntry, Party, Reservation, Waiting } from "./entries.js";
+import { LOCK_LIMITS, type LockLimits } from "./limits.js";
+import { LockedFile } from "./locked-file.js";
+import { type Growth, Parties } from "./parties.js";
+import { type LockedRange, overlaps, replace } from "./range.js";
 
 /** Where the entries are kept; every call changes one row. */
 export interface LockRows {
   putHeld(held: Held): void;
   dropHeld(id: number): void;
   putWaiting(waiting: Waiting): void;
-  markOffered(id: number): void;
+  markOffered(id: number, heldId: number): void;
   dropWaiting(id: number): void;
   putShare(share: Reservation): void;
   dropShare(id: number): void;
 }
 
-export interface StoredLocks {
-  readonly held: readonly Held[];
-  /** In the order of their ids: who came first is first. */
-  readonly waiting: readonly Waiting[];
-  readonly shares: readonly Reservation[];
-}
+/** An operation in steps; each says what it cost. Between two steps others may have their turn, on other files. */
+export type Steps<T> = Generator<number, T, void>;
 
-export function keyOf({ address, host, svid, oh }: LockOwner): string {
-  return `${oh.toString("hex")} ${svid} ${address} ${host}`;
-}
-
-/** Locks of one inode. */
-class OfFile {
-  readonly held = new RangeIndex<Held>();
-  /** In the order of arrival. */
-  readonly waiting = new Set<Waiting>();
-  readonly shares = new Set<Reservation>();
-
-  get isEmpty(): boolean {
-    return this.held.size + this.waiting.size + this.shares.size === 0;
-  }
-
-  /** Those of one owner that overlap or touch a range. */
-  ownNear(key: string, { first, last }: ByteRange): Held[] {
-    // One byte more at each end, before the ends are rounded.
-    const near = this.held.near(roughly({ first: first === 0n ? 0n : first - 1n, last: last + 1n }));
-    return [...near].filter((held) => held.key === key);
-  }
-
-  conflict(key: string, wanted: LockedRange): Held | null {
-    for (const held of this.held.near(roughly(wanted))) {
-      if (held.key !== key && (held.exclusive || wanted.exclusive) && overlaps(held, wanted)) return held;
-    }
-    return null;
-  }
-
-  waiter(key: string, wanted: LockedRange): Waiting | undefined {
-    for (const waiter of this.waiting)
-      if (waiter.key === key && sameRange(waiter, wanted) && waiter.exclusive === wanted.exclusive) return waiter;
-    return undefined;
-  }
-}
+/** Costs of steps: a look is about a microsecond. */
+const LOOK = 1;
+const ROW = 8;
 
 /**
- * The state of all locks of a file system, in memory and, entry by entry, in rows. Everything is synchronous, and an operation that throws
- * has changed nothing.
+ * The state of all locks of a file system, in memory and, entry by entry, in rows. An operation that throws has changed nothing.
+ *
+ * Operations come in steps, so that none of them holds the thread, however much a client has prepared; on one file they do not overlap. What
+ * is in the way of others never shrinks before its time: what an owner gains is there with the first step, what it loses goes piece by piece. A crash
+ * between two steps leaves rows of one owner that overlap: the newer one is what was asked for last.
  *
  * A new request is held only against locks, not against requests that wait: those are served in the order of their arrival whenever a lock
- * goes, each as soon as nothing is in its way. There is no search for deadlocks: NLM has no answer for one that spans hosts.
+ * goes (`serve`), each as soon as nothing is in its way. There is no search for deadlocks: NLM has no answer for one that spans hosts.
  */
 export class LockBook {
-  readonly #files = new Map<number, OfFile>();
-  readonly #waiting = new Map<number, Waiting>();
-  /** By address: a client chooses its name. */
-  readonly #entriesOf = new Map<string, number>();
-  #entries = 0;
-  #ownerBytes = 0;
+  readonly #files = new Map<number, LockedFile>();
+  readonly #entries = new Map<number, LockEntry>();
+  readonly #parties: Parties;
+  readonly #offers = new Set<Waiting>();
   #nextId = 1;
   #granted: LockGrant[] = [];
-  #changed = false;
+  #changes = 0;
 
   /** @param requireSpace  throws StorageError ENOSPC when no rows should be added */
   constructor(
     private readonly rows: LockRows,
     private readonly requireSpace: () => void,
-    private readonly limits: { readonly [K in keyof typeof LOCK_LIMITS]: number } = LOCK_LIMITS,
-  ) {}
+    limits: LockLimits = LOCK_LIMITS,
+  ) {
+    this.#parties = new Parties(limits);
+  }
 
-  /** What the rows say, at mount. */
-  load({ held, waiting, shares }: StoredLocks): void {
-    for (const entry of held) this.#of(entry.ino).held.add(entry);
-    for (const entry of waiting) {
-      this.#of(entry.ino).waiting.add(entry);
-      this.#waiting.set(entry.id, entry);
-    }
-    for (const entry of shares) this.#of(entry.ino).shares.add(entry);
-    for (const entry of [...held, ...waiting, ...shares]) {
-      this.#count(entry, 1);
-      this.#nextId = Math.max(this.#nextId, entry.id + 1);
-    }
-    this.#changed = false;
+  /** How many rows have changed so far. */
+  get changes(): number {
+    return this.#changes;
   }
 
   /** Grants since the last call. */
@@ -133,261 +74,391 @@ export class LockBook {
     return this.#granted.splice(0);
   }
 
-  /** Whether a row has changed since the last call. */
-  takeChanged(): boolean {
-    const changed = this.#changed;
-    this.#changed = false;
-    return changed;
+  /** Nodes of the trees of a file that were looked at so far: what the work on it is measured by. */
+  looks(ino: number): number {
+    return this.#files.get(ino)?.looks ?? 0;
   }
 
   test(ino: number, request: LockRequest): LockHolder | null {
-    return this.#files.get(ino)?.conflict(keyOf(request.owner), request) ?? null;
+    const holder = this.#files.get(ino)?.conflict(this.#parties.of(request.owner), request);
+    return holder === undefined || holder === null ? null : { ...rangeOf(holder), owner: holder.who.owner };
   }
 
-  lock(ino: number, request: LockRequest, note: Buffer | null): LockResult {
-    const key = keyOf(request.owner);
+  *lock(ino: number, request: LockRequest, note: Buffer | null): Steps<LockResult> {
+    const who = this.#parties.of(request.owner);
     const file = this.#of(ino);
-    const holder = file.conflict(key, request);
-    const waiter = file.waiter(key, request);
-    if (holder === null) {
-      this.#place(ino, request, request.exclusive);
-      if (waiter !== undefined) this.#dropWaiting(waiter);
-      this.#dropOffers(ino, key, request);
-      this.#grant(ino);
-      return { status: "granted" };
+    try {
+      const holder = file.conflict(who, request);
+      if (holder === null) {
+        yield* this.#confirmNear(file, who, request);
+        if (file.dead) throw new StorageError("ESTALE", "no such inode");
+        const waiting = file.request(who, request);
+        yield* this.#place(file, who, request, request.exclusive);
+        if (waiting !== undefined) this.#drop(file, waiting);
+        return { status: "granted" };
+      }
+      if (note === null) return { status: "denied", holder: { ...rangeOf(holder), owner: holder.who.owner } };
+      if (file.request(who, request) === undefined) this.#wait(file, who, request, note);
+      return { status: "blocked" };
+    } finally {
+      this.#tidy(file);
     }
-    if (note !== null && waiter === undefined) this.#wait(ino, key, request, note);
-    this.#tidy(ino);
-    return note === null ? { status: "denied", holder } : { status: "blocked" };
   }
 
-  cancel(ino: number, request: LockRequest): boolean {
-    const waiter = this.#files.get(ino)?.waiter(keyOf(request.owner), request);
-    if (waiter === undefined) return false;
-    if (waiter.offered) this.settle(waiter.id, false);
-    else this.#dropWaiting(waiter);
-    this.#tidy(ino);
+  *cancel(ino: number, request: LockRequest): Steps<boolean> {
+    const file = this.#files.get(ino);
+    const waiting = file?.request(this.#parties.of(request.owner), request);
+    if (file === undefined || waiting === undefined) return false;
+    this.#withdraw(file, waiting);
+    yield ROW;
     return true;
   }
 
-  unlock(ino: number, request: Omit<LockRequest, "exclusive">): void {
-    const key = keyOf(request.owner);
-    this.#place(ino, request, null);
-    this.#dropOffers(ino, key, request);
+  *unlock(ino: number, request: Omit<LockRequest, "exclusive">): Steps<void> {
+    const who = this.#parties.of(request.owner);
+    const file = this.#files.get(ino);
+    if (file === undefined) return;
+    yield* this.#confirmNear(file, who, request);
+    if (file.dead) return;
+    yield* this.#place(file, who, request, null);
     // The client's answer to a grant that it did not expect may overtake its cancelling.
-    const mine = [...this.#of(ino).waiting].filter((waiter) => waiter.key === key && sameRange(waiter, request));
-    for (const waiter of mine) this.#dropWaiting(waiter);
-    this.#grant(ino);
+    for (const exclusive of [false, true]) {
+      const waiting = file.request(who, { ...request, exclusive });
+      if (waiting !== undefined) this.#drop(file, waiting);
+    }
+    this.#tidy(file);
   }
 
-  share(ino: number, request: ShareRequest): boolean {
-    const key = keyOf(request.owner);
+  *share(ino: number, { owner, access, deny }: ShareRequest): Steps<boolean> {
+    const who = this.#parties.of(owner);
     const file = this.#of(ino);
-    const others = [...file.shares].filter((share) => share.key !== key);
-    const blocked = others.some(({ access, deny }) => (access & request.deny) !== 0 || (deny & request.access) !== 0);
-    if (!blocked) {
-      const own = [...file.shares].filter((share) => share.key === key);
-      this.#requireRoom(request.owner, key, 1 - own.length);
-      for (const share of own) this.#dropShare(share);
-      const share = { ...request, id: this.#nextId++, ino, key };
-      file.shares.add(share);
-      this.#count(share, 1);
+    try {
+      if (file.shareBlocked(who, { access, deny })) return false;
+      const own = file.shares.get(who);
+      if (own === undefined) this.#requireRoom(who, { entries: 1 });
+      else this.#drop(file, own);
+      const share: Reservation = { kind: "share", id: this.#nextId++, ino, who, access, deny };
+      file.addShare(share);
+      this.#add(share);
       this.rows.putShare(share);
+      yield ROW;
+      return true;
+    } finally {
+      this.#tidy(file);
     }
-    this.#tidy(ino);
-    return !blocked;
   }
 
-  unshare(ino: number, owner: LockOwner): void {
-    const key = keyOf(owner);
-    for (const share of this.#files.get(ino)?.shares ?? []) if (share.key === key) this.#dropShare(share);
-    this.#tidy(ino);
+  *unshare(ino: number, owner: LockOwner): Steps<void> {
+    const file = this.#files.get(ino);
+    const own = file?.shares.get(this.#parties.of(owner));
+    if (file === undefined || own === undefined) return;
+    this.#drop(file, own);
+    this.#tidy(file);
+    yield ROW;
   }
 
-  free({ address, host }: LockClient): FreedLocks {
-    const isMeant = ({ owner }: Entry) =>
-      (host === null || owner.host === host) && (address === null || owner.address === address);
+  /** The files in which a client has something now. */
+  filesOf(client: LockClient): number[] {
+    return this.#parties.filesOf(client);
+  }
+
+  /** Everything that a client has in a file goes. */
+  *freeIn(ino: number, client: LockClient): Steps<FreedLocks> {
     const freed = { held: 0, waiting: 0, shares: 0 };
-    for (const [ino, file] of this.#files) {
-      const of = <T extends Entry>(entries: Iterable<T>) => [...entries].filter(isMeant);
-      const [held, waiting, shares] = [of(file.held.all()), of(file.waiting), of(file.shares)];
-      for (const entry of held) this.#dropHeld(entry);
-      for (const entry of waiting) this.#dropWaiting(entry);
-      for (const entry of shares) this.#dropShare(entry);
-      freed.held += held.length;
-      freed.waiting += waiting.length;
-      freed.shares += shares.length;
-      this.#grant(ino);
+    const file = this.#files.get(ino);
+    if (file === undefined) return freed;
+    const entries = this.#parties.entriesIn(client, ino);
+    for (const who of new Set(entries.map((entry) => entry.who))) file.takeOwn(who);
+    for (const entry of entries) {
+      if (file.dead) return freed;
+      if (!this.#entries.has(entry.id)) continue;
+      if (entry.kind === "held") freed.held++;
+      else if (entry.kind === "waiting") freed.waiting++;
+      else freed.shares++;
+      this.#drop(file, entry);
+      yield ROW;
     }
+    this.#tidy(file);
     return freed;
   }
 
-  /** The inode is gone, and what was asked of it. */
-  forget(ino: number): void {
+  /** The inode is gone, and at once nothing counts that was asked of it. @returns how its entries go, in as many turns as it takes */
+  forget(ino: number): (() => Steps<void>) | null {
     const file = this.#files.get(ino);
-    if (file === undefined) return;
-    for (const entry of [...file.held.all()]) this.#dropHeld(entry);
-    for (const entry of file.waiting) this.#dropWaiting(entry);
-    for (const entry of file.shares) this.#dropShare(entry);
-    this.#tidy(ino);
+    if (file === undefined) return null;
+    file.dead = true;
+    this.#files.delete(ino);
+    return () => this.#clear(file);
   }
 
-  settle(id: number, accepted: boolean): void {
-    const waiter = this.#waiting.get(id);
-    if (waiter === undefined || !waiter.offered) return;
-    this.#dropWaiting(waiter);
-    const { ino } = waiter;
-    if (!accepted) {
-      this.#place(ino, waiter, null, false);
-      for (const piece of waiter.replaced) {
-        this.#place(ino, { ...piece, owner: waiter.owner }, piece.exclusive, false);
+  /** Which file a request that was granted is about; null: it is no offer any more. */
+  offeredIn(id: number): number | null {
+    return this.pending(id) ? must(this.#entries.get(id), "what is pending is there").ino : null;
+  }
+
+  *settle(id: number, accepted: boolean): Steps<void> {
+    const waiting = this.#entries.get(id);
+    if (waiting?.kind !== "waiting" || waiting.offer === null) return;
+    const file = this.#files.get(waiting.ino);
+    if (file === undefined) return;
+    if (accepted) yield* this.#confirm(file, waiting);
+    else this.#withdraw(file, waiting);
+    yield ROW;
+  }
+
+  /**
+   * Give requests that wait what is free now, in the order of their arrival. An offer never frees anything: it stands beside what its owner
+   * holds until it is confirmed.
+   */
+  *serve(ino: number): Steps<void> {
+    const file = this.#files.get(ino);
+    if (file === undefined) return;
+    const { freed } = file;
+    file.freed = null;
+    if (freed === null || file.queue.size === 0) return;
+    let blocker: Held | null = null;
+    for (const waiting of file.queue) {
+      if (file.dead) return;
+      if (overlaps(waiting, freed)) {
+        blocker = this.#blockerOf(file, waiting, blocker);
+        waiting.blocker = blocker;
+        if (blocker === null) {
+          this.#offer(file, waiting);
+          yield 2 * ROW;
+        }
       }
+      yield LOOK;
     }
-    this.#grant(ino);
   }
 
   pending(id: number): boolean {
-    return this.#waiting.get(id)?.offered === true;
+    const waiting = this.#entries.get(id);
+    return waiting?.kind === "waiting" && waiting.offer !== null && this.#files.has(waiting.ino);
   }
 
   offers(): LockGrant[] {
-    return [...this.#waiting.values()].filter(({ offered }) => offered);
+    return [...this.#offers].filter(({ ino }) => this.#files.has(ino)).map(grantOf);
   }
 
-  *list(): Generator<LockRow> {
-    for (const file of this.#files.values()) {
-      const { held, waiting, shares } = file;
-      for (const entry of held.all()) yield { ...entry, state: "held" };
-      for (const entry of waiting) yield { ...entry, state: entry.offered ? "offered" : "waiting" };
-      for (const { ino, owner } of shares) yield { ino, owner, state: "share", exclusive: false, first: 0n, last: 0n };
+  /** In the order of their numbers, from after `after` on. */
+  list(after: number, limit: number): LockRow[] {
+    const rows: LockRow[] = [];
+    for (const entry of this.#entries.values()) {
+      if (rows.length >= limit) break;
+      if (entry.id > after && this.#files.has(entry.ino)) rows.push(rowOf(entry));
     }
+    return rows;
   }
 
   clients(): LockClientRow[] {
-    const found = new Map<string, { address: string; host: string; files: Set<number> }>();
-    for (const { ino, owner } of this.list()) {
-      const { address, host } = owner;
-      const key = `${address} ${host}`;
-      const own = found.get(key) ?? { address, host, files: new Set() };
-      own.files.add(ino);
-      found.set(key, own);
-    }
-    return [...found.values()].map(({ address, host, files }) => ({ address, host, files: files.size }));
+    return this.#parties.clients();
   }
 
-  #of(ino: number): OfFile {
+  counts(): { readonly entries: number; readonly waiting: number; readonly addresses: number } {
+    return this.#parties.counts();
+  }
+
+  party(owner: LockOwner): Party {
+    return this.#parties.of(owner);
+  }
+
+  /** An entry that a row says; what is held first, and those of a kind in the order of their numbers. */
+  load(entry: LockEntry): void {
+    const file = this.#of(entry.ino);
+    this.#add(entry);
+    this.#nextId = Math.max(this.#nextId, entry.id + 1);
+    if (entry.kind === "held") file.add(entry);
+    else if (entry.kind === "share") file.addShare(entry);
+    else file.addRequest(entry);
+    if (entry.kind === "waiting" && entry.offer !== null) this.#offers.add(entry);
+  }
+
+  /** Held ranges of one owner in one file, offers aside. What a crash has left of an operation goes. */
+  loadOwn(ino: number, who: Party, pieces: readonly Held[]): void {
+    const file = this.#of(ino);
+    for (const stale of file.putOwn(who, pieces)) this.#drop(file, stale);
+  }
+
+  /** All of them are here. A queue was last served before a crash, perhaps not to its end. @returns the files in which somebody waits */
+  loaded(): number[] {
+    const sorted = [...this.#entries.values()].sort((a, b) => a.id - b.id);
+    this.#entries.clear();
+    for (const entry of sorted) this.#entries.set(entry.id, entry);
+    const waited: number[] = [];
+    for (const [ino, file] of this.#files) {
+      if (file.queue.size === 0) continue;
+      for (const waiting of file.queue) file.noteFreed(waiting);
+      waited.push(ino);
+    }
+    return waited;
+  }
+
+  #of(ino: number): LockedFile {
     let file = this.#files.get(ino);
     if (file === undefined) {
-      file = new OfFile();
+      file = new LockedFile(ino);
       this.#files.set(ino, file);
     }
     return file;
   }
 
   /** A file without locks costs nothing. */
-  #tidy(ino: number): void {
-    if (this.#files.get(ino)?.isEmpty === true) this.#files.delete(ino);
-  }
-
-  /** Lock or unlock a range of one owner. Nothing of anybody else is in the way. @param bounded  against the limits, before anything changes */
-  #place(ino: number, request: Omit<LockRequest, "exclusive">, exclusive: boolean | null, bounded = true): void {
-    const { owner, first, last } = request;
-    const file = this.#of(ino);
-    const key = keyOf(owner);
-    const { removed, added } = replace(file.ownNear(key, { first, last }), { first, last }, exclusive);
-    if (bounded) this.#requireRoom(owner, key, added.length - removed.length);
-    for (const held of removed) this.#dropHeld(held);
-    for (const piece of added) {
-      const held = { ...piece, ...roughly(piece), id: this.#nextId++, ino, owner, key };
-      file.held.add(held);
-      this.#count(held, 1);
-      this.rows.putHeld(held);
-    }
-  }
-
-  #wait(ino: number, key: string, request: LockRequest, note: Buffer): void {
-    this.#requireRoom(request.owner, key, 1);
-    const { first, last, exclusive, owner } = request;
-    const entry = { id: this.#nextId++, ino, key, owner, first, last, exclusive, note };
-    const waiter: Waiting = { ...entry, offered: false, replaced: [] };
-    this.#of(ino).waiting.add(waiter);
-    this.#waiting.set(waiter.id, waiter);
-    this.#count(waiter, 1);
-    this.rows.putWaiting(waiter);
+  #tidy(file: LockedFile): void {
+    if (!file.dead && file.isEmpty) this.#files.delete(file.ino);
   }
 
   /**
-   * Give waiting requests what is free now, in the order of their arrival. One that turns an exclusive lock of its own into a shared one frees
-   * something itself, and may let in who came before it.
+   * Lock or unlock a range of one owner. Nothing of anybody else is in the way.
+   * @param bounded  against the limits, before anything changes
    */
-  #grant(ino: number): void {
-    const file = this.#of(ino);
-    for (let again = true; again; ) {
-      again = false;
-      for (const waiter of file.waiting) {
-        if (waiter.offered || file.conflict(waiter.key, waiter) !== null) continue;
-        again = this.#offer(file, waiter);
-        if (again) break;
+  *#place(
+    file: LockedFile,
+    who: Party,
+    range: Omit<LockedRange, "exclusive">,
+    exclusive: boolean | null,
+    bounded = true,
+  ): Steps<void> {
+    const { removed, added } = replace(file.ownNear(who, range), range, exclusive);
+    if (bounded) this.#requireRoom(who, { entries: added.length - removed.length });
+    const pieces = added.map((piece) => this.#hold(file, who, piece)).sort((a, b) => (a.first < b.first ? -1 : 1));
+    file.replaceOwn(who, removed, pieces);
+    // What sticks out on either side stands anew already: its old rows go in the same step.
+    const [first, last] = [removed[0], removed.at(-1)];
+    if (first !== undefined) this.#drop(file, first);
+    if (last !== undefined && last !== first) this.#drop(file, last);
+    yield ROW * (pieces.length + 2);
+    for (let at = 1; at < removed.length - 1 && !file.dead; at++) {
+      this.#drop(file, must(removed[at], "the index is inside"));
+      yield ROW;
+    }
+  }
+
+  #hold(file: LockedFile, who: Party, { first, last, exclusive }: LockedRange): Held {
+    const held: Held = { kind: "held", id: this.#nextId++, ino: file.ino, who, first, last, exclusive, live: true };
+    file.add(held);
+    this.#add(held);
+    this.rows.putHeld(held);
+    return held;
+  }
+
+  #wait(file: LockedFile, who: Party, request: LockRequest, note: Buffer): void {
+    this.#requireRoom(who, { entries: 1, waiting: 1, noteBytes: note.length });
+    const { first, last, exclusive } = request;
+    const entry = { kind: "waiting", id: this.#nextId++, ino: file.ino, who, first, last, exclusive, note } as const;
+    const waiting: Waiting = { ...entry, offer: null, blocker: null };
+    file.addRequest(waiting);
+    this.#add(waiting);
+    this.rows.putWaiting(waiting);
+  }
+
+  /** What is in the way: mostly what was when it was looked at last, or what is in the way of the one before. */
+  #blockerOf(file: LockedFile, waiting: Waiting, last: Held | null): Held | null {
+    if (waiting.blocker !== null && isInTheWay(waiting.blocker, waiting)) return waiting.blocker;
+    if (last !== null && isInTheWay(last, waiting)) return last;
+    return file.conflict(waiting.who, waiting);
+  }
+
+  #offer(file: LockedFile, waiting: Waiting): void {
+    waiting.offer = this.#hold(file, waiting.who, waiting);
+    file.offered(waiting);
+    this.#offers.add(waiting);
+    this.#changes++;
+    this.rows.markOffered(waiting.id, waiting.offer.id);
+    this.#granted.push(grantOf(waiting));
+  }
+
+  /** The owner does something else with a range that it was offered, so it knows of it. */
+  *#confirmNear(file: LockedFile, who: Party, range: Omit<LockedRange, "exclusive">): Steps<void> {
+    for (const waiting of file.offersOf(who)) {
+      if (overlaps(waiting, range)) yield* this.#confirm(file, waiting);
+      yield LOOK;
+    }
+  }
+
+  /** What was offered joins what its owner holds. */
+  *#confirm(file: LockedFile, waiting: Waiting): Steps<void> {
+    const { who, exclusive } = waiting;
+    const offer = must(waiting.offer, "what is confirmed was offered");
+    this.#drop(file, waiting);
+    if (file.ownNear(who, waiting).length === 0) {
+      file.replaceOwn(who, [], [offer]);
+      return;
+    }
+    this.#drop(file, offer);
+    yield* this.#place(file, who, waiting, exclusive, false);
+  }
+
+  /** It is wanted no more, and what was offered goes. */
+  #withdraw(file: LockedFile, waiting: Waiting): void {
+    this.#drop(file, waiting);
+    if (waiting.offer !== null) this.#drop(file, waiting.offer);
+    this.#tidy(file);
+  }
+
+  *#clear(file: LockedFile): Steps<void> {
+    const all: Iterable<LockEntry>[] = [
+      [...file.exclusive.all()],
+      [...file.shared.all()],
+      [...file.requests()],
+      [...file.shares.values()],
+    ];
+    for (const entries of all) {
+      for (const entry of entries) {
+        this.#drop(file, entry);
+        yield ROW;
       }
     }
-    this.#tidy(ino);
   }
 
-  /** @returns whether that freed something */
-  #offer(file: OfFile, waiter: Waiting): boolean {
-    const before = file.ownNear(waiter.key, waiter).filter((held) => overlaps(held, waiter));
-    waiter.replaced = before.map((held) => clip(held, waiter));
-    this.#place(waiter.ino, waiter, waiter.exclusive, false);
-    waiter.offered = true;
-    this.rows.markOffered(waiter.id);
-    this.#granted.push(waiter);
-    return !waiter.exclusive && before.some(({ exclusive }) => exclusive);
-  }
-
-  /** The owner does something else with a range that it was offered: the offer no longer says what it holds. */
-  #dropOffers(ino: number, key: string, range: ByteRange): void {
-    for (const waiter of this.#of(ino).waiting) {
-      if (waiter.offered && waiter.key === key && overlaps(waiter, range)) this.#dropWaiting(waiter);
+  /** The entry leaves all indexes, its row, and the counts; nothing when it has. */
+  #drop(file: LockedFile, entry: LockEntry): void {
+    if (!this.#entries.delete(entry.id)) return;
+    this.#parties.remove(entry);
+    this.#changes++;
+    if (entry.kind === "held") {
+      entry.live = false;
+      file.remove(entry);
+      this.rows.dropHeld(entry.id);
+    } else if (entry.kind === "waiting") {
+      file.removeRequest(entry);
+      this.#offers.delete(entry);
+      this.rows.dropWaiting(entry.id);
+    } else {
+      file.removeShare(entry);
+      this.rows.dropShare(entry.id);
     }
   }
 
-  #dropHeld(held: Held): void {
-    this.#of(held.ino).held.remove(held);
-    this.#count(held, -1);
-    this.rows.dropHeld(held.id);
-  }
-
-  #dropWaiting(waiter: Waiting): void {
-    this.#of(waiter.ino).waiting.delete(waiter);
-    this.#waiting.delete(waiter.id);
-    this.#count(waiter, -1);
-    this.rows.dropWaiting(waiter.id);
-  }
-
-  #dropShare(share: Reservation): void {
-    this.#of(share.ino).shares.delete(share);
-    this.#count(share, -1);
-    this.rows.dropShare(share.id);
-  }
-
-  /** Everything that adds or drops an entry passes here. */
-  #count({ owner: { address }, key }: Entry, delta: number): void {
-    this.#changed = true;
-    this.#entries += delta;
-    this.#ownerBytes += delta * key.length;
-    const count = (this.#entriesOf.get(address) ?? 0) + delta;
-    if (count === 0) this.#entriesOf.delete(address);
-    else this.#entriesOf.set(address, count);
+  #add(entry: LockEntry): void {
+    this.#entries.set(entry.id, entry);
+    this.#parties.add(entry);
+    this.#changes++;
   }
 
   /** @throws StorageError ENOSPC */
-  #requireRoom({ address, host }: LockOwner, key: string, growth: number): void {
-    if (growth <= 0) return;
-    const { entriesMax, addressEntriesMax, ownerBytesMax } = this.limits;
-    const ofAddress = this.#entriesOf.get(address) ?? 0;
-    const ownerBytes = this.#ownerBytes + growth * key.length;
-    if (this.#entries + growth > entriesMax || ofAddress + growth > addressEntriesMax || ownerBytes > ownerBytesMax)
-      throw new StorageError("ENOSPC", "too many locks", { address, host, ofAddress, all: this.#entries });
+  #requireRoom(who: Party, growth: Growth): void {
+    if (growth.entries <= 0) return;
+    this.#parties.requireRoom(who, growth);
     this.requireSpace();
   }
+}
+
+function isInTheWay(held: Held, waiting: Waiting): boolean {
+  return held.live && held.who !== waiting.who && (held.exclusive || waiting.exclusive) && overlaps(held, waiting);
+}
+
+function rangeOf({ first, last, exclusive }: LockedRange): LockedRange {
+  return { first, last, exclusive };
+}
+
+function grantOf({ id, who, note, ...range }: Waiting): LockGrant {
+  return { id, owner: who.owner, note, ...rangeOf(range) };
+}
+
+function rowOf(entry: LockEntry): LockRow {
+  const { id, ino } = entry;
+  const { owner } = entry.who;
+  if (entry.kind === "share") return { id, ino, owner, state: "share", exclusive: false, first: 0n, last: 0n };
+  const state = entry.kind === "held" ? "held" : entry.offer === null ? "waiting" : "offered";
+  return { id, ino, owner, state, ...rangeOf(entry) };
 }

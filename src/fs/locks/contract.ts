@@ -53,6 +53,8 @@ export interface ShareRequest {
 export type LockState = "held" | "waiting" | "offered" | "share";
 
 export interface LockRow extends ByteRange {
+  /** Rises with each entry that is made; no two have the same. */
+  readonly id: number;
   readonly ino: number;
   readonly state: LockState;
   readonly owner: LockOwner;
@@ -79,8 +81,9 @@ export interface FreedLocks {
 }
 
 /**
- * Rules for every mutation: it is applied in one synchronous piece as it is called, and its promise resolves when the change is durable. It
- * throws StorageError, and nothing has changed then: ESTALE (the inode is gone), EISDIR or EINVAL (no regular file), ENOSPC (too many
+ * Rules for every mutation: it is applied as it is called, unless something is under way on the same file; then it is its turn after that. One that has much to do goes on in
+ * later turns of the event loop, and nobody else changes the locks of this file meanwhile. `onApplied` is called in its last step, and its promise resolves when the
+ * change is durable. It throws StorageError, and nothing has changed then: ESTALE (the inode is gone), EISDIR or EINVAL (no regular file), ENOSPC (too many
  * locks, or the metadata LU is full), EIO.
  *
  * Locks, waiting requests and reservations are rows of the file system: they survive a restart. They go with their inode.
@@ -106,7 +109,8 @@ export interface FileLocks {
   settle(grant: LockGrant, accepted: boolean): Promise<void>;
   /** The grant was neither confirmed nor given back. */
   pending(grant: LockGrant): boolean;
-  list(): LockRow[];
+  /** In the order of their numbers, from after `after` on. */
+  list(after?: number, limit?: number): LockRow[];
   /** From memory: it is asked every few seconds. */
   clients(): LockClientRow[];
   /** Told of every grant as soon as it is durable; of those that are pending now, at once. @returns how to stop listening */

@@ -35,13 +35,6 @@ export function sameRange(a: ByteRange, b: ByteRange): boolean {
   return a.first === b.first && a.last === b.last;
 }
 
-/** The part of `piece` that lies in `range`; they overlap. */
-export function clip<T extends ByteRange>(piece: T, range: ByteRange): T {
-  const first = piece.first > range.first ? piece.first : range.first;
-  const last = piece.last < range.last ? piece.last : range.last;
-  return { ...piece, first, last };
-}
-
 export interface Replacement<T> {
   readonly removed: readonly T[];
   readonly added: readonly LockedRange[];

@@ -1,8 +1,9 @@
 import type Database from "better-sqlite3";
-import type { Held, LockRows, Reservation, StoredLocks, Waiting } from "./book.js";
-import { keyOf } from "./book.js";
+import { reading } from "../database-error.js";
+import type { LockRows } from "./book.js";
 import type { LockOwner } from "./contract.js";
-import { roughly } from "./range-index.js";
+import type { Held, LockEntry, Reservation, Waiting } from "./entries.js";
+import type { StoredHeld, StoredLocks, StoredShare, StoredWaiting } from "./load.js";
 
 /**
  * The tables of the locks (docs/format/filesystem.md). They are made with the first lock: a file system from before there were any mounts as
@@ -55,11 +56,37 @@ function tablesAreThere(db: Database.Database): boolean {
   return db.prepare<[], number>(count).pluck().get() === TABLES.length;
 }
 
-/** For the check: inodes that have locks and do not exist. */
-export function inodesOfLostLocks(db: Database.Database): number[] {
-  if (!tablesAreThere(db)) return [];
-  const all = TABLES.map((table) => `SELECT ino FROM ${table}`).join(" UNION ");
-  return db.prepare<[], number>(`SELECT ino FROM (${all}) WHERE ino NOT IN (SELECT ino FROM inode)`).pluck().all();
+/** Rows that are read in one piece: a millisecond. */
+const ROWS_PER_PAGE = 512;
+
+/** A table by the number of the entry. `exists` is 1 when its inode does. */
+function* pagesOf<T extends { readonly id: bigint }>(
+  db: Database.Database,
+  table: (typeof TABLES)[number],
+): Generator<T[]> {
+  if (!reading(() => tablesAreThere(db))) return;
+  const page = db
+    .prepare<[bigint, number], T>(
+      `SELECT ${table}.*, EXISTS (SELECT 1 FROM inode WHERE inode.ino = ${table}.ino) AS "exists"
+       FROM ${table} WHERE id > ? ORDER BY id LIMIT ?`,
+    )
+    .safeIntegers(true);
+  for (let after = -1n; ; ) {
+    const rows = reading(() => page.all(after, ROWS_PER_PAGE));
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    yield rows;
+    after = last.id;
+  }
+}
+
+/** For the check, a page at a time: inodes that have locks and do not exist. */
+export function* inodesOfLostLocks(db: Database.Database): Generator<readonly number[]> {
+  for (const table of TABLES) {
+    for (const rows of pagesOf<OwnedRow>(db, table)) {
+      yield rows.filter(({ exists }) => exists === 0n).map(({ ino }) => Number(ino));
+    }
+  }
 }
 
 interface OwnedRow {
@@ -69,6 +96,7 @@ interface OwnedRow {
   readonly svid: bigint;
   readonly oh: Buffer;
   readonly address: string;
+  readonly exists: bigint;
 }
 
 interface RangeRow extends OwnedRow {
@@ -91,7 +119,7 @@ interface Statements {
   readonly putHeld: Database.Statement;
   readonly dropHeld: Database.Statement<[number]>;
   readonly putWaiting: Database.Statement;
-  readonly markOffered: Database.Statement<[number]>;
+  readonly markOffered: Database.Statement<[number, number]>;
   readonly dropWaiting: Database.Statement<[number]>;
   readonly putShare: Database.Statement;
   readonly dropShare: Database.Statement<[number]>;
@@ -102,7 +130,7 @@ function prepare(db: Database.Database): Statements {
     putHeld: db.prepare("INSERT INTO lock VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"),
     dropHeld: db.prepare<[number]>("DELETE FROM lock WHERE id = ?"),
     putWaiting: db.prepare("INSERT INTO lock_wait VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
-    markOffered: db.prepare<[number]>("UPDATE lock_wait SET offered = 1 WHERE id = ?"),
+    markOffered: db.prepare<[number, number]>("UPDATE lock_wait SET offered = ? WHERE id = ?"),
     dropWaiting: db.prepare<[number]>("DELETE FROM lock_wait WHERE id = ?"),
     putShare: db.prepare("INSERT INTO share VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
     dropShare: db.prepare<[number]>("DELETE FROM share WHERE id = ?"),
@@ -110,7 +138,7 @@ function prepare(db: Database.Database): Statements {
 }
 
 /** The entries of the lock book as rows of the page store. */
-export class SqlLockRows implements LockRows {
+export class SqlLockRows implements LockRows, StoredLocks {
   #statements: Statements | null = null;
 
   /** @param apply  every change of a row goes through it: one that fails ends the file system */
@@ -119,23 +147,22 @@ export class SqlLockRows implements LockRows {
     private readonly apply: <T>(change: () => T) => T,
   ) {}
 
-  load(): StoredLocks {
-    if (!tablesAreThere(this.db)) return { held: [], waiting: [], shares: [] };
-    const all = <T>(table: string) =>
-      this.db.prepare<[], T>(`SELECT * FROM ${table} ORDER BY id`).safeIntegers(true).all();
-    return {
-      held: all<RangeRow>("lock").map((row) => {
-        const range = rangeOfRow(row);
-        return { ...entryOf(row), ...range, ...roughly(range) };
-      }),
-      waiting: all<WaitRow>("lock_wait").map((row) => ({
-        ...{ ...entryOf(row), ...rangeOfRow(row) },
-        ...{ note: row.note, offered: row.offered === 1n, replaced: [] },
-      })),
-      shares: all<ShareRow>("share").map((row) => ({
-        ...{ ...entryOf(row), access: Number(row.access), deny: Number(row.deny) },
-      })),
-    };
+  *held(): Generator<StoredHeld[]> {
+    for (const rows of pagesOf<RangeRow>(this.db, "lock"))
+      yield rows.map((row) => ({ ...entryOf(row), ...rangeOfRow(row) }));
+  }
+
+  *waiting(): Generator<StoredWaiting[]> {
+    for (const rows of pagesOf<WaitRow>(this.db, "lock_wait")) {
+      yield rows.map((row) => {
+        return { ...entryOf(row), ...rangeOfRow(row), note: row.note, offered: Number(row.offered) };
+      });
+    }
+  }
+
+  *shares(): Generator<StoredShare[]> {
+    for (const rows of pagesOf<ShareRow>(this.db, "share"))
+      yield rows.map((row) => ({ ...entryOf(row), access: Number(row.access), deny: Number(row.deny) }));
   }
 
   putHeld(held: Held): void {
@@ -147,12 +174,12 @@ export class SqlLockRows implements LockRows {
   }
 
   putWaiting(waiting: Waiting): void {
-    const offered = waiting.offered ? 1 : 0;
+    const offered = waiting.offer?.id ?? 0;
     this.#run(({ putWaiting }) => putWaiting.run(...owned(waiting), ...ranged(waiting), waiting.note, offered));
   }
 
-  markOffered(id: number): void {
-    this.#run(({ markOffered }) => markOffered.run(id));
+  markOffered(id: number, heldId: number): void {
+    this.#run(({ markOffered }) => markOffered.run(heldId, id));
   }
 
   dropWaiting(id: number): void {
@@ -178,7 +205,7 @@ export class SqlLockRows implements LockRows {
   }
 }
 
-function owned({ id, ino, owner }: Held | Waiting | Reservation) {
+function owned({ id, ino, who: { owner } }: LockEntry) {
   return [id, ino, owner.host, owner.svid, owner.oh, owner.address];
 }
 
@@ -186,9 +213,9 @@ function ranged({ exclusive, first, last }: Held | Waiting) {
   return [exclusive ? 1 : 0, BigInt.asIntN(64, first), BigInt.asIntN(64, last)];
 }
 
-function entryOf({ id, ino, host, svid, oh, address }: OwnedRow) {
+function entryOf({ id, ino, host, svid, oh, address, exists }: OwnedRow) {
   const owner: LockOwner = { address, host, svid: Number(svid), oh };
-  return { id: Number(id), ino: Number(ino), owner, key: keyOf(owner) };
+  return { id: Number(id), ino: Number(ino), owner, lost: exists === 0n };
 }
 
 function rangeOfRow({ exclusive, first, last }: RangeRow) {

@@ -44,6 +44,6 @@ test("locks: releasing a host tells what went, and is an event", async (t) => {
   assert.equal(said("locks-released").length, 1);
   assert.deepEqual(
     (await cabinet.lockAdmin.files()).map(({ state, host }) => `${state} ${host}`),
-    ["held beta", "offered beta"],
+    ["offered beta", "held beta"],
   );
 });

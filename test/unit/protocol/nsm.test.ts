@@ -14,7 +14,11 @@ async function open(t: Parameters<typeof openRig>[0]) {
     for (const [index, host] of HOSTS.entries())
       assert.equal(await nlm.lock({ handle: handle!, host, offset: BigInt(index), length: 1n }), NlmStat.granted);
   };
-  const holders = () => rig.fs.locks.list().map(({ owner }) => owner.host);
+  const holders = () =>
+    rig.fs.locks
+      .list()
+      .map(({ owner }) => owner.host)
+      .sort();
   return { ...rig, nlm, lockAll, holders };
 }
 
