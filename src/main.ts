@@ -32,6 +32,7 @@ import {
 } from "./control/pair.js";
 import { processFacts } from "./control/process-facts.js";
 import { RecordKeeper } from "./control/record-keeper.js";
+import { tellRefusedMounts } from "./control/refused-mounts.js";
 import { register, unregister } from "./control/rpcbind.js";
 import { ServiceAddresses } from "./control/service-addresses.js";
 import { StateDirectory } from "./control/state-directory.js";
@@ -156,6 +157,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     replyCache,
     hostName: os.hostname(),
     ...(config.nfs.portmap && { portmapPort: PORTMAP_PORT }),
+    onMountRefused: tellRefusedMounts(clock, events),
     onUnexpected: endProcess,
   });
   undo.add("NFS", () => nfs.close({ drainMs: LIMITS.drainMs }));

@@ -78,6 +78,8 @@ export class InstallServer {
     try {
       await this.#app.listen({ host, port });
       this.#listening = true;
+      // One that cannot be taken (EMFILE) comes again.
+      this.#app.server.on("error", () => {});
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === "EADDRINUSE")

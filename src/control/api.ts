@@ -1,7 +1,7 @@
 import { chmodSync, unlinkSync } from "node:fs";
 import fastify, { type FastifyInstance, type FastifyReply } from "fastify";
 import type { z } from "zod";
-import { isStorageError, messageOf } from "../lib/errors.js";
+import { isStorageError, messageOf, operatingError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import { LIMITS } from "../limits.js";
 import type { BackupAdmin } from "./backup/backup-admin.js";
@@ -104,6 +104,8 @@ export class ManagementApi {
     await claimSocket(socket);
     // The process runs under umask 077, so nobody else can slip in between bind and chmod.
     await this.#app.listen({ path: socket });
+    // A caller that cannot be taken (EMFILE) is none of the daemon's end.
+    this.#app.server.on("error", (error) => this.options.log.error({ error: messageOf(error) }, "management socket"));
     this.#socket = socket;
     chmodSync(socket, mode);
   }
@@ -207,7 +209,12 @@ export class ManagementApi {
     const status = (error as { statusCode?: unknown }).statusCode;
     if (typeof status === "number" && status < 500)
       return reply.code(status).send(errorBody("EINVAL", messageOf(error)));
-    // Not an operating error: our own mistake. It ends the process like any other failed assertion.
+    const outside = operatingError(error);
+    if (outside !== null) {
+      this.options.log.error({ error: outside.message }, "a management request failed");
+      return reply.code(HTTP_STATUS[outside.code] ?? 500).send(errorBody(outside.code, outside.message));
+    }
+    // Our own mistake: it ends the process like any other failed assertion.
     setImmediate(() => {
       throw error;
     });

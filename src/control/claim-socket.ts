@@ -26,7 +26,7 @@ export function someoneAnswers(socket: string): Promise<boolean> {
       connection.destroy();
       resolve(true);
     });
-    connection.once("error", (error: NodeJS.ErrnoException) => {
+    connection.on("error", (error: NodeJS.ErrnoException) => {
       // EAGAIN: its queue is full, so somebody is there. EACCES: not ours to take away.
       if (error.code === "ECONNREFUSED" || error.code === "ENOENT") resolve(false);
       else if (error.code === "EAGAIN") resolve(true);

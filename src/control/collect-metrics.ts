@@ -48,10 +48,14 @@ function loopSamples(loop: LoopWatch): Sample[] {
   ];
 }
 
-function nfsSamples({ procedures, connections, refusedConnections }: NfsStatistics): Sample[] {
+function nfsSamples({ procedures, connections, refusedConnections, datagrams }: NfsStatistics): Sample[] {
   return [
     { name: "nfs_connections", value: connections },
     { name: "nfs_refused_connections_total", value: refusedConnections },
+    { name: "nfs_datagrams_total", value: datagrams.received },
+    ...(["malformed", "busy", "withheld", "unsent"] as const).map((reason) => {
+      return { name: "nfs_datagrams_dropped_total", value: datagrams[reason], labels: { reason } };
+    }),
     ...procedures.flatMap(({ program, procedure, calls, errors, latencyBuckets }) => {
       const labels = { program, procedure };
       const atMostUs = (share: number) => (calls === 0 ? 0 : latencyQuantileUs(latencyBuckets, share) / 1e6);

@@ -1,6 +1,6 @@
 import { AssertionError } from "../lib/assert.js";
 import type { CancelTimer } from "../lib/clock.js";
-import { isStorageError, messageOf } from "../lib/errors.js";
+import { messageOf, operatingError } from "../lib/errors.js";
 import type { Group, LabelledDisk } from "../raid/contract.js";
 import { pad } from "./disk-shelf.js";
 import { standingOf } from "./disk-standing.js";
@@ -123,9 +123,10 @@ export class DiskReturner {
     try {
       await this.parts.shelf.handOver(disk, uuid, () => group.returnDisk(disk));
     } catch (error) {
-      if (!isStorageError(error)) throw error;
+      const failure = operatingError(error);
+      if (failure === null) throw error;
       // Its place is filled, or another member is being rebuilt: it is asked again.
-      if (error.code !== "EBUSY") this.#refuse(disk, name, messageOf(error));
+      if (failure.code !== "EBUSY") this.#refuse(disk, name, failure.message);
     }
   }
 

@@ -376,9 +376,16 @@ export class DiskShelf {
   }
 
   #known(): string[] {
-    if (!existsSync(this.options.knownDisksFile)) return [];
-    const parsed: unknown = JSON.parse(readFileSync(this.options.knownDisksFile, "utf8"));
-    return Array.isArray(parsed) ? parsed.filter((item) => typeof item === "string") : [];
+    const { knownDisksFile } = this.options;
+    if (!existsSync(knownDisksFile)) return [];
+    const text = readFileSync(knownDisksFile, "utf8");
+    try {
+      const parsed: unknown = JSON.parse(text);
+      return Array.isArray(parsed) ? parsed.filter((item) => typeof item === "string") : [];
+    } catch (error) {
+      const hint = "remove it, and name the disks in the configuration or add them again (disk add)";
+      throw new StorageError("EIO", `${knownDisksFile} is damaged: ${hint}`, {}, error);
+    }
   }
 
   #isCovered(place: string): boolean {

@@ -12,11 +12,15 @@ export function followEvents(events: EventLog, last: number, reply: FastifyReply
   const stream = reply.raw;
   stream.writeHead(200, { "content-type": "application/x-ndjson" });
   stream.flushHeaders();
+  // Whoever hangs up while something is being sent is no trouble of ours.
+  stream.on("error", () => {});
   const send = (event: EventRow): void => {
+    if (stream.destroyed) return;
     stream.write(`${JSON.stringify(event)}\n`);
     if (stream.writableLength > UNSENT_BYTES_MAX) stream.destroy();
   };
   for (const event of events.last(last)) send(event);
+  if (stream.destroyed) return;
   const stop = events.follow(send);
   stream.once("close", stop);
 }

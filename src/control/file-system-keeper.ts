@@ -1,6 +1,6 @@
 import type { Restorer } from "../fs/snapshot/restorer.js";
 import type { Snapshot } from "../fs/snapshot/snapshot.js";
-import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
+import { messageOf, operatingError, StorageError } from "../lib/errors.js";
 import type { Mutex } from "../lib/mutex.js";
 import { GIB, MIB } from "../lib/units.js";
 import type { LuDescription } from "../lu/lu.js";
@@ -318,7 +318,7 @@ export class FileSystemKeeper {
     try {
       await this.#mount(group, data, metadata);
     } catch (error) {
-      if (!isStorageError(error)) throw error;
+      if (operatingError(error) === null) throw error;
       this.#keepBroken(data, group.describe().name, messageOf(error));
     }
   }

@@ -1,7 +1,7 @@
 import path from "node:path";
 import type { BlockDevice } from "../device/device.js";
 import type { CancelTimer, Clock } from "../lib/clock.js";
-import { isStorageError, messageOf } from "../lib/errors.js";
+import { messageOf, operatingError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import { WarmCopy, type WarmPages } from "../pagestore/warm-copy.js";
 import { FollowedLu } from "../raid/followed-lu.js";
@@ -89,7 +89,7 @@ class FollowedGroup {
       if (this.parts.clock.monotonicMs() >= this.#renewAtMs) await this.#renew();
       for (const { copy } of this.#followed) if (!this.#ended && !this.isTaken) records += await copy.follow();
     } catch (error) {
-      if (!isStorageError(error)) throw error;
+      if (operatingError(error) === null) throw error;
       this.parts.log.debug({ error: messageOf(error) }, "a group of the partner is not followed just now");
       this.#generation = -1;
       this.#renewAtMs = this.parts.clock.monotonicMs() + RENEW_MS;
@@ -179,10 +179,15 @@ export class FollowerKeeper {
   }
 
   async #tick(): Promise<void> {
-    await this.#setGroups(this.parts.groups());
     let records = 0;
-    for (const group of this.#groups.values()) records += await group.follow();
-    if (this.#groups.size > 0) this.parts.prepare();
+    try {
+      await this.#setGroups(this.parts.groups());
+      for (const group of this.#groups.values()) records += await group.follow();
+      if (this.#groups.size > 0) this.parts.prepare();
+    } catch (error) {
+      if (operatingError(error) === null) throw error;
+      this.parts.log.warn({ error: messageOf(error) }, "the partner's groups are not followed just now");
+    }
     if (!this.#ended) this.#later(records > 0 ? FOLLOW_MS : IDLE_FOLLOW_MS);
   }
 }

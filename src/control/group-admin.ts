@@ -1,4 +1,4 @@
-import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
+import { messageOf, operatingError, StorageError } from "../lib/errors.js";
 import type { Group, GroupDescription, GroupEvent, LabelledDisk } from "../raid/contract.js";
 import { NO_SCRUB } from "../raid/label.js";
 import { unusedDisk } from "./disk-choice.js";
@@ -127,8 +127,9 @@ export class GroupAdmin {
       group = await layers.assembleGroup(disks, (event) => this.onEvent(uuid, event), force);
     } catch (error) {
       shelf.putBack(disks);
-      if (!isStorageError(error)) throw error;
-      group = new FailedGroup((await layers.describeGroup(disks)) ?? unreadable(uuid), messageOf(error), error.code);
+      const failure = operatingError(error);
+      if (failure === null) throw error;
+      group = new FailedGroup((await layers.describeGroup(disks)) ?? unreadable(uuid), failure.message, failure.code);
     }
     groups.add(uuid, group);
     shelf.putBack(disks.filter((disk) => !isUsed(group, disk)));

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { messageOf } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 
 /**
@@ -48,16 +49,29 @@ export class ServiceNotifier {
   #send(...assignments: readonly string[]): Promise<void> {
     if (!this.#active || this.#broken) return Promise.resolve();
     return new Promise((resolve) => {
-      const child = spawn(this.command, [`--pid=${process.pid}`, ...assignments], { env: this.env, stdio: "ignore" });
-      child.once("error", (error) => {
-        this.#broken = true;
-        this.log.error({ error: error.message }, "systemd-notify cannot be run: systemd will not learn that we are up");
+      const failed = (error: unknown) => {
+        this.#failed(error);
         resolve();
-      });
-      child.once("exit", (code) => {
-        if (code !== 0) this.log.warn({ code, message: assignments[0] }, "systemd-notify failed");
-        resolve();
-      });
+      };
+      try {
+        const child = spawn(this.command, [`--pid=${process.pid}`, ...assignments], { env: this.env, stdio: "ignore" });
+        child.on("error", failed);
+        child.once("exit", (code) => {
+          if (code !== 0) this.log.warn({ code, message: assignments[0] }, "systemd-notify failed");
+          resolve();
+        });
+      } catch (error) {
+        // Some errors of fork (ENOMEM, EPERM) are thrown.
+        failed(error);
+      }
     });
+  }
+
+  /** A command that is not there stays away; what the system lacks for a moment (processes, memory, descriptors) is there the next time. */
+  #failed(error: unknown): void {
+    const { code } = error as NodeJS.ErrnoException;
+    this.#broken = code === "ENOENT" || code === "EACCES";
+    const what = this.#broken ? "systemd will not learn that we are up" : "it is tried again";
+    this.log.error({ error: messageOf(error) }, `systemd-notify cannot be run: ${what}`);
   }
 }

@@ -1,6 +1,6 @@
 import type { MirroredNodeRecords } from "../ha/shared/mirrored-records.js";
 import { type CancelTimer, type Clock, wallMs } from "../lib/clock.js";
-import { isStorageError, messageOf } from "../lib/errors.js";
+import { messageOf, operatingError } from "../lib/errors.js";
 import type { EventLog } from "./event-log.js";
 
 export interface PartnerRecordsParts {
@@ -55,7 +55,7 @@ export class PartnerRecords {
         await records.close();
       }
     } catch (error) {
-      if (!isStorageError(error)) throw error;
+      if (operatingError(error) === null) throw error;
       const what = `that ${node} stands in for ${partner} could not be written to the shared LU: ${messageOf(error)}`;
       events.add({ severity: "warning", kind: "records-not-written", what, detail: { node: partner } });
     }

@@ -184,7 +184,7 @@ async function can(path: string, mode: number): Promise<boolean> {
 function canListen(host: string): Promise<boolean> {
   return new Promise((resolve) => {
     const server = net.createServer();
-    server.once("error", () => resolve(false));
+    server.on("error", () => resolve(false));
     server.listen({ host, port: 0 }, () => server.close(() => resolve(true)));
   });
 }

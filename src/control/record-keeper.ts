@@ -1,8 +1,7 @@
 import type { MirroredNodeRecords } from "../ha/shared/mirrored-records.js";
 import { RECORD_KINDS, type RecordKind, type RecordValue } from "../ha/shared/records.js";
-import { AssertionError } from "../lib/assert.js";
 import { type CancelTimer, type Clock, wallMs } from "../lib/clock.js";
-import { isStorageError, messageOf } from "../lib/errors.js";
+import { isStorageError, messageOf, operatingError } from "../lib/errors.js";
 import { LIMITS } from "../limits.js";
 import type { EventLog } from "./event-log.js";
 import type { ExportSink } from "./layers.js";
@@ -132,8 +131,9 @@ export class RecordKeeper {
 
   #serialized(action: () => Promise<void>): Promise<void> {
     this.#running = this.#running.then(action).catch((error: unknown) => {
-      if (error instanceof AssertionError || !isStorageError(error)) throw error;
-      return this.#failed(error);
+      const failure = operatingError(error);
+      if (failure === null) throw error;
+      return this.#failed(failure);
     });
     return this.#running;
   }

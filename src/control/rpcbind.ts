@@ -2,7 +2,7 @@ import net from "node:net";
 import { messageOf, StorageError } from "../lib/errors.js";
 import { PORTMAP_PROGRAM, type Service } from "../protocol/portmap/program.js";
 import { AcceptStatus, LAST_FRAGMENT, MessageType, ReplyStatus, RPC_VERSION } from "../protocol/rpc/message.js";
-import { XdrReader } from "../protocol/xdr/reader.js";
+import { XdrError, XdrReader } from "../protocol/xdr/reader.js";
 import { XdrWriter } from "../protocol/xdr/writer.js";
 
 /** rpcbind takes registrations over its Unix socket from any local account; over TCP only from privileged ports. */
@@ -63,7 +63,12 @@ async function ask(
   address: string,
 ): Promise<boolean> {
   const reply = await exchange(socket, encodeCall(procedure, service, netId, address));
-  return decodeReply(reply);
+  try {
+    return decodeReply(reply);
+  } catch (error) {
+    if (!(error instanceof XdrError)) throw error;
+    throw new StorageError("ENODEV", `what answers at ${socket} is no rpcbind`, {}, error);
+  }
 }
 
 function encodeCall(procedure: number, { program, version }: Service, netId: NetId, address: string): Buffer {

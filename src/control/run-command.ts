@@ -1,5 +1,5 @@
-import { execFile } from "node:child_process";
-import { StorageError } from "../lib/errors.js";
+import { type ChildProcess, execFile } from "node:child_process";
+import { messageOf, StorageError } from "../lib/errors.js";
 
 export interface CommandOptions {
   readonly timeMsMax: number;
@@ -17,10 +17,18 @@ export interface CommandOptions {
 export function runCommand(executable: string, args: readonly string[], options: CommandOptions): Promise<string> {
   const { timeMsMax, input = "", what } = options;
   return new Promise((resolve, reject) => {
-    const child = execFile(executable, args, { timeout: timeMsMax }, (error, stdout, stderr) => {
-      if (error === null) resolve(stdout);
-      else reject(new StorageError("EIO", `${what}: ${stderr.trim().split("\n")[0] || error.message}`));
-    });
+    const fail = (why: string, cause: unknown) => reject(new StorageError("EIO", `${what}: ${why}`, {}, cause));
+    let child: ChildProcess;
+    try {
+      child = execFile(executable, args, { timeout: timeMsMax }, (error, stdout, stderr) => {
+        if (error === null) resolve(stdout);
+        else fail(stderr.trim().split("\n")[0] || error.message, error);
+      });
+    } catch (error) {
+      // Some errors of fork and exec (ENOMEM, EPERM, E2BIG) are thrown, and not told to the callback.
+      fail(messageOf(error), error);
+      return;
+    }
     child.stdin?.on("error", () => {});
     child.stdin?.end(input);
   });

@@ -1,5 +1,5 @@
 import { type CancelTimer, wallMs } from "../lib/clock.js";
-import { isStorageError, messageOf } from "../lib/errors.js";
+import { messageOf, operatingError } from "../lib/errors.js";
 import { LIMITS } from "../limits.js";
 import type { GroupDescription } from "../raid/contract.js";
 import type { DescribedGroup } from "./group-roster.js";
@@ -44,7 +44,7 @@ export class ScrubScheduler {
     try {
       await startScrub(group, fileSystems, true);
     } catch (error) {
-      if (!isStorageError(error)) throw error;
+      if (operatingError(error) === null) throw error;
       const what = `group ${name}: the scrub that is due cannot begin: ${messageOf(error)}`;
       events.add({ severity: "warning", kind: "scrub-not-started", what, detail: { group: name } });
     }

@@ -12,7 +12,7 @@ import { compareAge } from "../ha/shared/record-tables.js";
 import type { NodeRecord } from "../ha/shared/records.js";
 import { AssertionError } from "../lib/assert.js";
 import type { CancelTimer } from "../lib/clock.js";
-import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
+import { messageOf, operatingError, StorageError } from "../lib/errors.js";
 import { LIMITS } from "../limits.js";
 import type { LabelledDisk } from "../raid/contract.js";
 import { unusedDisk } from "./disk-choice.js";
@@ -373,7 +373,7 @@ export class SharedAdmin {
       this.#groups.set(role, group);
       this.#report(group);
     } catch (error) {
-      if (!isStorageError(error)) throw error;
+      if (operatingError(error) === null) throw error;
       this.#complain(uuid, `shared group ${uuid} is not used: ${messageOf(error)}`);
     }
   }
@@ -407,7 +407,7 @@ export class SharedAdmin {
     try {
       await this.parts.shelf.handOver(disk, group.uuid, () => group.returnMember(disk));
     } catch (error) {
-      if (!isStorageError(error)) throw error;
+      if (operatingError(error) === null) throw error;
       this.#complain(disk.uuid, `group ${group.name}: ${disk.device.name} is not taken back: ${messageOf(error)}`);
     }
   }

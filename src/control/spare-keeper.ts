@@ -1,5 +1,5 @@
 import type { CancelTimer } from "../lib/clock.js";
-import { isStorageError, messageOf } from "../lib/errors.js";
+import { messageOf, operatingError } from "../lib/errors.js";
 import type { DiskDescription, LabelledDisk } from "../raid/contract.js";
 import { pad } from "./disk-shelf.js";
 import type { DescribedGroup } from "./group-roster.js";
@@ -78,11 +78,12 @@ export class SpareKeeper {
         this.#report("info", "spare-taken", described.name, member, spare, "takes the place of");
         return true;
       } catch (error) {
-        if (!isStorageError(error)) throw error;
+        const failure = operatingError(error);
+        if (failure === null) throw error;
         // Another disk is being rebuilt; the end of that work is an event.
-        if (error.code === "EBUSY") return true;
+        if (failure.code === "EBUSY") return true;
         refusedBy.add(described.uuid);
-        this.#report("error", "spare-refused", described.name, member, spare, "cannot take the place of", error);
+        this.#report("error", "spare-refused", described.name, member, spare, "cannot take the place of", failure);
       }
     }
     return false;

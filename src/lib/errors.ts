@@ -48,3 +48,21 @@ export function isStorageError(error: unknown, code?: Errno): error is StorageEr
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** What SQLite says of its files and their disk; its other words are about how it was used. */
+const SQLITE_OUTSIDE = /^SQLITE_(FULL|IOERR|CORRUPT|NOTADB|CANTOPEN|NOMEM|READONLY|PROTOCOL)/;
+
+/**
+ * What went wrong outside of this program, as an operating error: a file, a socket, a child process, a connection that broke. Whoever ends the process for a
+ * broken assumption asks this first.
+ * @returns null for anything else: our own mistake
+ */
+export function operatingError(error: unknown): StorageError | null {
+  if (isStorageError(error)) return error;
+  if (!(error instanceof Error)) return null;
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  if (typeof code !== "string") return null;
+  if (typeof syscall !== "string" && !/^E[A-Z0-9]+$/.test(code) && !SQLITE_OUTSIDE.test(code)) return null;
+  const isFull = code === "ENOSPC" || code === "EDQUOT" || code === "SQLITE_FULL";
+  return new StorageError(isFull ? "ENOSPC" : "EIO", messageOf(error), {}, error);
+}

@@ -26,6 +26,9 @@ export interface Export {
   readonly rules: readonly ExportRule[];
 }
 
+/** Addresses whose answer is kept. */
+const KNOWN_MAX = 4096;
+
 interface CompiledRule {
   readonly matches: ClientMatcher;
   readonly rule: ExportRule;
@@ -38,14 +41,23 @@ export class ExportEntry implements Export {
   readonly rules: readonly ExportRule[];
   /** Part of every file handle: made of the path, so it is the same after a restart and on the partner. */
   readonly id: number;
+  /** Of the path, a character for each byte. */
+  readonly components: readonly string[];
   readonly #compiled: readonly CompiledRule[];
 
   constructor(source: Export) {
     this.path = source.path;
     this.fileSystem = source.fileSystem;
     this.rules = source.rules;
-    this.id = crc32c(Buffer.from(source.path, "utf8"));
+    const path = Buffer.from(source.path, "utf8");
+    this.id = crc32c(path);
+    this.components = components(path.toString("latin1"));
     this.#compiled = source.rules.map((rule) => ({ matches: parseClients(rule.clients), rule }));
+  }
+
+  /** Whether a rule is for the address, whatever it then allows. */
+  names(peer: Pick<Peer, "address" | "family">): boolean {
+    return this.#compiled.some(({ matches }) => matches(peer));
   }
 
   /** @returns null when the client may not use this export */
@@ -66,6 +78,15 @@ export class Admission {
   ) {}
 }
 
+/** What a path names. */
+export interface ExportPlace {
+  readonly entry: ExportEntry;
+  /** Names of directories, from the root of the export on. */
+  readonly below: readonly Buffer[];
+  /** The same path in its one spelling: no empty or "." components. */
+  readonly path: Buffer;
+}
+
 export interface ExportWatcher {
   /** Also for one that is exported already. */
   added(fileSystem: FileSystem): void;
@@ -79,6 +100,8 @@ export interface ExportWatcher {
 export class ExportTable {
   readonly #byId = new Map<number, ExportEntry>();
   readonly #watchers: ExportWatcher[] = [];
+  /** Answers of `knows`, by address, until an export changes. */
+  readonly #known = new Map<string, boolean>();
 
   /**
    * Add an export, or replace the one with the same path.
@@ -95,6 +118,7 @@ export class ExportTable {
       );
     }
     this.#byId.set(entry.id, entry);
+    this.#known.clear();
     for (const { added } of this.#watchers) added(entry.fileSystem);
     return entry;
   }
@@ -104,6 +128,7 @@ export class ExportTable {
     const entry = this.list().find((candidate) => candidate.path === path);
     if (entry === undefined) return false;
     this.#byId.delete(entry.id);
+    this.#known.clear();
     const { fileSystem } = entry;
     if (!this.list().some((other) => other.fileSystem === fileSystem))
       for (const { removed } of this.#watchers) removed(fileSystem);
@@ -116,6 +141,17 @@ export class ExportTable {
     for (const { fileSystem } of this.list()) watcher.added(fileSystem);
   }
 
+  /** Whether any export names the address. Everybody else is a stranger, for whom little is done. */
+  knows(peer: Pick<Peer, "address" | "family">): boolean {
+    const kept = this.#known.get(peer.address);
+    if (kept !== undefined) return kept;
+    let known = false;
+    for (const entry of this.#byId.values()) known ||= entry.names(peer);
+    if (this.#known.size >= KNOWN_MAX) this.#known.clear();
+    this.#known.set(peer.address, known);
+    return known;
+  }
+
   list(): ExportEntry[] {
     return [...this.#byId.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
   }
@@ -124,17 +160,18 @@ export class ExportTable {
     return this.#byId.get(id);
   }
 
-  /** The export with the longest path that is `path` or above it, and the components below it. */
-  findByPath(path: string): { entry: ExportEntry; below: string[] } | null {
-    const wanted = components(path);
-    let best: { entry: ExportEntry; below: string[] } | null = null;
+  /** The export with the longest path that is `path` or above it. A path is bytes: a name below an export need not be UTF-8. */
+  findByPath(path: Buffer): ExportPlace | null {
+    const wanted = components(path.toString("latin1"));
+    let best: ExportEntry | null = null;
     for (const entry of this.#byId.values()) {
-      const own = components(entry.path);
+      const own = entry.components;
       if (own.length > wanted.length || !own.every((part, i) => part === wanted[i])) continue;
-      const below = wanted.slice(own.length);
-      if (best === null || below.length < best.below.length) best = { entry, below };
+      if (best === null || own.length > best.components.length) best = entry;
     }
-    return best;
+    if (best === null) return null;
+    const below = wanted.slice(best.components.length).map((part) => Buffer.from(part, "latin1"));
+    return { entry: best, below, path: Buffer.from(`/${wanted.join("/")}`, "latin1") };
   }
 
   /** The caller's rights on an export. The last answer is kept on the credential; another export or a changed rule makes a new one. */

@@ -24,8 +24,10 @@ export interface ProtocolLimits {
   readonly replyCacheEntriesMax: number;
   readonly replyCacheBytesMax: number;
   readonly replyCacheMsMax: number;
-  /** Entries of the MOUNT list (RFC 1813 section 5.2.2): a report for people, the oldest leave first. */
+  /** The MOUNT list (RFC 1813 section 5.2.2), in entries, of all and of one client, and bytes: a report for people, the oldest leave first. */
   readonly mountListMax: number;
+  readonly mountListOfHostMax: number;
+  readonly mountListBytesMax: number;
   /** Buffers of large READ replies when the composition root gives no pool of its own. */
   readonly readBufferBytesMax: number;
 }
@@ -45,6 +47,8 @@ export const DEFAULT_LIMITS: ProtocolLimits = {
   replyCacheBytesMax: 8 * MIB,
   replyCacheMsMax: 180 * 1000,
   mountListMax: 1024,
+  mountListOfHostMax: 64,
+  mountListBytesMax: 128 * KIB,
   readBufferBytesMax: 48 * MIB,
 };
 

@@ -1,20 +1,23 @@
 import type { Clock } from "../lib/clock.js";
+import { operatingError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { ExportTable } from "./exports.js";
 import { HandleCodec } from "./handle.js";
 import { DEFAULT_LIMITS, type ProtocolLimits } from "./limits.js";
-import { type MountEntry, MountList } from "./mount3/mount-list.js";
-import { Mount3Program } from "./mount3/program.js";
+import { MountList } from "./mount3/mount-list.js";
+import { Mount3Program, type RefusedMount } from "./mount3/program.js";
 import { Nfs3Program } from "./nfs3/program.js";
 import { PlainReadBuffers, type ReadBuffers } from "./nfs3/read-buffers.js";
 import { ScratchPool } from "./nfs3/scratch.js";
 import { GrantSender } from "./nlm4/grant-sender.js";
 import { Nlm4Program } from "./nlm4/program.js";
 import { NsmProgram } from "./nsm/program.js";
-import { PortmapProgram, type Service } from "./portmap/program.js";
+import { PORTMAP_PROGRAM, PortmapProgram, type Service, type ServiceDirectory } from "./portmap/program.js";
 import { RpcClient } from "./rpc/client.js";
 import type { ConnectionState } from "./rpc/connection.js";
-import { DualServer, type Place } from "./rpc/dual-server.js";
+import type { DatagramStatistics } from "./rpc/datagram.js";
+import { DualServer, type DualServerOptions, type Place } from "./rpc/dual-server.js";
+import type { Peer } from "./rpc/peer.js";
 import type { RpcProgram } from "./rpc/program.js";
 import { MemoryReplyCache, type ReplyCache } from "./rpc/reply-cache.js";
 import type { ProcedureStatistics } from "./rpc/statistics.js";
@@ -36,11 +39,14 @@ export interface NfsServerOptions {
   readonly callback?: RpcClient;
   /** Our name in those calls. Default: "stripeward". */
   readonly hostName?: string;
+  /** How UDP sockets are made; tests put their own in place. */
+  readonly datagrams?: DualServerOptions["network"];
+  readonly onMountRefused?: (refused: RefusedMount) => void;
   /** More programs on the same port. */
   readonly programs?: readonly RpcProgram[];
   /**
-   * An error that is neither bad input nor a StorageError reached a handler. It has been logged, and answered with SERVERFAULT; whoever
-   * wants a failed assertion to end the process does it here.
+   * An error that is neither bad input nor one of the outside world (operatingError) reached a handler. It has been logged, and answered with
+   * SERVERFAULT; whoever wants a failed assertion to end the process does it here.
    */
   readonly onUnexpected?: (error: unknown) => void;
 }
@@ -49,6 +55,7 @@ export interface NfsStatistics {
   readonly procedures: readonly ProcedureStatistics[];
   readonly connections: number;
   readonly refusedConnections: number;
+  readonly datagrams: DatagramStatistics;
 }
 
 /** One for all servers of a node: a request may be repeated at another address. */
@@ -74,28 +81,39 @@ export class NfsServer {
   #places: Place[] = [];
 
   constructor(options: NfsServerOptions) {
-    const { exports, clock, log, onUnexpected = () => {} } = options;
+    const { exports, clock, log } = options;
+    const onUnexpected = (error: unknown) => {
+      if (operatingError(error) === null) options.onUnexpected?.(error);
+    };
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     const handles = new HandleCodec((id) => exports.findById(id));
     const readBuffers = options.readBuffers ?? new PlainReadBuffers(limits.readBufferBytesMax);
-    this.#mounts = new MountList(limits.mountListMax);
+    this.#mounts = new MountList({
+      entriesMax: limits.mountListMax,
+      entriesOfHostMax: limits.mountListOfHostMax,
+      bytesMax: limits.mountListBytesMax,
+    });
     const callback = options.callback ?? new RpcClient({ clock });
     this.#grants = new GrantSender({ client: callback, clock, log, serverName: options.hostName ?? "stripeward" });
     exports.watch({
       added: (fileSystem) => this.#grants.watch(fileSystem),
       removed: (fileSystem) => this.#grants.unwatch(fileSystem),
     });
-    const directory = { services: () => this.services(), port: (address: string) => this.#portAt(address) };
+    const directory: ServiceDirectory = {
+      services: () => this.services(),
+      port: (address, program) => this.#portAt(address, program),
+    };
     const programs = [
       new Nfs3Program({ exports, handles, readBuffers, scratch: new ScratchPool(), log, onUnexpected }),
-      new Mount3Program({ exports, handles, mounts: this.#mounts, log }),
+      new Mount3Program({ exports, handles, mounts: this.#mounts, log, onRefused: options.onMountRefused }),
       new Nlm4Program({ exports, handles, grants: this.#grants, log, onUnexpected }),
       new NsmProgram({ exports, log }),
       new PortmapProgram(directory),
       ...(options.programs ?? []),
     ];
     const replyCache = options.replyCache ?? newReplyCache(clock, limits);
-    const shared = { limits, clock, log, replyCache, onUnexpected };
+    const admits = (peer: Peer) => exports.knows(peer);
+    const shared = { limits, clock, log, replyCache, onUnexpected, admits, network: options.datagrams };
     this.#service = new DualServer({ programs, ...shared });
     this.#portmap = new DualServer({ programs: [new PortmapProgram(directory)], ...shared });
     this.#portmapPort = options.portmapPort ?? null;
@@ -147,7 +165,7 @@ export class NfsServer {
   }
 
   statistics(): NfsStatistics {
-    return this.#service.rpc.statistics();
+    return { ...this.#service.rpc.statistics(), datagrams: this.#service.datagramStatistics() };
   }
 
   connections(): ConnectionState[] {
@@ -155,8 +173,8 @@ export class NfsServer {
   }
 
   /** Who said that they mounted what. */
-  mounts(): MountEntry[] {
-    return this.#mounts.list();
+  mounts(): { readonly host: string; readonly path: string }[] {
+    return this.#mounts.rows();
   }
 
   /** Every program and version that the port answers: what to register with rpcbind. */
@@ -168,8 +186,9 @@ export class NfsServer {
     }));
   }
 
-  /** What a client that reached us at this address can call there. */
-  #portAt(address: string): number {
+  /** Where a client that reached us at this address can call a program. The port mapper is where everybody looks for it, when it is there, too. */
+  #portAt(address: string, program: number): number {
+    if (program === PORTMAP_PROGRAM && this.#portmapPort !== null) return this.#portmapPort;
     const here = this.#places.filter(({ host }) => host === address);
     return (here.at(-1) ?? this.#places.at(-1))?.port ?? 0;
   }

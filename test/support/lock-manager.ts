@@ -45,7 +45,12 @@ export class FakeLockManager implements RpcProgram {
     const options = { limits: DEFAULT_LIMITS, clock, log: SILENT, replyCache: newReplyCache(clock) };
     const rpc = new RpcServer({ programs: serve === "tcp" ? [manager, portmap] : [portmap], ...options });
     const over = new RpcServer({ programs: [manager, portmapOfUdp(services, () => manager.port)], ...options });
-    const datagrams = new DatagramServer({ programs: over.programs, ...options, onUnexpected: () => {} });
+    const datagrams = new DatagramServer({
+      programs: over.programs,
+      ...options,
+      admits: () => true,
+      onUnexpected: () => {},
+    });
     if (serve === "tcp") manager.port = (await rpc.listen({ host: "127.0.0.1", port: 0 })).port;
     else manager.port = (await datagrams.listen({ host: "127.0.0.1", port: 0 })).port;
     t.after(async () => {

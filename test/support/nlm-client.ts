@@ -244,17 +244,24 @@ export async function callOverUdp(
   return { xid, denied, status: body.u32(), body };
 }
 
-/** Bytes as they are. */
-export function sendDatagram(port: number, message: Buffer, timeMs = 2000): Promise<Buffer | null> {
+/** Bytes as they are. @returns the answer, which counts only when it comes from where the question went; null: none came */
+export function sendDatagram(
+  port: number,
+  message: Buffer,
+  timeMs = 2000,
+  { to = "127.0.0.1", from }: { to?: string; from?: string } = {},
+): Promise<Buffer | null> {
   return new Promise((resolve, reject) => {
-    const socket: Socket = createSocket("udp4");
+    const socket: Socket = createSocket(to.includes(":") ? "udp6" : "udp4");
     const end = (answer: Buffer | null) => {
       clearTimeout(timer);
       socket.close(() => resolve(answer));
     };
     const timer = setTimeout(() => end(null), timeMs);
     socket.once("error", reject);
-    socket.once("message", end);
-    socket.send(message, port, "127.0.0.1");
+    socket.on("message", (answer, sender) => {
+      if (sender.address === to && sender.port === port) end(answer);
+    });
+    socket.bind({ port: 0, ...(from === undefined ? {} : { address: from }) }, () => socket.send(message, port, to));
   });
 }

@@ -1,6 +1,5 @@
 import { existsSync } from "node:fs";
 import { encodePart } from "../../backup/encode.js";
-import { operatingError } from "../../backup/failure.js";
 import { fileSystemRecords } from "../../backup/file-system-source.js";
 import { type BackupHeader, jsonRecord, type OutgoingRecord, RecordType } from "../../backup/format.js";
 import { DigestWriter, type GroupDigest, joinDigests, noDigests, readDigests } from "../../backup/group-digests.js";
@@ -8,7 +7,7 @@ import { restoreFileSystem } from "../../backup/restore.js";
 import { StreamScanner } from "../../backup/scan.js";
 import { sharedRecords } from "../../backup/shared-source.js";
 import { type Clock, timeMs } from "../../lib/clock.js";
-import { StorageError } from "../../lib/errors.js";
+import { operatingError, StorageError } from "../../lib/errors.js";
 import type { Random } from "../../lib/prng.js";
 import { formatSize } from "../../lib/size.js";
 import type { EventLog } from "../event-log.js";

@@ -1,12 +1,11 @@
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { operatingError } from "../../backup/failure.js";
 import { StreamScanner } from "../../backup/scan.js";
 import { inspectTarget, readTarget, TargetWriter } from "../../backup/target.js";
 import { transferBackup } from "../../backup/transfer.js";
 import type { BackupConfig } from "../../config/schema.js";
 import { type CancelTimer, type Clock, wallMs } from "../../lib/clock.js";
-import { StorageError } from "../../lib/errors.js";
+import { operatingError, StorageError } from "../../lib/errors.js";
 import { LIMITS } from "../../limits.js";
 import type { EventLog } from "../event-log.js";
 import type { BackupScheduleRow } from "../types.js";

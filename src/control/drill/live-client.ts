@@ -1,4 +1,4 @@
-import { StorageError } from "../../lib/errors.js";
+import { messageOf, StorageError } from "../../lib/errors.js";
 import type { XdrWriter } from "../../protocol/xdr/writer.js";
 import { ProbeClient } from "./probe-client.js";
 
@@ -20,6 +20,7 @@ export class LiveClient {
   #root: Buffer = Buffer.alloc(0);
   #running = true;
   #work: Promise<void> = Promise.resolve();
+  #failure: unknown = null;
   /** false: the export does not let it write. */
   writes = true;
   readonly wrong: string[] = [];
@@ -40,7 +41,10 @@ export class LiveClient {
     this.#root = Buffer.from(mounted.opaque(HANDLE_BYTES_MAX));
     this.writes = (await this.#round(0)) === null;
     if (!this.writes) this.wrong.length = 0;
-    this.#work = this.#loop();
+    this.#work = this.#loop().catch((error: unknown) => {
+      this.#failure = error;
+      this.wrong.push(messageOf(error));
+    });
   }
 
   /** The longest that a call has taken since this was asked last, in milliseconds. */
@@ -50,10 +54,13 @@ export class LiveClient {
     return slowestMs;
   }
 
-  /** Until so many more calls are answered. */
+  /** Until so many more calls are answered. @throws what ended the work */
   async progress(calls: number): Promise<void> {
     const wanted = this.calls + calls;
-    while (this.calls < wanted) await new Promise((resolve) => setTimeout(resolve, 5));
+    while (this.calls < wanted) {
+      if (this.#failure !== null) throw this.#failure;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
   }
 
   async end(): Promise<void> {

@@ -65,7 +65,7 @@ export class ProbeClient {
       });
       socket.write(record);
       const reply = await answer;
-      if (reply === null || reply.readUInt32BE(0) === xid) return reply;
+      if (reply === null || (reply.length >= 4 && reply.readUInt32BE(0) === xid)) return reply;
     }
   }
 

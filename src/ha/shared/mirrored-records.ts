@@ -1,4 +1,4 @@
-import { type Errno, isStorageError, messageOf, StorageError } from "../../lib/errors.js";
+import { type Errno, isStorageError, messageOf, operatingError, StorageError } from "../../lib/errors.js";
 import { NodeRecords, type NodeRecordsOptions, rowOf } from "./node-records.js";
 import type { PartitionLu } from "./partition.js";
 import { compareAge, type StoredRow } from "./record-tables.js";
@@ -217,7 +217,7 @@ export class MirroredNodeRecords implements RecordWriter {
         return this.#openRecords(there, true);
       });
     } catch (error) {
-      if (!isStorageError(error)) throw error;
+      if (operatingError(error) === null) throw error;
       side.reason = messageOf(error);
       await lu?.close().catch(() => {});
       return;
@@ -231,7 +231,7 @@ export class MirroredNodeRecords implements RecordWriter {
     this.#filling = Promise.all([this.#filling, this.#fillAll(side)])
       .then(() => {})
       .catch((error: unknown) => {
-        if (!isStorageError(error)) throw error;
+        if (operatingError(error) === null) throw error;
         this.#lose(side, messageOf(error));
       });
   }

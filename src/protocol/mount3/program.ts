@@ -1,11 +1,13 @@
 import { type FileId, FileKind, ROOT_CREDENTIALS } from "../../fs/vfs.js";
 import { messageOf, StorageError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/log.js";
-import type { ExportEntry, ExportTable } from "../exports.js";
+import { printable } from "../../lib/printable.js";
+import type { ExportEntry, ExportPlace, ExportTable } from "../exports.js";
 import type { HandleCodec } from "../handle.js";
 import { HANDLE } from "../handle.js";
 import type { RpcCall } from "../rpc/call.js";
 import { AuthFlavor } from "../rpc/message.js";
+import type { Peer } from "../rpc/peer.js";
 import type { RpcProcedure, RpcProgram } from "../rpc/program.js";
 import type { XdrReader } from "../xdr/reader.js";
 import type { MountList } from "./mount-list.js";
@@ -13,12 +15,23 @@ import { MNT3_OK, mountStatusOf } from "./status.js";
 
 /** RFC 1813 section 5.1.4: MNTPATHLEN. */
 const PATH_BYTES_MAX = 1024;
+const SLASH = 0x2f;
+const PARENT = Buffer.from("..");
+
+/** For an event: who was refused what, and why. Whoever takes it bounds how often it is told. */
+export interface RefusedMount {
+  readonly address: string;
+  /** Printable. */
+  readonly path: string;
+  readonly why: string;
+}
 
 export interface Mount3Services {
   readonly exports: ExportTable;
   readonly handles: HandleCodec;
   readonly mounts: MountList;
   readonly log: Logger;
+  readonly onRefused?: ((refused: RefusedMount) => void) | undefined;
 }
 
 interface Procedure extends RpcProcedure {
@@ -51,9 +64,10 @@ function mountNull(_services: Mount3Services, call: RpcCall): void {
 
 /** MNT, RFC 1813 section 5.2.1: an export, or a directory below one. */
 function mount(services: Mount3Services, call: RpcCall, args: XdrReader): void {
-  const path = args.opaque(PATH_BYTES_MAX).toString("utf8");
+  const asked = Buffer.from(args.opaque(PATH_BYTES_MAX));
+  const { peer } = call.connection;
   try {
-    const { entry, id } = resolve(services, call, path);
+    const { entry, id, path } = resolve(services, peer, asked);
     const w = call.begin(4 + 4 + HANDLE.end + 12);
     w.u32(MNT3_OK);
     w.at = services.handles.put(w.buffer, w.at, entry, id);
@@ -61,10 +75,11 @@ function mount(services: Mount3Services, call: RpcCall, args: XdrReader): void {
     w.u32(AuthFlavor.sys);
     w.u32(AuthFlavor.none);
     call.finish();
-    services.mounts.add(call.connection.peer.address, path);
+    services.mounts.add(peer.address, path);
   } catch (error) {
-    if (!(error instanceof StorageError))
-      services.log.error({ path, error: messageOf(error) }, "mount3: unexpected error");
+    const path = printable(asked);
+    if (error instanceof StorageError) services.onRefused?.({ address: peer.address, path, why: error.message });
+    else services.log.error({ path, error: messageOf(error) }, "mount3: unexpected error");
     call.failed = true;
     call.begin(4).u32(mountStatusOf(error));
     call.finish();
@@ -75,29 +90,38 @@ function mount(services: Mount3Services, call: RpcCall, args: XdrReader): void {
  * @throws StorageError ENOENT for what is not exported, EACCES for a client that may not, EINVAL for "..", ENOTDIR for what is no directory.
  * Symbolic links are not followed: they are the client's to interpret.
  */
-function resolve(services: Mount3Services, call: RpcCall, path: string): { entry: ExportEntry; id: FileId } {
-  const found = services.exports.findByPath(path);
-  if (!path.startsWith("/") || found === null) throw new StorageError("ENOENT", "not exported", { path });
-  const { entry, below } = found;
-  const { fileSystem } = entry;
-  if (entry.ruleFor(call.connection.peer) === null) throw new StorageError("EACCES", "client may not mount", { path });
-  let id: FileId = fileSystem.root;
+function resolve({ exports }: Mount3Services, peer: Peer, asked: Buffer): ExportPlace & { readonly id: FileId } {
+  const place = exports.findByPath(asked);
+  if (asked[0] !== SLASH || place === null) throw new StorageError("ENOENT", "nothing is exported there");
+  const { entry, below } = place;
+  requireRule(entry, peer);
+  let id: FileId = entry.fileSystem.root;
   for (const part of below) {
-    if (part === "..") throw new StorageError("EINVAL", "path with ..", { path });
-    const attributes = fileSystem.lookup(ROOT_CREDENTIALS, id, Buffer.from(part, "utf8"));
-    if (attributes.kind !== FileKind.directory) throw new StorageError("ENOTDIR", "not a directory", { path });
+    if (part.equals(PARENT)) throw new StorageError("EINVAL", 'the path has ".." in it');
+    const attributes = entry.fileSystem.lookup(ROOT_CREDENTIALS, id, part);
+    if (attributes.kind !== FileKind.directory) throw new StorageError("ENOTDIR", "it is no directory");
     id = attributes;
   }
-  return { entry, id };
+  return { ...place, id };
 }
 
-/** DUMP, RFC 1813 section 5.2.2. */
+/** @throws StorageError EACCES */
+function requireRule(entry: ExportEntry, peer: Peer): void {
+  if (entry.ruleFor(peer) !== null) return;
+  const why = entry.names(peer)
+    ? `the export wants a port below 1024, and this came from port ${peer.port}`
+    : "no rule of the export names this address";
+  throw new StorageError("EACCES", why);
+}
+
+/** DUMP, RFC 1813 section 5.2.2. A stranger sees an empty list. */
 function dump(services: Mount3Services, call: RpcCall): void {
   const w = call.begin(4);
-  for (const { host, path } of services.mounts.list()) {
+  const isKnown = services.exports.knows(call.connection.peer);
+  for (const { host, path } of isKnown ? services.mounts.list() : []) {
     w.u32(1);
     w.text(host);
-    w.text(path);
+    w.opaque(path);
   }
   w.u32(0);
   call.finish();
@@ -105,7 +129,9 @@ function dump(services: Mount3Services, call: RpcCall): void {
 
 /** UMNT, RFC 1813 section 5.2.3. */
 function unmount(services: Mount3Services, call: RpcCall, args: XdrReader): void {
-  const path = args.opaque(PATH_BYTES_MAX).toString("utf8");
+  const asked = args.opaque(PATH_BYTES_MAX);
+  // What was exported once may have been mounted.
+  const path = services.exports.findByPath(asked)?.path ?? Buffer.from(asked);
   services.mounts.remove(call.connection.peer.address, path);
   mountNull(services, call);
 }
@@ -116,10 +142,11 @@ function unmountAll(services: Mount3Services, call: RpcCall): void {
   mountNull(services, call);
 }
 
-/** EXPORT, RFC 1813 section 5.2.5: every export with its client lists as groups. */
+/** EXPORT, RFC 1813 section 5.2.5: every export with its client lists as groups. A stranger sees none. */
 function exportList(services: Mount3Services, call: RpcCall): void {
   const w = call.begin(4);
-  for (const entry of services.exports.list()) {
+  const isKnown = services.exports.knows(call.connection.peer);
+  for (const entry of isKnown ? services.exports.list() : []) {
     w.u32(1);
     w.text(entry.path);
     for (const rule of entry.rules) {
@@ -135,8 +162,8 @@ function exportList(services: Mount3Services, call: RpcCall): void {
 const PROCEDURES: readonly Procedure[] = [
   { name: "NULL", run: mountNull },
   { name: "MNT", run: mount },
-  { name: "DUMP", run: dump },
+  { name: "DUMP", run: dump, streamOnly: true },
   { name: "UMNT", run: unmount },
   { name: "UMNTALL", run: unmountAll },
-  { name: "EXPORT", run: exportList },
+  { name: "EXPORT", run: exportList, streamOnly: true },
 ];

@@ -102,6 +102,8 @@ export class GrantSender {
       ...{ host: grant.owner.address, from: specific(note.localAddress), program: NLM4_PROGRAM, version: NLM4_VERSION },
       procedure: note.asMessage ? Nlm4Procedure.grantedMessage : Nlm4Procedure.granted,
       args: encodeGranted(serverName, { ...grant, cookie: delivery.cookie, handle: note.handle }),
+      urgency: "news",
+      isWanted: () => this.#isWanted(delivery),
     });
     if (!result.ok)
       log.debug({ client: grant.owner.host, why: result.why }, "nlm4: GRANTED not delivered, tried again");

@@ -76,7 +76,7 @@ function begin(call: RpcCall, encode: Encode, cookie: Buffer, outcome: Outcome):
   call.failed = outcome.status !== Nlm4Status.granted && outcome.status !== Nlm4Status.blocked;
 }
 
-/** The reply is empty and leaves at once; the result follows as a call to the client (…_RES). */
+/** The reply is empty and leaves at once; the result follows as a call to the client (…_RES). Nobody is called for a stranger. */
 function messaging(name: string, prepare: requests.Prepare, encode: Encode, resultProcedure: number): Procedure {
   return {
     name,
@@ -84,6 +84,7 @@ function messaging(name: string, prepare: requests.Prepare, encode: Encode, resu
       const prepared = prepare(services, call, args, true);
       const { address, localAddress } = call.connection.peer;
       nothing(services, call);
+      if (!services.exports.knows(call.connection.peer)) return;
       const outcome = await outcomeOf(services, prepared, () => null);
       const w = new XdrWriter();
       encode(w, prepared.cookie, outcome);
@@ -115,6 +116,7 @@ function grantedMessage(services: Nlm4Services, call: RpcCall, args: XdrReader):
   args.bool();
   readLock(args);
   nothing(services, call);
+  if (!services.exports.knows(call.connection.peer)) return;
   const w = new XdrWriter();
   encodeResult(w, cookie, { status: Nlm4Status.denied });
   const { address, localAddress } = call.connection.peer;

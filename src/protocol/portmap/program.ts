@@ -15,7 +15,7 @@ export interface Service {
 export interface ServiceDirectory {
   services(): readonly Service[];
   /** @param address  our own one, as the client reached it */
-  port(address: string): number;
+  port(address: string, program: number): number;
 }
 
 type Run = (directory: ServiceDirectory, call: RpcCall, args: XdrReader) => void;
@@ -64,9 +64,11 @@ function refuse(_directory: ServiceDirectory, call: RpcCall): void {
 
 type Transport = "tcp" | "udp";
 
-function serves(directory: ServiceDirectory, program: number, version: number, over: Transport): boolean {
-  const found = directory.services().find((service) => service.program === program && service.version === version);
-  return found !== undefined && (over === "tcp" || found.datagrams === true);
+/** In any version, as rpcbind does: whoever asks for another one is told by the program itself which it has (PROG_MISMATCH). */
+function serves(directory: ServiceDirectory, program: number, over: Transport): boolean {
+  return directory
+    .services()
+    .some((service) => service.program === program && (over === "tcp" || service.datagrams === true));
 }
 
 function transportsOf({ datagrams }: Service): Transport[] {
@@ -76,12 +78,12 @@ function transportsOf({ datagrams }: Service): Transport[] {
 /** PMAPPROC_GETPORT, RFC 1833 section 3.2; 0: not registered. */
 function getPort(directory: ServiceDirectory, call: RpcCall, args: XdrReader): void {
   const program = args.u32();
-  const version = args.u32();
+  args.u32(); // version
   const protocol = args.u32();
   args.u32(); // port: not used
   const over = protocol === IPPROTO_UDP ? "udp" : "tcp";
-  const known = (protocol === IPPROTO_TCP || over === "udp") && serves(directory, program, version, over);
-  call.begin(4).u32(known ? directory.port(call.connection.peer.localAddress) : 0);
+  const known = (protocol === IPPROTO_TCP || over === "udp") && serves(directory, program, over);
+  call.begin(4).u32(known ? directory.port(call.connection.peer.localAddress, program) : 0);
   call.finish();
 }
 
@@ -91,14 +93,8 @@ function dump(directory: ServiceDirectory, call: RpcCall): void {
   for (const service of directory.services()) {
     for (const transport of transportsOf(service)) {
       const protocol = transport === "udp" ? IPPROTO_UDP : IPPROTO_TCP;
-      for (const value of [
-        1,
-        service.program,
-        service.version,
-        protocol,
-        directory.port(call.connection.peer.localAddress),
-      ])
-        w.u32(value);
+      const port = directory.port(call.connection.peer.localAddress, service.program);
+      for (const value of [1, service.program, service.version, protocol, port]) w.u32(value);
     }
   }
   w.u32(0);
@@ -108,14 +104,15 @@ function dump(directory: ServiceDirectory, call: RpcCall): void {
 /** RPCBPROC_GETADDR, RFC 1833 section 2.2.1: our own address as the client reached it; empty: not registered. */
 function getAddress(directory: ServiceDirectory, call: RpcCall, args: XdrReader): void {
   const program = args.u32();
-  const version = args.u32();
+  args.u32(); // version
   const network = args.opaque(TEXT_BYTES_MAX).toString("latin1");
   const asked = args.opaque(TEXT_BYTES_MAX).toString("latin1");
   args.opaque(TEXT_BYTES_MAX); // owner
   const over = network.startsWith("udp") ? "udp" : "tcp";
-  const isKnown = NETWORKS.has(network) && serves(directory, program, version, over);
-  const host = ownAddress(call.connection.peer.localAddress, asked);
-  call.begin(4).text(isKnown ? universalAddress(host, directory.port(call.connection.peer.localAddress)) : "");
+  const isKnown = NETWORKS.has(network) && serves(directory, program, over);
+  const { localAddress } = call.connection.peer;
+  const host = ownAddress(localAddress, asked);
+  call.begin(4).text(isKnown ? universalAddress(host, directory.port(localAddress, program)) : "");
   call.finish();
 }
 
@@ -139,7 +136,7 @@ function dumpAddresses(directory: ServiceDirectory, call: RpcCall): void {
       w.u32(service.program);
       w.u32(service.version);
       w.text(host.includes(":") ? `${transport}6` : transport);
-      w.text(universalAddress(host, directory.port(call.connection.peer.localAddress)));
+      w.text(universalAddress(host, directory.port(host, service.program)));
       w.text("stripeward");
     }
   }
@@ -157,7 +154,7 @@ const VERSION_2: readonly Procedure[] = [
   { name: "SET", run: refuse },
   { name: "UNSET", run: refuse },
   { name: "GETPORT", run: getPort },
-  { name: "DUMP", run: dump },
+  { name: "DUMP", run: dump, streamOnly: true },
 ];
 
 const VERSION_3: readonly Procedure[] = [
@@ -165,7 +162,7 @@ const VERSION_3: readonly Procedure[] = [
   { name: "SET", run: refuse },
   { name: "UNSET", run: refuse },
   { name: "GETADDR", run: getAddress },
-  { name: "DUMP", run: dumpAddresses },
+  { name: "DUMP", run: dumpAddresses, streamOnly: true },
 ];
 
 /** By number: 5 to 8 are calls and conversions that we do not have, 9 is GETVERSADDR. */

@@ -4,6 +4,7 @@ import type { Clock } from "../../lib/clock.js";
 import { messageOf } from "../../lib/errors.js";
 import { XdrReader } from "../xdr/reader.js";
 import { XdrWriter } from "../xdr/writer.js";
+import { CallSlots, type SlotBounds, type Urgency } from "./call-slots.js";
 import { AcceptStatus, AUTH_BODY_BYTES_MAX, LAST_FRAGMENT, MessageType, ReplyStatus, RPC_VERSION } from "./message.js";
 
 /** RFC 1833 section 3: PMAPPROC_GETPORT of the port mapper. */
@@ -15,8 +16,8 @@ const CALL_MS_MAX = 5_000;
 /** A datagram may be lost: it goes again so often within the time limit. */
 const DATAGRAM_MS = 1_200;
 const REPLY_BYTES_MAX = 8_192;
-/** Calls under way; more are refused at once, and their caller tries later. */
-const OUTSTANDING_MAX = 64;
+/** A host that is gone takes up to half a minute to be given up (its port mapper over TCP and UDP, twice), so such have a share of their own. */
+const SLOTS: SlotBounds = { total: 96, answers: 32, ofHost: 8, suspects: 48 };
 const PORTS_KEPT_MAX = 1_024;
 
 export interface Place {
@@ -39,6 +40,10 @@ export interface ClientCall {
   readonly version: number;
   readonly procedure: number;
   readonly args: Buffer;
+  /** Default: an answer, which is refused at once when too many calls are under way; news wait for their turn. */
+  readonly urgency?: Urgency;
+  /** Asked when the turn has come. Default: yes. */
+  readonly isWanted?: () => boolean;
 }
 
 export type ClientResult =
@@ -51,6 +56,7 @@ export interface RpcClientOptions {
   /** Where the port mapper of a host answers. Default: 111. */
   readonly portmapPort?: number;
   readonly callMsMax?: number;
+  readonly slots?: SlotBounds;
 }
 
 interface KnownPort {
@@ -65,25 +71,29 @@ interface KnownPort {
 export class RpcClient {
   readonly #dialer: Dialer;
   readonly #ports = new Map<string, KnownPort>();
-  #outstanding = 0;
+  readonly #slots: CallSlots;
   #nextXid: number;
 
   constructor(private readonly options: RpcClientOptions) {
     this.#dialer = options.dialer ?? new SystemDialer();
+    this.#slots = new CallSlots(options.slots ?? SLOTS);
     // Another start of the daemon uses other numbers, so that no old reply is taken for a new one.
     this.#nextXid = options.clock.wallTime().seconds * 4096;
   }
 
   async call(call: ClientCall): Promise<ClientResult> {
-    if (this.#outstanding >= OUTSTANDING_MAX) return { ok: false, why: "too many calls are under way" };
-    this.#outstanding++;
+    const { host, urgency = "answer", isWanted } = call;
+    if (!(await this.#slots.take(host, urgency))) return { ok: false, why: "too many calls are under way" };
+    let wasAnswered = true;
     try {
+      if (isWanted?.() === false) return { ok: false, why: "nobody waits for it any more" };
       return { ok: true, results: await this.#call(call) };
     } catch (error) {
+      wasAnswered = false;
       this.#ports.delete(keyOf(call));
       return { ok: false, why: messageOf(error) };
     } finally {
-      this.#outstanding--;
+      this.#slots.release(host, urgency, wasAnswered);
     }
   }
 
@@ -221,7 +231,7 @@ function overUdp({ host, port, from }: Place, message: Buffer, xid: number, time
     const send = () => socket.send(message, port, host, (error) => error !== null && fail(messageOf(error)));
     const timer = setTimeout(() => fail("no answer"), timeMs);
     const again = setInterval(send, DATAGRAM_MS);
-    socket.once("error", (error) => fail(messageOf(error)));
+    socket.on("error", (error) => fail(messageOf(error)));
     socket.on("message", (reply, sender) => {
       const isAnswer = sender.port === port && reply.length >= 4 && reply.readUInt32BE(0) === xid;
       if (isAnswer) end(() => resolve(reply));

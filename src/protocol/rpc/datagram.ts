@@ -1,4 +1,3 @@
-import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import type { Clock } from "../../lib/clock.js";
 import { messageOf } from "../../lib/errors.js";
 import type { Logger } from "../../lib/log.js";
@@ -7,6 +6,12 @@ import { XdrError, XdrReader } from "../xdr/reader.js";
 import { AuthParser } from "./auth.js";
 import { BufferPool } from "./buffer-pool.js";
 import { type CallOrigin, RpcCall, type SetAsideReply } from "./call.js";
+import {
+  type DatagramPlace,
+  DatagramSockets,
+  type DatagramSocketsParts,
+  type DatagramSource,
+} from "./datagram-sockets.js";
 import { AcceptStatus, MessageType, RejectStatus, RPC_VERSION } from "./message.js";
 import { normalAddress, type Peer } from "./peer.js";
 import type { ProgramTable, VersionTable } from "./program-table.js";
@@ -14,8 +19,11 @@ import type { ReplyCache } from "./reply-cache.js";
 import { replyKey } from "./reply-key.js";
 import { type OutputStream, ReplyQueue } from "./reply-queue.js";
 
-/** Calls under way; a client repeats what was dropped. */
+/** Calls under way, of all and of one address; a client repeats what was dropped. */
 const IN_FLIGHT_MAX = 64;
+const IN_FLIGHT_OF_ADDRESS_MAX = 24;
+/** A call's header with AUTH_NONE (RFC 5531 section 9): ten words. */
+const CALL_BYTES_MIN = 40;
 /** What IPv4 carries in one datagram. A reply that does not fit is not sent: the client may ask over TCP. */
 const REPLY_BYTES_MAX = 65_507;
 const POOL_CLASSES = [4 * KIB, 64 * KIB];
@@ -28,6 +36,10 @@ export interface DatagramOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly replyCache: ReplyCache;
+  /** Whether any export is for this address. */
+  readonly admits: (peer: Peer) => boolean;
+  /** How the network is reached; tests put their own in place. */
+  readonly network?: Pick<DatagramSocketsParts, "openSocket" | "interfaces"> | undefined;
   readonly onUnexpected: (error: unknown) => void;
 }
 
@@ -91,63 +103,85 @@ class DatagramOrigin implements CallOrigin {
   }
 }
 
+/** What became of datagrams, since the start. */
+export interface DatagramStatistics {
+  readonly received: number;
+  /** No call, or from a port that is none: dropped without an answer. */
+  readonly malformed: number;
+  /** More calls were under way than are taken at once, of all or of one address. */
+  readonly busy: number;
+  /** Answers to strangers that would have been larger than what was asked. */
+  readonly withheld: number;
+  /** Answers that the system did not take. */
+  readonly unsent: number;
+}
+
 /**
  * RPC over UDP (RFC 5531 section 10: a message is a datagram), for the small programs that lock managers and status monitors reach this way.
- * What does not look like a call is dropped without an answer.
+ * What does not look like a call is dropped without an answer. Nobody has shown that he is at the address that he writes as his, so whoever no
+ * export allows is answered with no more bytes than he sent: nothing is gained by writing somebody else's.
  */
 export class DatagramServer {
   readonly #pool = new BufferPool(POOL_CLASSES, POOL_FREE_BYTES_MAX);
-  /** By address and port. */
-  readonly #sockets = new Map<string, Socket>();
+  readonly #sockets: DatagramSockets;
   #inFlight = 0;
+  /** Of the addresses that have any. */
+  readonly #inFlightOf = new Map<string, number>();
+  #received = 0;
+  #malformed = 0;
+  #busy = 0;
+  #withheld = 0;
 
-  constructor(private readonly options: DatagramOptions) {}
+  constructor(private readonly options: DatagramOptions) {
+    const { clock, log, network } = options;
+    const onMessage = (message: Buffer, source: DatagramSource) => this.#onMessage(message, source);
+    this.#sockets = new DatagramSockets({ clock, log, onMessage, ...network });
+  }
 
   /** On one more address. @throws the socket's error (EADDRINUSE, EACCES) */
-  listen(place: { host: string; port: number }): Promise<{ host: string; port: number }> {
-    const socket = createSocket({ type: place.host.includes(":") ? "udp6" : "udp4" });
-    return new Promise((resolve, reject) => {
-      const refused = (error: Error) => {
-        socket.close();
-        reject(error);
-      };
-      socket.once("error", refused);
-      socket.bind({ address: place.host, port: place.port }, () => {
-        socket.off("error", refused);
-        socket.on("error", (error) => this.options.log.error({ error: error.message }, "rpc: datagram socket"));
-        const { address, port } = socket.address();
-        const local = normalAddress(address);
-        socket.on("message", (message, from) => this.#onMessage(socket, message, peerOf(from, local)));
-        this.#sockets.set(`${address} ${port}`, socket);
-        resolve({ host: address, port });
-      });
-    });
+  listen(place: DatagramPlace): Promise<DatagramPlace> {
+    return this.#sockets.listen(place);
   }
 
   /** Calls under way end without a reply. */
-  async unlisten({ host, port }: { host: string; port: number }): Promise<void> {
-    const key = `${host} ${port}`;
-    const socket = this.#sockets.get(key);
-    this.#sockets.delete(key);
-    if (socket !== undefined) await new Promise<void>((resolve) => socket.close(resolve));
+  unlisten(place: DatagramPlace): Promise<void> {
+    return this.#sockets.close(place);
   }
 
   /** All addresses. */
-  async close(): Promise<void> {
-    const sockets = [...this.#sockets.values()];
-    this.#sockets.clear();
-    await Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(resolve))));
+  close(): Promise<void> {
+    return this.#sockets.closeAll();
   }
 
-  #onMessage(socket: Socket, message: Buffer, peer: Peer): void {
-    if (this.#inFlight >= IN_FLIGHT_MAX) return;
-    const reader = new XdrReader(message);
-    const send = (reply: Buffer) => {
-      if (reply.length > REPLY_BYTES_MAX || ![...this.#sockets.values()].includes(socket)) return;
-      socket.send(reply, peer.port, peer.address, (error) => {
-        if (error !== null) this.options.log.debug({ error: messageOf(error) }, "rpc: datagram not sent");
-      });
+  statistics(): DatagramStatistics {
+    return {
+      ...{ received: this.#received, malformed: this.#malformed, busy: this.#busy, withheld: this.#withheld },
+      unsent: this.#sockets.unsent,
     };
+  }
+
+  #onMessage(message: Buffer, source: DatagramSource): void {
+    this.#received++;
+    const peer = peerOf(source);
+    // RFC 768: port 0 wants no answer, and cannot have one.
+    if (peer.port === 0 || message.length < CALL_BYTES_MIN) {
+      this.#malformed++;
+      return;
+    }
+    if (this.#inFlight >= IN_FLIGHT_MAX || (this.#inFlightOf.get(peer.address) ?? 0) >= IN_FLIGHT_OF_ADDRESS_MAX) {
+      this.#busy++;
+      return;
+    }
+    const replyBytesMax = this.options.admits(peer) ? REPLY_BYTES_MAX : message.length;
+    const send = (reply: Buffer) => {
+      if (reply.length > replyBytesMax) this.#withheld++;
+      else source.send(reply);
+    };
+    this.#take(message, peer, send);
+  }
+
+  #take(message: Buffer, peer: Peer, send: (reply: Buffer) => void): void {
+    const reader = new XdrReader(message);
     const answered = (call: RpcCall, kept: Buffer | null) => {
       this.#answered(call, kept);
       send(origin.message);
@@ -159,7 +193,8 @@ export class DatagramServer {
       if (call === null) send(origin.message);
       else this.#dispatch(call, origin, reader, send);
     } catch (error) {
-      if (!(error instanceof XdrError)) this.#unexpected("header", error);
+      if (error instanceof XdrError) this.#malformed++;
+      else this.#unexpected("header", error);
     }
   }
 
@@ -196,7 +231,8 @@ export class DatagramServer {
     const { versionLow, versionHigh } = entry.program;
     const table = entry.versions[version - versionLow];
     if (table === undefined) return refuse(AcceptStatus.programMismatch, versionLow, versionHigh);
-    return table.procedures[procedure] === undefined ? refuse(AcceptStatus.procedureUnavailable) : table;
+    const called = table.procedures[procedure];
+    return called === undefined || called.streamOnly === true ? refuse(AcceptStatus.procedureUnavailable) : table;
   }
 
   #dispatch(call: RpcCall, origin: DatagramOrigin, reader: XdrReader, send: (reply: Buffer) => void): void {
@@ -210,8 +246,8 @@ export class DatagramServer {
       }
       call.cacheKey = key;
     }
-    this.#inFlight++;
-    void this.#invoke(call, origin, reader, send);
+    this.#begun(origin.peer.address);
+    void this.#invoke(call, origin, reader, send).finally(() => this.#ended(origin.peer.address));
   }
 
   async #invoke(call: RpcCall, origin: DatagramOrigin, reader: XdrReader, send: (reply: Buffer) => void) {
@@ -227,9 +263,20 @@ export class DatagramServer {
         send(origin.message);
       }
     } finally {
-      this.#inFlight--;
       if (call.cacheKey !== null) this.options.replyCache.abandon(call.cacheKey);
     }
+  }
+
+  #begun(address: string): void {
+    this.#inFlight++;
+    this.#inFlightOf.set(address, (this.#inFlightOf.get(address) ?? 0) + 1);
+  }
+
+  #ended(address: string): void {
+    this.#inFlight--;
+    const left = (this.#inFlightOf.get(address) ?? 1) - 1;
+    if (left === 0) this.#inFlightOf.delete(address);
+    else this.#inFlightOf.set(address, left);
   }
 
   #answered(call: RpcCall, kept: Buffer | null): void {
@@ -250,7 +297,7 @@ export class DatagramServer {
   }
 }
 
-function peerOf({ address, port }: RemoteInfo, localAddress: string): Peer {
+function peerOf({ from: { address, port }, local }: DatagramSource): Peer {
   const normal = normalAddress(address);
-  return { address: normal, family: normal.includes(":") ? "ipv6" : "ipv4", port, localAddress };
+  return { address: normal, family: normal.includes(":") ? "ipv6" : "ipv4", port, localAddress: normalAddress(local) };
 }

@@ -1,4 +1,4 @@
-import { DatagramServer } from "./datagram.js";
+import { type DatagramOptions, DatagramServer, type DatagramStatistics } from "./datagram.js";
 import { RpcServer, type RpcServerOptions } from "./server.js";
 
 export interface Place {
@@ -6,15 +6,21 @@ export interface Place {
   readonly port: number;
 }
 
+export type DualServerOptions = RpcServerOptions & Pick<DatagramOptions, "admits" | "network">;
+
 /** Programs over TCP, and those that say so over UDP on the same port number; on each address that it is told. */
 export class DualServer {
   readonly rpc: RpcServer;
   readonly #datagrams: DatagramServer;
 
-  constructor(options: RpcServerOptions) {
+  constructor(options: DualServerOptions) {
     this.rpc = new RpcServer(options);
     const { onUnexpected = () => {} } = options;
     this.#datagrams = new DatagramServer({ ...options, programs: this.rpc.programs, onUnexpected });
+  }
+
+  datagramStatistics(): DatagramStatistics {
+    return this.#datagrams.statistics();
   }
 
   /** @throws the socket's error, and nothing more listens than before */

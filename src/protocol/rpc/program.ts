@@ -5,6 +5,8 @@ export interface RpcProcedure {
   readonly name: string;
   /** Repeating it may answer otherwise: it goes through the duplicate-request cache. */
   readonly nonIdempotent?: boolean;
+  /** Not over UDP: its reply is large, and nobody has shown that he is where he says. */
+  readonly streamOnly?: boolean;
 }
 
 /** One program on the server's port. */

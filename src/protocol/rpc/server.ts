@@ -127,7 +127,9 @@ export class RpcServer {
   }
 
   #accept(socket: Socket, server: Server, ofListener: Set<Connection>): void {
-    if (this.#connections.size >= this.options.limits.connectionsMax || !server.listening) {
+    // Without an address it was reset before it was taken: there is nobody to answer, and nobody to judge.
+    const isGone = socket.remoteAddress === undefined;
+    if (isGone || this.#connections.size >= this.options.limits.connectionsMax || !server.listening) {
       this.#refusedConnections++;
       socket.on("error", () => {});
       socket.destroy();

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { ApiClient } from "../../../src/cli/client.js";
-import { ManagementApi } from "../../../src/control/api.js";
+import { type ApiOptions, ManagementApi } from "../../../src/control/api.js";
 import { Cabinet } from "../../../src/control/cabinet.js";
 import { collectMetrics } from "../../../src/control/collect-metrics.js";
 import { EventLog } from "../../../src/control/event-log.js";
@@ -19,11 +19,11 @@ import { HandClock } from "../../support/hand-clock.js";
 import { FakeWorld, fakeLayers } from "./fake-layers.js";
 import { furnished } from "./furnished.js";
 
-async function serve(t: TestContext) {
+async function serve(t: TestContext, eventsMax = 50, more: Partial<ApiOptions> = {}) {
   const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-api-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const world = new FakeWorld(3);
-  const events = new EventLog(new SystemClock(), SILENT, 50);
+  const events = new EventLog(new SystemClock(), SILENT, eventsMax);
   const cabinet = new Cabinet({
     ...{ node: "chn1", layers: fakeLayers(world), clock: world.clock, events, exports: world.exports },
     care: { spareDelaySeconds: 30, diskScanSeconds: 10 },
@@ -32,7 +32,7 @@ async function serve(t: TestContext) {
   await cabinet.open();
   const status = () => ({ node: "chn1" }) as StatusReport;
   const metrics = () => renderMetrics(samplesOf("process", { residentBytes: 5 }));
-  const make = () => new ManagementApi({ cabinet, events, log: SILENT, status, metrics });
+  const make = () => new ManagementApi({ cabinet, events, log: SILENT, status, metrics, ...more });
   const api = make();
   const socket = path.join(folder, "s.sock");
   await api.listen(socket, 0o600);
@@ -135,7 +135,9 @@ test("metrics: disks, tasks, scrubs, and how late the event loop was", async (t)
   const loop = new LoopWatch(clock);
   clock.jump(17);
   await clock.advance(0);
-  const text = collectMetrics(cabinet, { procedures: [], connections: 0, refusedConnections: 0 }, loop, 1);
+  const datagrams = { received: 7, malformed: 1, busy: 2, withheld: 3, unsent: 4 };
+  const nfs = { procedures: [], connections: 0, refusedConnections: 0, datagrams };
+  const text = collectMetrics(cabinet, nfs, loop, 1);
   for (const line of [
     'disk_state{disk="002",group="g",state="online"} 1',
     'disk_state{disk="004",state="spare"} 1',
@@ -151,6 +153,8 @@ test("metrics: disks, tasks, scrubs, and how late the event loop was", async (t)
     'event_loop_delays_total{over="0.01"} 1',
     'event_loop_delays_total{over="0.02"} 0',
     'group_bitmap_writes_total{group="g"} 2',
+    "nfs_datagrams_total 7",
+    'nfs_datagrams_dropped_total{reason="withheld"} 3',
   ]) {
     assert.ok(text.includes(`\nstripeward_${line}\n`), line);
   }
@@ -232,4 +236,32 @@ test("client: no daemon is one clear sentence", async () => {
     new ApiClient("/nonexistent/x.sock").get("/v1/status"),
     /no daemon answers at \/nonexistent\/x\.sock/,
   );
+});
+
+test("api: a follower that does not read, or hangs up, is dropped and disturbs nobody", async (t) => {
+  const { socket, events, client } = await serve(t, 4096);
+  const long = "x".repeat(2_000);
+  const add = () => events.add({ severity: "info", kind: "noise", what: long });
+  for (let i = 0; i < 2_000; i++) add();
+  // The last events alone are more than is kept for one that does not read.
+  for (let i = 0; i < 4; i++) {
+    const follower = net.connect(socket);
+    follower.on("error", () => {});
+    follower.pause();
+    follower.write("GET /v1/events/follow HTTP/1.1\r\nhost: x\r\n\r\n");
+    if (i % 2 === 1) setImmediate(() => follower.destroy());
+    await client.get("/v1/status");
+    for (let j = 0; j < 50; j++) add();
+    follower.destroy();
+  }
+  for (let i = 0; i < 2_000; i++) add();
+  assert.equal((await client.get<StatusReport>("/v1/status")).node, "chn1");
+});
+
+test("api: an error of a file is answered like any other", async (t) => {
+  const missing = () => readFileSync("/nonexistent/file", "utf8");
+  const { socket } = await serve(t, 50, { metrics: missing });
+  const { code, text } = await ask(socket, "GET", "/metrics");
+  assert.equal(code, 500);
+  assert.match(text, /ENOENT: no such file/);
 });

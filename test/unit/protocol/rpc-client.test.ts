@@ -3,7 +3,9 @@ import { createServer } from "node:net";
 import { type TestContext, test } from "node:test";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { type Dialer, type Place, RpcClient } from "../../../src/protocol/rpc/client.js";
+import { settle } from "../../support/hand-clock.js";
 import { encode, frame } from "../../support/nfs-client.js";
+import { gate } from "./fixture.js";
 
 const CALL = { host: "192.0.2.1", from: "", program: 100021, version: 4, procedure: 5, args: Buffer.alloc(8, 1) };
 const reply = (xid: number, ...words: number[]) =>
@@ -97,21 +99,43 @@ test("RPC client: what is no good answer is told, never thrown", async () => {
   }
 });
 
-test("RPC client: so many calls at a time and no more", async () => {
+test("RPC client: so many answers at a time, of one host and of all, and no more", async () => {
   const { dialer, client } = open();
-  let go = () => {};
-  const gate = new Promise<void>((resolve) => {
-    go = resolve;
-  });
+  const { opened, open: go } = gate();
   dialer.answer = async (_place, xid) => {
-    await gate;
+    await opened;
     return reply(xid, 4045);
   };
-  const many = Array.from({ length: 70 }, () => client.call(CALL));
+  const many = Array.from({ length: 70 }, (_, i) => client.call({ ...CALL, host: `192.0.2.${Math.floor(i / 10)}` }));
+  await settle();
   go();
-  const refused = (await Promise.all(many)).filter(({ ok }) => !ok);
-  assert.equal(refused.length, 6);
+  const done = (await Promise.all(many)).map(({ ok }) => ok);
+  const ofHost = (host: number) => done.slice(10 * host, 10 * host + 10).filter((ok) => ok).length;
+  assert.deepEqual([0, 1, 2, 3, 4].map(ofHost), [8, 8, 8, 8, 0]);
   assert.ok((await client.call(CALL)).ok);
+});
+
+test("RPC client: news wait for their turn, beside answers, and what nobody wants any more is not sent", async () => {
+  const { dialer, client } = open();
+  const { opened, open: go } = gate();
+  dialer.answer = async (_place, xid) => {
+    await opened;
+    return reply(xid, 4045);
+  };
+  const busy = Array.from({ length: 40 }, (_, i) => client.call({ ...CALL, host: `192.0.2.${i}` }));
+  const news = Array.from({ length: 20 }, (_, i) => {
+    const isWanted = () => i !== 15;
+    return client.call({ ...CALL, host: "198.51.100.1", urgency: "news", isWanted });
+  });
+  await settle();
+  assert.equal(dialer.asked.length, 32 + 8);
+  go();
+  const told = await Promise.all(news);
+  assert.deepEqual(
+    told.flatMap(({ ok }, i) => (ok ? [] : [i])),
+    [15],
+  );
+  await Promise.all(busy);
 });
 
 /** A port on which every connection is answered with these bytes. */
