@@ -1,0 +1,97 @@
+import { readFileSync } from "node:fs";
+import http from "node:http";
+import { Rig } from "../support/rig.js";
+
+/** The bystander's own address; what else is named by the export does not behave. */
+export const BYSTANDER = "127.0.0.1";
+export const CLIENTS = ["127.0.0.3", "127.0.0.4", "127.0.0.5"] as const;
+export const STRANGERS = ["127.0.0.66", "127.0.0.67", "127.0.0.68", "127.0.0.69"] as const;
+
+/** A rig whose export /data names the bystander and the hostile clients, and nobody else. */
+export class Target {
+  readonly host = "127.0.0.1";
+
+  private constructor(
+    readonly rig: Rig,
+    /** Of the daemon, as it was started. */
+    readonly pid: number,
+  ) {}
+
+  static async up(): Promise<Target> {
+    const rig = await Rig.up({ disks: 4, diskSize: "512M" });
+    try {
+      for (const address of [BYSTANDER, ...CLIENTS]) {
+        const client = ["--client", `${address}/32`, "--squash", "none", "--insecure"];
+        await rig.ok(["export", "add", "/data", ...client]);
+      }
+      await rig.ok(["export", "remove", "/data", "--client", "127.0.0.0/8"]);
+    } catch (error) {
+      await rig.remove();
+      throw error;
+    }
+    return new Target(rig, rig.pid);
+  }
+
+  get port(): number {
+    return this.rig.port;
+  }
+
+  get socket(): string {
+    return this.rig.description.nodes[0]!.socket;
+  }
+
+  /** A zombie is not. */
+  get isAlive(): boolean {
+    try {
+      const stat = readFileSync(`/proc/${this.pid}/stat`, "latin1");
+      return !stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z");
+    } catch {
+      return false;
+    }
+  }
+
+  get residentMib(): number {
+    return this.#statusKib("VmRSS") / 1024;
+  }
+
+  /** What it said last. */
+  lastWords(): string {
+    try {
+      return readFileSync(`${this.rig.dir}/stripeward.err`, "utf8").trim().split("\n").at(-1) ?? "";
+    } catch {
+      return "";
+    }
+  }
+
+  /** A sample of /metrics, such as `event_loop_delays_total{over="0.02"}`; null when there is none. */
+  async metric(name: string): Promise<number | null> {
+    const line = (await this.#metrics()).split("\n").find((one) => one.startsWith(`stripeward_${name} `));
+    return line === undefined ? null : Number(line.slice(line.lastIndexOf(" ") + 1));
+  }
+
+  async remove(): Promise<void> {
+    await this.rig.remove();
+  }
+
+  #metrics(): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const request = http.get({ socketPath: this.socket, path: "/metrics", agent: false }, (response) => {
+        let text = "";
+        response.setEncoding("utf8").on("data", (piece: string) => {
+          text += piece;
+        });
+        response.once("end", () => resolve(text));
+        response.once("error", reject);
+      });
+      request.once("error", reject);
+    });
+  }
+
+  #status(): string {
+    return readFileSync(`/proc/${this.pid}/status`, "utf8");
+  }
+
+  #statusKib(name: string): number {
+    return Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(this.#status())?.[1] ?? 0);
+  }
+}
