@@ -6,6 +6,11 @@ export const LIMITS = {
   /** sun_path of sockaddr_un is 108 bytes with the closing NUL (unix(7)). */
   socketPathBytesMax: 107,
 
+  /** A configuration is read by people: this is hundreds of times what one has. */
+  configBytesMax: 1 * MIB,
+  /** PATH_MAX of limits.h, with the closing NUL. */
+  pathBytesMax: 4095,
+
   /** Data cache of one file system. Below the minimum a 1 MiB read and its write-back no longer fit at the same time. */
   dataCacheBytesMin: 16 * MIB,
   /** Leaves room for the other owners in the arena, whose addresses are 32 bits. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { CommanderError } from "commander";
-import { ConfigError } from "../config/load.js";
+import { ConfigError } from "../config/written.js";
 import { messageOf } from "../lib/errors.js";
 import { UsageError } from "./errors.js";
 import { tell } from "./output.js";

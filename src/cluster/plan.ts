@@ -1,10 +1,12 @@
-import { readFileSync, realpathSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import path from "node:path";
 import { stringify } from "yaml";
 import { z } from "zod";
 import { expandPattern } from "../config/glob.js";
-import { ConfigError, mistakeAt, parseConfig, parseWritten } from "../config/load.js";
-import { messageOf } from "../lib/errors.js";
+import { parseConfig } from "../config/load.js";
+import { addressText, pathText } from "../config/schema.js";
+import { ConfigError, mistakeAt, parseWritten, readWritten } from "../config/written.js";
+import { canonicalNetwork } from "../lib/network.js";
 
 /** A node as the plan wants it. Paths are absolute, and paths on the node. */
 export interface PlannedNode {
@@ -64,7 +66,10 @@ const name = z.string({ error: wantsName }).regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,6
 const diskList = (least: number, most: number) => {
   const wants = `wants ${least} to ${most} paths of disks`;
   return z
-    .array(text("the absolute path of a disk").startsWith("/", "wants an absolute path"), { error: wants })
+    .array(
+      pathText("the absolute path of a disk").refine((value) => value.startsWith("/"), "wants an absolute path"),
+      { error: wants },
+    )
     .min(least, wants)
     .max(most, wants);
 };
@@ -72,12 +77,13 @@ const wantsKeys = {
   error: (issue: { readonly code?: string | undefined }) =>
     issue.code === "invalid_type" ? "wants keys and values" : undefined,
 };
-const absolute = (what: string) => text(what).startsWith("/", `wants ${what} that begins with /`);
+const absolute = (what: string) =>
+  pathText(what).refine((value) => value.startsWith("/"), `wants ${what} that begins with /`);
 
 const node = z.strictObject(
   {
     name: z.string({ error: "wants a node name, chn1 to chn8" }).regex(/^chn[1-8]$/, "wants a node name, chn1 to chn8"),
-    address: text("the node's service address, such as 192.0.2.1"),
+    address: addressText("the node's service address, such as 192.0.2.1"),
     port: port.default(2049),
     install: absolute("a folder").default("/opt/stripeward"),
     state: absolute("a folder").default("/var/lib/stripeward"),
@@ -92,7 +98,10 @@ const node = z.strictObject(
 
 const exported = z.strictObject(
   {
-    client: text("an address or a network, such as 192.0.2.0/24"),
+    client: text("an address or a network, such as 192.0.2.0/24").refine(
+      (value) => canonicalNetwork(value) !== null,
+      "wants an address or a network, such as 192.0.2.0/24",
+    ),
     squash: z.enum(["none", "root", "all"], { error: "wants none, root or all" }).default("root"),
     "privileged-port": flag.default(true),
   },
@@ -114,7 +123,7 @@ const data = z.strictObject(
   wantsKeys,
 );
 
-const management = z.strictObject({ host: text("an address of this terminal"), port }, wantsKeys);
+const management = z.strictObject({ host: addressText("an address of this terminal"), port }, wantsKeys);
 const pair = z.record(z.string(), z.union([z.string(), z.number()]), { error: "wants keys and values" });
 
 const planSchema = z.strictObject(
@@ -144,13 +153,7 @@ function knownKeys(keys: readonly PropertyKey[]): readonly string[] {
 
 /** @throws ConfigError with one line for every mistake */
 export function loadPlan(file: string): ClusterPlan {
-  let written: string;
-  try {
-    written = readFileSync(file, "utf8");
-  } catch (error) {
-    throw new ConfigError([`${file}: cannot be read: ${messageOf(error)}`]);
-  }
-  return parsePlan(written, file);
+  return parsePlan(readWritten(file), file);
 }
 
 /** As `loadPlan`, from text; `file` names it in messages. */

@@ -21,9 +21,8 @@ export function hasPattern(text: string): boolean {
 
 function matchesIn(folder: string, part: string): string[] {
   if (!hasPattern(part)) return [path.join(folder, part)];
-  const wanted = toRegExp(part);
   return namesIn(folder)
-    .filter((name) => wanted.test(name) && (part.startsWith(".") || !name.startsWith(".")))
+    .filter((name) => matches(part, name) && (part.startsWith(".") || !name.startsWith(".")))
     .map((name) => path.join(folder, name));
 }
 
@@ -36,7 +35,23 @@ function namesIn(folder: string): string[] {
   }
 }
 
-function toRegExp(part: string): RegExp {
-  const escaped = part.replace(/[.+^${}()|[\]\\]/g, "\\$&");
-  return new RegExp(`^${escaped.replace(/\*/g, ".*").replace(/\?/g, ".")}$`);
+/** Whether a name matches, in time of their product at most: after a `*` only the last one ever takes a character more. */
+export function matches(pattern: string, name: string): boolean {
+  let [at, inName, star, starInName] = [0, 0, -1, 0];
+  while (inName < name.length) {
+    const wanted = pattern[at];
+    if (wanted === "*") {
+      star = at++;
+      starInName = inName;
+    } else if (wanted === "?" || wanted === name[inName]) {
+      at++;
+      inName++;
+    } else if (star < 0) return false;
+    else {
+      at = star + 1;
+      inName = ++starInName;
+    }
+  }
+  while (pattern[at] === "*") at++;
+  return at === pattern.length;
 }

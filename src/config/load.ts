@@ -1,39 +1,18 @@
-import { readFileSync } from "node:fs";
 import path from "node:path";
-import { type Document, isMap, isNode, isPair, isScalar, LineCounter, parseDocument } from "yaml";
+import type { Document, LineCounter } from "yaml";
 import type { z } from "zod";
-import { messageOf } from "../lib/errors.js";
 import { LIMITS } from "../limits.js";
 import { type Config, configSchema, knownKeys, type PairConfig } from "./schema.js";
-import { suggest } from "./suggest.js";
+import { asError, type Mistake, offsetOf, parseWritten, readWritten } from "./written.js";
 
 type Written = z.infer<typeof configSchema>;
-type Issue = z.core.$ZodIssue;
-interface Mistake {
-  readonly offset: number;
-  readonly what: string;
-}
-
-/** The configuration cannot be used. Each line is `file:line:column: key: what is wrong`. */
-export class ConfigError extends Error {
-  override name = "ConfigError";
-  constructor(readonly lines: readonly string[]) {
-    super(lines.join("\n"));
-  }
-}
 
 /**
  * Read and validate a configuration file. Relative paths in it are relative to its folder.
  * @throws ConfigError with one line for every mistake, in the order of the file
  */
 export function loadConfig(file: string): Config {
-  let text: string;
-  try {
-    text = readFileSync(file, "utf8");
-  } catch (error) {
-    throw new ConfigError([`${file}: cannot be read: ${messageOf(error)}`]);
-  }
-  return parseConfig(text, file);
+  return parseConfig(readWritten(file), file);
 }
 
 /** As `loadConfig`, from text; `file` names it in messages. */
@@ -44,102 +23,6 @@ export function parseConfig(text: string, file: string): Config {
   checkFaults(config, document, file, lineCounter);
   checkPair(config, document, file, lineCounter);
   return config;
-}
-
-type KnownKeys = (path: readonly PropertyKey[]) => readonly string[];
-
-/** What a file says, and where it says it. */
-interface ParsedFile<T> {
-  readonly data: T;
-  readonly document: Document;
-  readonly lineCounter: LineCounter;
-}
-
-/**
- * A YAML file of ours against its schema.
- * @param known  keys that may stand at a path, for a suggestion beside an unknown one
- * @throws ConfigError with one line for every mistake, in the order of the file
- */
-export function parseWritten<S extends z.ZodType>(
-  text: string,
-  file: string,
-  schema: S,
-  known: KnownKeys,
-): ParsedFile<z.infer<S>> {
-  const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false });
-  const syntax = document.errors.map(({ pos, message }) => ({ offset: pos[0], what: `syntax: ${oneLine(message)}` }));
-  if (syntax.length > 0) throw asError(file, lineCounter, syntax);
-  const result = schema.safeParse(document.toJS() ?? {});
-  if (result.success) return { data: result.data, document, lineCounter };
-  const mistakes = result.error.issues.flatMap((issue) => mistakesOf(document, issue, known));
-  throw asError(file, lineCounter, mistakes);
-}
-
-/** A mistake that no schema finds, as one of those lines. */
-export function mistakeAt(
-  { document, lineCounter }: Omit<ParsedFile<unknown>, "data">,
-  file: string,
-  keys: readonly PropertyKey[],
-  what: string,
-): string {
-  const { line, col } = lineCounter.linePos(offsetOf(document, keys));
-  return `${file}:${Math.max(1, line)}:${Math.max(1, col)}: ${keyName(keys)}: ${what}`;
-}
-
-function asError(file: string, lineCounter: LineCounter, mistakes: readonly Mistake[]): ConfigError {
-  const ordered = [...mistakes].sort((a, b) => a.offset - b.offset);
-  return new ConfigError(
-    ordered.map(({ offset, what }) => {
-      const { line, col } = lineCounter.linePos(offset);
-      return `${file}:${Math.max(1, line)}:${Math.max(1, col)}: ${what}`;
-    }),
-  );
-}
-
-function mistakesOf(document: Document, issue: Issue, known: KnownKeys): Mistake[] {
-  if (issue.code === "unrecognized_keys")
-    return issue.keys.map((key) => unknownKey(document, issue.path, key, known(issue.path)));
-  const name = keyName(issue.path);
-  return [
-    { offset: offsetOf(document, issue.path), what: `${name === "" ? "" : `${name}: `}${oneLine(issue.message)}` },
-  ];
-}
-
-function unknownKey(
-  document: Document,
-  parent: readonly PropertyKey[],
-  key: string,
-  known: readonly string[],
-): Mistake {
-  const near = suggest(key, known);
-  const hint = near === undefined ? `known here: ${known.join(", ")}` : `did you mean ${near}?`;
-  return { offset: keyOffset(document, parent, key), what: `${keyName([...parent, key])}: unknown key; ${hint}` };
-}
-
-/** `disks.0` reads `disks[0]`. */
-function keyName(keys: readonly PropertyKey[]): string {
-  return keys.map((key, i) => (typeof key === "number" ? `[${key}]` : `${i === 0 ? "" : "."}${String(key)}`)).join("");
-}
-
-/** Where the value stands; for a value that is missing, where its parent stands. */
-function offsetOf(document: Document, keys: readonly PropertyKey[]): number {
-  for (let depth = keys.length; depth >= 0; depth--) {
-    const node = depth === 0 ? document.contents : document.getIn(keys.slice(0, depth), true);
-    if (isNode(node) && node.range) return node.range[0];
-  }
-  return 0;
-}
-
-function keyOffset(document: Document, parent: readonly PropertyKey[], key: string): number {
-  const map = parent.length === 0 ? document.contents : document.getIn(parent, true);
-  if (!isMap(map)) return 0;
-  const pair = map.items.find((item) => isPair(item) && isScalar(item.key) && String(item.key.value) === key);
-  return pair !== undefined && isScalar(pair.key) && pair.key.range ? pair.key.range[0] : 0;
-}
-
-function oneLine(message: string): string {
-  return message.replace(/\s*\n\s*/g, " ").trim();
 }
 
 function toConfig(written: Written, file: string): Config {

@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { z } from "zod";
 import { messageOf } from "../lib/errors.js";
 import { formatSize, parseSize } from "../lib/size.js";
@@ -22,6 +23,20 @@ function size(minBytes: number, maxBytes: number) {
 }
 
 const text = (what: string) => z.string({ error: `wants ${what}` }).min(1, `wants ${what}`);
+
+/** A path that the system calls take: they would cut it at a NUL, and refuse it when it is too long. */
+export const pathText = (what: string) =>
+  text(what)
+    .refine((value) => !/\p{Cc}/u.test(value), `wants ${what}, without control characters`)
+    .refine(
+      (value) => Buffer.byteLength(value) <= LIMITS.pathBytesMax,
+      `wants ${what}, of ${LIMITS.pathBytesMax} bytes at most`,
+    );
+
+/** A name would be looked up at each start, with whatever answer. */
+export const addressText = (what: string) =>
+  text(what).refine((value) => isIP(value) !== 0, `wants ${what}: an IPv4 or IPv6 address`);
+
 const flag = z.boolean({ error: "wants true or false" });
 
 const port = z
@@ -33,7 +48,11 @@ const port = z
 const mode = z
   .string({ error: 'wants an octal mode in quotes, such as "0600"' })
   .regex(/^0?[0-7]{3}$/, 'wants an octal mode in quotes, such as "0600"')
-  .transform((value) => Number.parseInt(value, 8));
+  .transform((value) => Number.parseInt(value, 8))
+  .refine(
+    (value) => (value & 0o007) === 0,
+    'lets everybody on this machine administer: wants no rights for others, such as "0660"',
+  );
 
 /** For a section that is not one; unknown keys keep their own issue. */
 const wantsKeys = {
@@ -43,7 +62,7 @@ const wantsKeys = {
 
 const management = z.strictObject(
   {
-    socket: text("a path").default("/run/stripeward/stripeward.sock"),
+    socket: pathText("a path").default("/run/stripeward/stripeward.sock"),
     mode: mode.default(0o600),
   },
   wantsKeys,
@@ -51,7 +70,7 @@ const management = z.strictObject(
 
 const nfs = z.strictObject(
   {
-    host: text("an address to listen on, such as 0.0.0.0").default("0.0.0.0"),
+    host: addressText("an address to listen on, such as 0.0.0.0").default("0.0.0.0"),
     port: port.default(2049),
     rpcbind: flag.default(false),
     portmap: flag.default(false),
@@ -92,9 +111,9 @@ const pair = z
       partner: z
         .string({ error: "wants the partner's node name, chn1 to chn8" })
         .regex(/^chn[1-8]$/, "wants the partner's node name, chn1 to chn8"),
-      "fence-command": text("the path of an executable").optional(),
-      "address-command": text("the path of an executable").optional(),
-      "watchdog-device": text("the path of a watchdog, such as /dev/watchdog").optional(),
+      "fence-command": pathText("the path of an executable").optional(),
+      "address-command": pathText("the path of an executable").optional(),
+      "watchdog-device": pathText("the path of a watchdog, such as /dev/watchdog").optional(),
       "heartbeat-milliseconds": z
         .int({ error: "wants 50 to 5000" })
         .min(50, "wants 50 to 5000")
@@ -115,9 +134,10 @@ const backup = z
     {
       fs: text("the name of a file system").optional(),
       shared: flag.optional(),
-      to: z
-        .string({ error: "wants a path with {time} in it" })
-        .refine((value) => value.includes("{time}"), "wants a path with {time} in it, such as /backup/data-{time}.swb"),
+      to: pathText("a path with {time} in it").refine(
+        (value) => value.includes("{time}"),
+        "wants a path with {time} in it, such as /backup/data-{time}.swb",
+      ),
       every: z
         .string({ error: wantsTime })
         .regex(/^\d{1,6}\s*(s|m|min|h|d|w)$/, wantsTime)
@@ -140,8 +160,8 @@ export const configSchema = z.strictObject(
       .string({ error: "wants a node name, chn1 to chn8" })
       .regex(/^chn[1-8]$/, "wants a node name, chn1 to chn8")
       .default("chn1"),
-    "state-directory": text("a path").default("/var/lib/stripeward"),
-    disks: z.array(text("a path or a pattern such as /srv/disks/*.img"), {
+    "state-directory": pathText("a path").default("/var/lib/stripeward"),
+    disks: z.array(pathText("a path or a pattern such as /srv/disks/*.img"), {
       error: (issue) => (issue.input === undefined ? "is missing: where to look for disks" : "wants a list of paths"),
     }),
     management: management.prefault({}),

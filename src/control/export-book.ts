@@ -1,28 +1,29 @@
-import { isIP } from "node:net";
 import { z } from "zod";
 import { messageOf, StorageError } from "../lib/errors.js";
 import type { Mutex } from "../lib/mutex.js";
+import { canonicalNetwork } from "../lib/network.js";
 import type { ExportSink, ServedFileSystem } from "./layers.js";
 import type { ExportRow } from "./types.js";
 
 /** Where a file system keeps its own exports, so that they travel with it. */
 export const EXPORTS_SETTING = "exports";
 
-/** Address or CIDR, IPv4 or IPv6. */
-export function isClient(text: string): boolean {
-  const [address, bits, rest] = text.split("/");
-  const family = isIP(address ?? "");
-  if (family === 0 || rest !== undefined) return false;
-  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
-}
+const wantsClient = "wants an address or a network such as 192.168.0.0/16";
+
+/** An address or a network, IPv4 or IPv6, in one spelling. */
+export const clientSchema = z
+  .string()
+  .max(64)
+  .transform((text, context) => {
+    const client = canonicalNetwork(text);
+    if (client !== null) return client;
+    context.addIssue(wantsClient);
+    return z.NEVER;
+  });
 
 export const exportSchema = z.strictObject({
   path: z.string().regex(/^\/[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, "wants / and the name of a file system, such as /data"),
-  client: z
-    .string()
-    .max(64)
-    .refine(isClient, "wants an address or a network such as 192.168.0.0/16")
-    .default("127.0.0.0/8"),
+  client: clientSchema.default("127.0.0.0/8"),
   readOnly: z.boolean().default(false),
   squash: z.enum(["none", "root", "all"]).default("root"),
   anonymousUid: z.int().min(0).max(0xffffffff).default(65534),
@@ -103,11 +104,18 @@ function fileSystemOf(path: string): string {
   return path.slice(1);
 }
 
+/** Earlier versions took 10.0.0.0/08 for 10.0.0.0/8, and passed over a zone. */
+function respelled(client: unknown): unknown {
+  return typeof client === "string" ? client.replace(/%[^/]*/, "").replace(/\/0+(?=\d)/, "/") : client;
+}
+
 function read(served: ServedFileSystem): readonly ExportRow[] {
   const stored = served.getSetting(EXPORTS_SETTING);
   if (stored === null) return [];
   try {
-    return z.array(exportSchema).parse(JSON.parse(stored));
+    return z
+      .array(exportSchema)
+      .parse(JSON.parse(stored, (key, value) => (key === "client" ? respelled(value) : value)));
   } catch (error) {
     throw new StorageError(
       "EIO",

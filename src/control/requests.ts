@@ -2,6 +2,7 @@ import { isIP } from "node:net";
 import { z } from "zod";
 import { KIB, MIB } from "../lib/units.js";
 import { LIMITS } from "../limits.js";
+import { clientSchema } from "./export-book.js";
 
 /** What callers may send to the management API. */
 
@@ -144,7 +145,7 @@ export const filesQuery = z.strictObject({
 
 export const removeExportQuery = z.strictObject({
   path: z.string().max(1024),
-  client: z.string().max(64).optional(),
+  client: clientSchema.optional(),
 });
 
 export const eventsQuery = z.strictObject({

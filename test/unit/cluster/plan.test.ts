@@ -4,7 +4,7 @@ import { configurationOf, EXAMPLE_PLAN, parsePlan } from "../../../src/cluster/p
 import { compareWithRecord, planFacts } from "../../../src/cluster/plan-change.js";
 import { RecordBook } from "../../../src/cluster/record.js";
 import { installStep, sequenceOf } from "../../../src/cluster/steps.js";
-import { ConfigError } from "../../../src/config/load.js";
+import { ConfigError } from "../../../src/config/written.js";
 import { ClusterFixture } from "./fixture.js";
 
 function mistakes(action: () => unknown): string {

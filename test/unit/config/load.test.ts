@@ -3,9 +3,10 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { expandPattern } from "../../../src/config/glob.js";
-import { ConfigError, loadConfig, parseConfig } from "../../../src/config/load.js";
+import { expandPattern, matches } from "../../../src/config/glob.js";
+import { loadConfig, parseConfig } from "../../../src/config/load.js";
 import { suggest } from "../../../src/config/suggest.js";
+import { ConfigError } from "../../../src/config/written.js";
 
 function mistakes(text: string): readonly string[] {
   try {
@@ -142,4 +143,57 @@ test("config: fault injection is off unless it is asked for, and a volatile cach
   assert.deepEqual(mistakes("disks: [a]\nvolatile-cache: true\n"), [
     "/etc/s.yaml:2:17: volatile-cache: is for rigs only and wants fault-injection: true, too",
   ]);
+});
+
+test("config: what the start would refuse, and what lets everybody in, is refused with its place", () => {
+  const [long, deep] = ["a".repeat(5000), "[".repeat(20_000)];
+  const refused: [string, RegExp][] = [
+    ['disks: ["/x\\0y"]', /^\/etc\/s\.yaml:1:9: disks\[0\]: wants a path .*, without control characters$/],
+    [`disks: [/${long}]`, /^\/etc\/s\.yaml:1:9: disks\[0\]: wants a path .*, of 4095 bytes at most$/],
+    ["disks: []\nnfs: { host: localhost }", /:2:14: nfs\.host: wants an address .*: an IPv4 or IPv6 address$/],
+    ['disks: []\nmanagement: { mode: "0777" }', /:2:21: management\.mode: lets everybody on this machine administer/],
+    ["disks: !foo [/x]", /:1:\d+: !foo: tags are not used here$/],
+    ["disks: [!!binary aGk=]", /:1:\d+: tag:yaml\.org,2002:binary: tags are not used here$/],
+    ["disks: &a [*a]", /:1:12: \*a: aliases are not used here: write the value out$/],
+    ["disks: []\ndisks: []", /:2:1: syntax: the key disks stands twice$/],
+    [`disks: ${deep}`, /:1:\d+: syntax: it is nested too deeply$/],
+  ];
+  for (const [text, expected] of refused) assert.match(mistakes(text)[0] ?? "accepted", expected);
+  assert.equal(parseConfig('disks: []\nmanagement: { mode: "0660" }', "/s.yaml").management.mode, 0o660);
+});
+
+test("config: ten times the mistakes take ten times as long, not a hundred times, and are not all told", () => {
+  const keys = (count: number) => Array.from({ length: count }, (_, i) => `key${i}: 1\n`).join("");
+  const lines = mistakes(`${keys(20_000)}disks: []\n`);
+  assert.equal(lines.length, 51);
+  assert.match(lines[0]!, /^\/etc\/s\.yaml:1:1: key0: unknown key/);
+  assert.equal(lines.at(-1), "/etc/s.yaml: 19951 more mistakes");
+  const bomb = `a: &a [x]\n${Array.from({ length: 40 }, (_, i) => `b${i}: &b${i} [*a, *a]\n`).join("")}`;
+  assert.match(mistakes(bomb)[0]!, /aliases are not used here/);
+});
+
+test("config: a file that is no text, or far too large, is not read into memory and parsed", (t) => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-config-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = path.join(folder, "s.yaml");
+  const refuses = (content: Buffer | string, expected: RegExp) => {
+    writeFileSync(file, content);
+    assert.throws(() => loadConfig(file), expected);
+  };
+  refuses(Buffer.from("disks:\n- /x\xff\n", "latin1"), /s\.yaml:2:1: is not UTF-8$/);
+  refuses(`# ${"x".repeat(1 << 20)}\n`, /cannot be read: it has 1048579 bytes, and 1048576 are the most/);
+});
+
+test("config: patterns match as in a shell, and none takes longer than a glance", () => {
+  for (const [pattern, name, wanted] of [
+    ["*.img", "a.img", true],
+    ["*.img", "a.imgx", false],
+    ["d?sk*", "disk12", true],
+    ["a*b*c", "axxbyybzzc", true],
+    ["a*b*c", "axxbyybzz", false],
+    ["*", "", true],
+    ["a.c", "abc", false],
+    [`${"*a".repeat(200)}b`, "a".repeat(255), false],
+  ] as const)
+    assert.equal(matches(pattern, name), wanted, `${pattern} ${name}`);
 });
