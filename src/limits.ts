@@ -77,6 +77,8 @@ export const LIMITS = {
   /** Clients that are remembered as seen; the one that was seen longest ago leaves. */
   recordsSeenMax: 1024,
 
+  /** A start waits this long for what a killed daemon has still to let go of. */
+  claimMs: 1_000,
   /** Clean shutdown: replies that are still under way may take this long. */
   drainMs: 5_000,
   /** `rig down` and systemd wait this long for a clean stop before they kill. */

@@ -9,6 +9,7 @@ import { BackupAdmin } from "./control/backup/backup-admin.js";
 import { BackupBook } from "./control/backup/backup-book.js";
 import { BackupScheduler } from "./control/backup/backup-scheduler.js";
 import { bindLayers } from "./control/bind-layers.js";
+import { whileBusy } from "./control/busy.js";
 import { Cabinet } from "./control/cabinet.js";
 import { claimSocket } from "./control/claim-socket.js";
 import { collectMetrics } from "./control/collect-metrics.js";
@@ -104,8 +105,8 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const events = new EventLog(clock, log);
 
   // Refuse early, before any disk is touched.
-  await claimSocket(config.management.socket);
-  const state = StateDirectory.claim(config.stateDirectory);
+  await whileBusy(clock, () => claimSocket(config.management.socket));
+  const state = await whileBusy(clock, () => StateDirectory.claim(config.stateDirectory));
   undo.add("state directory", () => state.release());
 
   const exportTable = new ExportTable();

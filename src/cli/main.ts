@@ -1,34 +1,12 @@
 #!/usr/bin/env node
-import { CommanderError } from "commander";
-import { ConfigError } from "../config/written.js";
-import { messageOf } from "../lib/errors.js";
-import { UsageError } from "./errors.js";
-import { tell } from "./output.js";
-import { program } from "./program.js";
-
-async function main(): Promise<number> {
-  try {
-    await program().parseAsync(process.argv);
-    return typeof process.exitCode === "number" ? process.exitCode : 0;
-  } catch (error) {
-    return report(error);
-  }
+// Nothing is imported before this runs: a process that may open too few files to load the rest says so in one line.
+try {
+  const { runCommandLine } = await import("./run.js");
+  process.exitCode = await runCommandLine();
+} catch (error) {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code !== "EMFILE" && code !== "ENFILE") throw error;
+  const whose = code === "EMFILE" ? "this process (ulimit -n; LimitNOFILE= in a unit)" : "this machine (fs.file-max)";
+  process.stderr.write(`stripeward: no more files may be open in ${whose}: 1024 is a good least\n`);
+  process.exitCode = 1;
 }
-
-function report(error: unknown): number {
-  if (error instanceof CommanderError) return reportUsage(error);
-  if (error instanceof ConfigError) for (const line of error.lines) tell(line);
-  else tell(`stripeward: ${messageOf(error).replace(/\s*\n\s*/g, " ")}`);
-  return error instanceof UsageError ? 2 : 1;
-}
-
-function reportUsage(error: CommanderError): number {
-  if (error.exitCode === 0) return 0;
-  if (error.code !== "commander.help")
-    tell(`stripeward: ${error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ")}`);
-  return 2;
-}
-
-// A reader that goes away early (`| head`) is no error.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
-process.exitCode = await main();

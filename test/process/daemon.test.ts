@@ -77,6 +77,51 @@ test("daemon: an administrator's way from disks to an export; SIGHUP reloads, SI
   assert.equal(existsSync(place.socket), false);
 });
 
+test("daemon: whoever is killed takes the daemon behind it along, and the next start finds nothing in its way", async (t) => {
+  const place = cabinet(t);
+  const first = await serve(t, place);
+  const status = JSON.parse((await first.call("status", "--json")).stdout) as StatusReport;
+  assert.notEqual(status.pid, first.child.pid, "the daemon is a child of what was started");
+  first.child.kill("SIGKILL");
+  // At once: the daemon may not even know yet.
+  const args = [path.join(SOURCE, "cli/main.js"), "serve", "--config", place.file];
+  const { UV_THREADPOOL_SIZE: _, ...env } = process.env;
+  const second = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"], env });
+  t.after(() => second.kill("SIGKILL"));
+  const answers = async () => {
+    const { stdout } = await cli("status", "--json", "--socket", place.socket);
+    return stdout === "" ? null : (JSON.parse(stdout) as StatusReport).pid;
+  };
+  let pid = await answers();
+  while (pid === null || pid === status.pid) {
+    assert.equal(second.exitCode, null, "the second daemon did not start");
+    pid = await answers();
+  }
+  assert.equal(existsSync(`/proc/${status.pid}`), false);
+  second.kill("SIGTERM");
+  const [code] = (await once(second, "exit")) as [number];
+  assert.equal(code, 0);
+});
+
+test("daemon: a limit of open files that is far too low is one clear line", async (t) => {
+  const place = cabinet(t);
+  const line = `ulimit -n 40 && exec "$0" "$@"`;
+  const { status, stderr } = await command("sh", [
+    "-c",
+    line,
+    process.execPath,
+    path.join(SOURCE, "cli/main.js"),
+    "serve",
+    "--config",
+    place.file,
+  ]);
+  assert.equal(status, 1);
+  assert.equal(
+    stderr,
+    "stripeward: no more files may be open in this process (ulimit -n; LimitNOFILE= in a unit): 1024 is a good least\n",
+  );
+});
+
 test("daemon: a port that is taken is one clear line, and nothing is left behind", async (t) => {
   const port = await freePort();
   const other = net.createServer().listen(port, "127.0.0.1");
