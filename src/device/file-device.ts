@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { seek } from "fs-ext";
 import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
-import { formatSize } from "../lib/size.js";
+import { formatSizes } from "../lib/size.js";
 import { BLOCK_BYTES, roundDown } from "../lib/units.js";
 import type { BlockDevice } from "./device.js";
 import { errnoOf } from "./errno.js";
@@ -140,7 +140,8 @@ async function sizeOf(fd: number, path: string, minimumBytes: number): Promise<n
   });
   const sizeBytes = roundDown(end, BLOCK_BYTES);
   if (sizeBytes >= minimumBytes) return sizeBytes;
-  const text = `disk ${path} is too small: ${formatSize(end)}, needed are ${formatSize(minimumBytes)}`;
+  const [has, wants] = formatSizes(end, minimumBytes);
+  const text = `disk ${path} is too small: ${has}, needed are ${wants}`;
   throw new StorageError("EINVAL", text, { device: path, sizeBytes: end, minimumBytes });
 }
 

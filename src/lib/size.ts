@@ -28,3 +28,9 @@ export function formatSize(bytes: number): string {
   const digits = Number.isInteger(value) || value >= 100 ? value.toFixed(0) : value.toFixed(1);
   return unit === 0 ? `${digits} B` : `${digits} ${UNITS[unit]}iB`;
 }
+
+/** Two sizes that are compared: where they would read alike, though they differ, the bytes are told as well. */
+export function formatSizes(a: number, b: number): readonly [string, string] {
+  const [left, right] = [formatSize(a), formatSize(b)];
+  return left === right && a !== b ? [`${left} (${a} bytes)`, `${right} (${b} bytes)`] : [left, right];
+}

@@ -1,7 +1,7 @@
 import { must } from "../lib/assert.js";
 import { StorageError } from "../lib/errors.js";
 import { Mutex } from "../lib/mutex.js";
-import { formatSize } from "../lib/size.js";
+import { formatSizes } from "../lib/size.js";
 import { BLOCK_BYTES, MIB } from "../lib/units.js";
 import type { LabelledDisk } from "./contract.js";
 import type { GroupCore } from "./core.js";
@@ -94,7 +94,8 @@ export class Growth {
     }
     const needed = memberBytesNeeded(core.shape);
     if (device.sizeBytes < needed) {
-      const text = `disk #${number} has ${formatSize(device.sizeBytes)}, group "${core.name}" needs ${formatSize(needed)}`;
+      const [has, wants] = formatSizes(device.sizeBytes, needed);
+      const text = `disk #${number} has ${has}, group "${core.name}" needs ${wants}`;
       throw new StorageError("ENOSPC", text, { number, neededBytes: needed, sizeBytes: device.sizeBytes });
     }
     return label;
@@ -113,8 +114,9 @@ export class Growth {
     const needed = Math.max(largest, this.#spreads() ? STRIPES_MIN * memberCount * shape.chunkBytes : 0);
     if (memberCount > MEMBERS_MAX) throw new StorageError("ENOSPC", `a group has at most ${MEMBERS_MAX} members`);
     if (journal.ringBytes < needed) {
-      const text = `the journal of group "${core.name}" has ${formatSize(journal.ringBytes)}`;
-      throw new StorageError("ENOSPC", `${text}: ${memberCount} members need ${formatSize(needed)}`, { needed });
+      const [has, wants] = formatSizes(journal.ringBytes, needed);
+      const text = `the journal of group "${core.name}" has ${has}`;
+      throw new StorageError("ENOSPC", `${text}: ${memberCount} members need ${wants}`, { needed });
     }
     const recordBytes = memberCount * bands.bandBytes + BLOCK_BYTES;
     const take = (): Buffer => arena.take(recordBytes, "raid: journal records, grown");

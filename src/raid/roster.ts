@@ -1,6 +1,6 @@
 import type { BlockDevice } from "../device/device.js";
 import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
-import { formatSize } from "../lib/size.js";
+import { formatSizes } from "../lib/size.js";
 import { LOSSES_MAX } from "./assemble.js";
 import type { DiskDescription, LabelledDisk } from "./contract.js";
 import type { GroupRecord, LabelMember } from "./label.js";
@@ -125,7 +125,8 @@ export class Roster {
     }
     const needed = memberBytesNeeded(this.#options.record().shape);
     if (disk.device.sizeBytes >= needed) return;
-    const text = `disk #${disk.number} has ${formatSize(disk.device.sizeBytes)}, ${formatSize(needed)} are needed`;
+    const [has, wants] = formatSizes(disk.device.sizeBytes, needed);
+    const text = `disk #${disk.number} has ${has}, ${wants} are needed`;
     throw new StorageError("ENOSPC", text, { disk: disk.number, needed });
   }
 
@@ -151,7 +152,8 @@ export class Roster {
     this.refuseWhileRebuilding();
     const needed = memberBytesNeeded(record.shape);
     if (disk.device.sizeBytes < needed) {
-      const text = `${disk.device.name} shrank to ${formatSize(disk.device.sizeBytes)}, ${formatSize(needed)} are needed`;
+      const [has, wants] = formatSizes(disk.device.sizeBytes, needed);
+      const text = `${disk.device.name} shrank to ${has}, ${wants} are needed`;
       throw new StorageError("EINVAL", text, { disk: disk.number });
     }
     const label = await readLabel(disk.device);
