@@ -22,9 +22,16 @@ export const LIMITS = {
   metadataCacheBytesDefault: 32 * MIB,
   /** Buffers of a group: chunks, stripe cache, journal records. */
   groupBufferBytesMax: 256 * MIB,
+  /** Data of large reads on its way to clients, of each group: all that they may hold (CLIENT_BYTES_MAX). Used from its start on, so what was never needed costs nothing. */
+  readMemoryBytes: 48 * MIB,
   /** Addresses for so many data caches are set aside in a group's arena; memory is used only as they fill. */
   fileSystemsPerGroupMax: 8,
-  /** What a daemon with default settings and one file system may hold resident; the process tests measure it. */
+  /**
+   * What the daemon may hold resident beside the caches of its file systems: what clients can make it hold (CLIENT_BYTES_MAX of protocol/limits.ts), memory of
+   * large reads that was touched once, and 160 MiB for itself: program, heap and a group's buffers. test/unit/limits.test.ts does the sum.
+   */
+  processBytesMax: 352 * MIB,
+  /** With default settings and one file system; the process tests measure it, and the unit's MemoryMax is twice that. */
   residentBytesMax: 512 * MIB,
 
   /**
@@ -46,6 +53,14 @@ export const LIMITS = {
 
   /** A management request is a few names and numbers. */
   requestBytesMax: 64 * KIB,
+  /** Connections to the management socket, followers of events among them; and to a set-up's terminal, where two nodes install. */
+  managementConnectionsMax: 64,
+  installConnectionsMax: 32,
+  /** A request's head has come by then, and at the terminal its body; how often that is looked at. A body may take long at the management socket: a restore. */
+  requestHeadMsMax: 10_000,
+  requestCheckMs: 5_000,
+  /** A connection to the terminal that moves nothing. */
+  installStuckMsMax: 60_000,
   /** Files in one page of `fs files`: some 100 KiB of JSON, so that a million files never stand in memory at once. */
   filesPageMax: 1000,
 
@@ -89,11 +104,11 @@ export const LIMITS = {
 
 assert(LIMITS.dataCacheBytesMin < LIMITS.dataCacheBytesDefault, "the default data cache is above its minimum");
 assert(
-  LIMITS.dataCacheBytesDefault + LIMITS.metadataCacheBytesDefault < LIMITS.residentBytesMax / 2,
-  "default caches leave half of the resident limit to the process itself",
+  LIMITS.processBytesMax + LIMITS.dataCacheBytesDefault + LIMITS.metadataCacheBytesDefault === LIMITS.residentBytesMax,
+  "the promise is the sum of the process and its default caches",
 );
 assert(
-  LIMITS.groupBufferBytesMax + LIMITS.dataCacheBytesMax < 4 * GIB - MIB,
+  LIMITS.groupBufferBytesMax + LIMITS.readMemoryBytes + LIMITS.dataCacheBytesMax < 4 * GIB - MIB,
   "the largest data cache and a group's buffers fit into one arena of 32-bit addresses",
 );
 assert(LIMITS.eventsUnsentMax < LIMITS.eventsMax, "a follower is dropped before the ring has gone round");

@@ -8,10 +8,11 @@ import { ManagementApi } from "./control/api.js";
 import { BackupAdmin } from "./control/backup/backup-admin.js";
 import { BackupBook } from "./control/backup/backup-book.js";
 import { BackupScheduler } from "./control/backup/backup-scheduler.js";
-import { bindLayers } from "./control/bind-layers.js";
+import { bindLayers, type IoCounters } from "./control/bind-layers.js";
 import { whileBusy } from "./control/busy.js";
 import { Cabinet } from "./control/cabinet.js";
 import { claimSocket } from "./control/claim-socket.js";
+import { clientsRow, refusalEvent } from "./control/client-rows.js";
 import { collectMetrics } from "./control/collect-metrics.js";
 import { DrillBook } from "./control/drill/drill-book.js";
 import { EventLog } from "./control/event-log.js";
@@ -117,7 +118,8 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const prepare = () => layers.prepare?.();
   const follower = paired ? makeFollower(config, clock, log, state.scratch, () => agent, prepare) : null;
   const warm = follower === null ? undefined : follower.take.bind(follower);
-  const layers = bindLayers({ config, clock, random, log, scratch: state.scratch, epochOf, warm });
+  const io: IoCounters = { bouncedTransfers: 0, strayReads: 0 };
+  const layers = bindLayers({ config, clock, random, log, scratch: state.scratch, epochOf, warm, io });
   const { faultInjection, volatileCache } = config;
   const faults = faultInjection ? new FaultBench({ clock, random, log, volatileCache }) : undefined;
   if (faults !== undefined) log.warn({}, "fault injection is on: the management socket can make disks fail and lie");
@@ -160,6 +162,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     ...(config.nfs.portmap && { portmapPort: PORTMAP_PORT }),
     onMountRefused: tellRefusedMounts(clock, events),
     onUnexpected: endProcess,
+    onRefused: (refusal) => void events.add(refusalEvent(refusal)),
   });
   undo.add("NFS", () => nfs.close({ drainMs: LIMITS.drainMs }));
   const command = addressCommand(config.pair);
@@ -225,8 +228,9 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
       statusReport({
         ...{ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), loop, pair },
         conflicts: addresses?.conflicts ?? [],
+        clients: clientsRow(nfs.statistics()),
       }),
-    metrics: () => collectMetrics(cabinet, nfs.statistics(), loop, upSeconds()),
+    metrics: () => collectMetrics({ cabinet, nfs: nfs.statistics(), io, loop, upSeconds: upSeconds() }),
   });
   undo.add("management API", () => api.close());
   await api.listen(config.management.socket, config.management.mode);

@@ -63,7 +63,12 @@ export class InstallServer {
   #listening = false;
 
   constructor(private readonly options: InstallServerOptions) {
-    this.#app = fastify({ logger: false, bodyLimit: LIMITS.requestBytesMax, forceCloseConnections: true });
+    this.#app = fastify({
+      ...{ logger: false, bodyLimit: LIMITS.requestBytesMax, forceCloseConnections: true },
+      ...{ requestTimeout: LIMITS.requestHeadMsMax, connectionTimeout: LIMITS.installStuckMsMax },
+      http: { headersTimeout: LIMITS.requestHeadMsMax, connectionsCheckingInterval: LIMITS.requestCheckMs },
+    });
+    this.#app.server.maxConnections = LIMITS.installConnectionsMax;
     this.#app.setErrorHandler((error, _request, reply) => answerError(error, reply));
     this.#app.setNotFoundHandler((_request, reply) =>
       answerError(new StorageError("ENOENT", "there is no such thing here"), reply),

@@ -80,7 +80,11 @@ export class ManagementApi {
   #socket: string | undefined;
 
   constructor(private readonly options: ApiOptions) {
-    this.#app = fastify({ logger: false, bodyLimit: LIMITS.requestBytesMax, forceCloseConnections: true });
+    this.#app = fastify({
+      ...{ logger: false, bodyLimit: LIMITS.requestBytesMax, forceCloseConnections: true },
+      http: { headersTimeout: LIMITS.requestHeadMsMax, connectionsCheckingInterval: LIMITS.requestCheckMs },
+    });
+    this.#app.server.maxConnections = LIMITS.managementConnectionsMax;
     this.#app.setErrorHandler((error, _request, reply) => this.#answerError(error, reply));
     this.#app.setNotFoundHandler((request, reply) => {
       return reply.code(404).send(errorBody("ENOENT", `no such call: ${request.method} ${request.url.split("?")[0]}`));

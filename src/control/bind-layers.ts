@@ -7,6 +7,7 @@ import { formatFileSystem, mountFileSystem } from "../fs/file-system.js";
 import { createSharedGroup, SharedGroup } from "../ha/shared/group.js";
 import { MirroredNodeRecords } from "../ha/shared/mirrored-records.js";
 import { readNodeRecords } from "../ha/shared/read-records.js";
+import { BuddyMemory } from "../lib/buddy-memory.js";
 import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
@@ -21,6 +22,14 @@ import { initDisk, labelledDisk, readLabel, wipeDisk } from "../raid/label-io.js
 import type { StorageLayers, SurveyedDisk, SurveyedGroup } from "./layers.js";
 import { plainEvent, serveFileSystem } from "./serve-file-system.js";
 
+/** Of the process; read by whoever reports them. */
+export interface IoCounters {
+  /** Transfers of direct I/O that had to be copied, because of where their buffers lay. */
+  bouncedTransfers: number;
+  /** Large reads for clients that found no aligned memory. */
+  strayReads: number;
+}
+
 /** Of a group that was just made. */
 const FIRST_EPOCH = 1;
 
@@ -29,6 +38,7 @@ export interface LayerSources {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  readonly io: IoCounters;
   /** Folder of the page stores' scratch copies. */
   readonly scratch: string;
   /** Under which epoch this node owns a group; by default the one on its disks. A change means that the group was lost. */
@@ -39,14 +49,15 @@ export interface LayerSources {
 
 /** The real layers, with clock, randomness, buffers and log given to each. */
 export function bindLayers(sources: LayerSources): StorageLayers {
-  const { config, clock, random, log, epochOf, warm } = sources;
+  const { config, clock, random, log, epochOf, warm, io } = sources;
   const common = { clock, random, log };
-  const arenas = new GroupArenas(config.memory.dataCacheBytes);
-  const direct = config.directIo;
+  const arenas = new GroupArenas(config.memory.dataCacheBytes, io);
+  const onBounce = () => void io.bouncedTransfers++;
+  const opened = { direct: config.directIo, log, onBounce };
   return {
     exists: existsSync,
-    openDevice: (place) => openFileDevice(place, { mode: "read-write-exclusive", direct, log }),
-    openShared: (place) => openFileDevice(place, { mode: "read-write-shared", direct, log }),
+    openDevice: (place) => openFileDevice(place, { mode: "read-write-exclusive", ...opened }),
+    openShared: (place) => openFileDevice(place, { mode: "read-write-shared", ...opened }),
     openReadOnly: (place) => openFileDevice(place, { mode: "read-only", log }),
     surveyDisk: (place) => surveyDisk(place, log),
     identify,
@@ -91,7 +102,13 @@ export function bindLayers(sources: LayerSources): StorageLayers {
       const { groupUuid, name } = lus.dataLu.description;
       const epoch = arenas.epochOf(groupUuid);
       const mounted = await mountFileSystem({
-        ...{ ...lus, ...common, arena: arenas.of(groupUuid), scratchDir: path.join(sources.scratch, name) },
+        ...{
+          ...lus,
+          ...common,
+          arena: arenas.of(groupUuid),
+          readMemory: arenas.readMemoryOf(groupUuid),
+          scratchDir: path.join(sources.scratch, name),
+        },
         onEvent: (event) => onEvent(plainEvent(event)),
         cacheBytes: config.memory.dataCacheBytes,
         sqliteCacheBytes: config.memory.metadataCacheBytes,
@@ -168,18 +185,27 @@ function describeMember(
   return { ...known, path: found.device.name, state: member.state };
 }
 
+interface GroupArena {
+  readonly arena: Arena;
+  readonly epoch: number;
+  readonly readMemory: BuddyMemory;
+}
+
 /**
  * One arena for each group and the file systems on it, given up with the group. What is reserved in an arena stays reserved, so
  * the memory of a group that was taken apart could not be used again in a common one. A page costs nothing until it is touched.
  */
 class GroupArenas {
-  readonly #byGroup = new Map<string, { readonly arena: Arena; readonly epoch: number }>();
+  readonly #byGroup = new Map<string, GroupArena>();
   readonly #byteCount: number;
+  readonly #io: IoCounters;
   /** Made ahead, so that a takeover does not wait for it. Untouched pages cost nothing. */
   #spare: Arena | null = null;
 
-  constructor(dataCacheBytes: number) {
-    const wanted = LIMITS.groupBufferBytesMax + LIMITS.fileSystemsPerGroupMax * dataCacheBytes;
+  constructor(dataCacheBytes: number, io: IoCounters) {
+    this.#io = io;
+    const caches = LIMITS.fileSystemsPerGroupMax * dataCacheBytes;
+    const wanted = LIMITS.groupBufferBytesMax + LIMITS.readMemoryBytes + caches;
     this.#byteCount = Math.min(wanted, ARENA_BYTES_MAX);
   }
 
@@ -188,7 +214,9 @@ class GroupArenas {
     this.#spare = null;
     const group = await open(arena);
     const { uuid, ownerEpoch } = group.describe();
-    this.#byGroup.set(uuid, { arena, epoch: ownerEpoch });
+    const lent = arena.take(LIMITS.readMemoryBytes, "large reads");
+    const readMemory = new BuddyMemory(lent, () => void this.#io.strayReads++);
+    this.#byGroup.set(uuid, { arena, epoch: ownerEpoch, readMemory });
     return group;
   }
 
@@ -201,12 +229,17 @@ class GroupArenas {
     return this.#find(groupUuid).arena;
   }
 
+  /** For all file systems of the group: what one does not lend another may. */
+  readMemoryOf(groupUuid: string): BuddyMemory {
+    return this.#find(groupUuid).readMemory;
+  }
+
   /** Under which the group was opened: what the page stores on it write into their records. */
   epochOf(groupUuid: string): number {
     return this.#find(groupUuid).epoch;
   }
 
-  #find(groupUuid: string): { readonly arena: Arena; readonly epoch: number } {
+  #find(groupUuid: string): GroupArena {
     const found = this.#byGroup.get(groupUuid);
     if (found === undefined) throw new StorageError("ENODEV", `group ${groupUuid} is not open`);
     return found;

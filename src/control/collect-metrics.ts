@@ -1,16 +1,28 @@
 import { latencyQuantileUs } from "../protocol/rpc/statistics.js";
 import type { NfsStatistics } from "../protocol/server.js";
 import type { TaskDescription } from "../raid/contract.js";
+import type { IoCounters } from "./bind-layers.js";
 import type { Cabinet } from "./cabinet.js";
+import { clientSamples } from "./client-rows.js";
 import { pad } from "./disk-shelf.js";
 import type { LoopWatch } from "./loop-watch.js";
 import { renderMetrics, type Sample, samplesOf } from "./metrics.js";
 
+export interface MetricSources {
+  readonly cabinet: Cabinet;
+  readonly nfs: NfsStatistics;
+  readonly io: IoCounters;
+  readonly loop: LoopWatch;
+  readonly upSeconds: number;
+}
+
 /** The figures of all layers at this moment, for /metrics. */
-export function collectMetrics(cabinet: Cabinet, nfs: NfsStatistics, loop: LoopWatch, upSeconds: number): string {
+export function collectMetrics({ cabinet, nfs, io, loop, upSeconds }: MetricSources): string {
   return renderMetrics([
     ...processSamples(upSeconds),
     ...loopSamples(loop),
+    { name: "device_bounced_transfers_total", value: io.bouncedTransfers },
+    { name: "device_stray_reads_total", value: io.strayReads },
     ...cabinet.groups().flatMap(groupSamples),
     ...cabinet.disks().flatMap(diskSamples),
     ...[...cabinet.fileSystems.statistics()].flatMap(([name, values]) =>
@@ -48,10 +60,11 @@ function loopSamples(loop: LoopWatch): Sample[] {
   ];
 }
 
-function nfsSamples({ procedures, connections, refusedConnections, datagrams }: NfsStatistics): Sample[] {
+function nfsSamples(nfs: NfsStatistics): Sample[] {
+  const { procedures, connections, datagrams } = nfs;
   return [
     { name: "nfs_connections", value: connections },
-    { name: "nfs_refused_connections_total", value: refusedConnections },
+    ...clientSamples(nfs),
     { name: "nfs_datagrams_total", value: datagrams.received },
     ...(["malformed", "busy", "withheld", "unsent"] as const).map((reason) => {
       return { name: "nfs_datagrams_dropped_total", value: datagrams[reason], labels: { reason } };

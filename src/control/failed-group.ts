@@ -7,6 +7,7 @@ const NO_COUNTERS: GroupCounters = {
   partialStripeWrites: 0,
   journalRecords: 0,
   degradedReads: 0,
+  degradedStripes: 0,
   healedBlocks: 0,
   flushes: 0,
   bitmapWrites: 0,

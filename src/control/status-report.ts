@@ -3,14 +3,16 @@ import type { PairAgent } from "../ha/pair-agent.js";
 import type { GroupState } from "../raid/contract.js";
 import type { Cabinet } from "./cabinet.js";
 import type { LoopWatch } from "./loop-watch.js";
+import { controlGroupLimit, memoryWarnings } from "./memory-promise.js";
 import { pairRow, pairWarnings, roleOf } from "./pair-rows.js";
-import type { ServiceRow, StatusReport } from "./types.js";
+import type { ClientsRow, ServiceRow, StatusReport } from "./types.js";
 
 export interface StatusSources {
   readonly cabinet: Cabinet;
   readonly config: Config;
   readonly version: string;
   readonly service: ServiceRow;
+  readonly clients: ClientsRow;
   readonly upSeconds: number;
   readonly loop: LoopWatch;
   /** null: it has no partner. */
@@ -21,16 +23,22 @@ export interface StatusSources {
 
 /** Everything about the node in one document. */
 export function statusReport(sources: StatusSources): StatusReport {
-  const { cabinet, config, version, service, upSeconds, loop, pair, conflicts } = sources;
+  const { cabinet, config, version, service, clients, upSeconds, loop, pair, conflicts } = sources;
   return {
     ...{ node: config.node, role: roleOf(pair), pid: process.pid, version, upSeconds: Math.round(upSeconds * 10) / 10 },
     residentBytes: process.memoryUsage.rss(),
     eventLoop: loop.delay(),
     state: worstState(cabinet),
-    warnings: [...conflicts, ...cabinet.warnings(), ...(pair === null ? [] : pairWarnings(pair))],
+    warnings: [
+      ...conflicts,
+      ...cabinet.warnings(),
+      ...memoryWarnings(config.memory, cabinet.fileSystems.rows().length, controlGroupLimit()),
+      ...(pair === null ? [] : pairWarnings(pair)),
+    ],
     pair: pair === null ? null : pairRow(pair),
     socket: config.management.socket,
     service,
+    clients,
     disks: cabinet.disks(),
     groups: cabinet.groups(),
     lus: cabinet.lus(),

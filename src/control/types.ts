@@ -221,6 +221,20 @@ export interface PairRow {
   readonly groups: readonly PairGroupRow[];
 }
 
+/** Connections of clients by who is at the other end, and the memory that is held for them. */
+export interface ClientsRow {
+  /** From addresses that an export admits, and from others. */
+  readonly admitted: number;
+  readonly strangers: number;
+  readonly addresses: number;
+  /** Of requests that are not complete, of requests being worked on, and of replies that have not left. */
+  readonly receivedBytes: number;
+  readonly queuedBytes: number;
+  readonly lentBytes: number;
+  /** Connections that were refused, or ended for what they held, since the start. */
+  readonly refused: number;
+}
+
 export interface StatusReport {
   readonly node: string;
   /** standby: it serves no group now, and watches its partner's. */
@@ -238,6 +252,7 @@ export interface StatusReport {
   readonly pair: PairRow | null;
   readonly socket: string;
   readonly service: ServiceRow;
+  readonly clients: ClientsRow;
   readonly disks: readonly DiskRow[];
   readonly groups: readonly GroupRow[];
   readonly lus: readonly LuRow[];

@@ -22,6 +22,12 @@ export function looksAligned(buffers: readonly Buffer[]): boolean {
 export class Bounce {
   #buffer: Buffer | null = null;
   readonly #mutex = new Mutex();
+  readonly #onBounce: () => void;
+
+  /** @param onBounce  called for each transfer that goes this way */
+  constructor(onBounce: () => void = () => {}) {
+    this.#onBounce = onBounce;
+  }
 
   /** `position` and the sum of the lengths are multiples of 4096. */
   read(fd: number, targets: readonly Buffer[], position: number): Promise<void> {
@@ -51,6 +57,7 @@ export class Bounce {
     position: number,
     move: (piece: Buffer, rest: readonly Buffer[], at: number) => Promise<void>,
   ): Promise<void> {
+    this.#onBounce();
     return this.#mutex.run(async () => {
       const whole = this.#aligned();
       let rest = buffers;

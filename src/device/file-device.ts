@@ -28,6 +28,8 @@ export interface OpenOptions {
   readonly direct?: boolean | undefined;
   /** Smaller is refused; by default one block. */
   readonly minimumBytes?: number | undefined;
+  /** See OpenFile. */
+  readonly onBounce?: (() => void) | undefined;
   readonly log: Logger;
 }
 
@@ -57,7 +59,7 @@ export async function openFileDevice(path: string, options: OpenOptions): Promis
     if (syncFd !== null) checkSame(path, found, await statFd(syncFd));
     const direct = options.direct ?? false;
     options.log.debug({ device: path, sizeBytes, direct, mode: options.mode }, "disk opened");
-    return new FileDevice({ name: path, sizeBytes, fd, syncFd, direct, log: options.log });
+    return new FileDevice({ name: path, sizeBytes, fd, syncFd, direct, log: options.log, onBounce: options.onBounce });
   } catch (error) {
     for (const fd of opened) await closeFd(fd);
     throw error;

@@ -20,6 +20,8 @@ export interface OpenFile {
   /** Both descriptors are O_DIRECT. */
   readonly direct: boolean;
   readonly log: Logger;
+  /** A transfer of direct I/O had to be copied, because of where its buffer lies. */
+  readonly onBounce?: (() => void) | undefined;
 }
 
 /** A regular file, loop device or block device. I/O runs in libuv's thread pool; nothing here blocks the event loop. */
@@ -31,7 +33,7 @@ export class FileDevice implements BlockDevice {
   readonly #file: OpenFile;
   readonly #inFlight = new InFlight();
   readonly #flushes = new SharedFlush(() => this.#flushNow());
-  readonly #bounce = new Bounce();
+  readonly #bounce: Bounce;
   /**
    * The first failed flush. The kernel reports a page that it could not write once and then takes it for clean, so that the next
    * fdatasync would succeed without the data: from the first failure on this device never claims durability again.
@@ -41,6 +43,7 @@ export class FileDevice implements BlockDevice {
 
   constructor(file: OpenFile) {
     this.#file = file;
+    this.#bounce = new Bounce(file.onBounce);
     this.name = file.name;
     this.sizeBytes = file.sizeBytes;
     this.readOnly = file.syncFd === null;

@@ -23,6 +23,7 @@ import { ReplyLog } from "./reply-log.js";
 import { SCHEMA_VERSION } from "./schema.js";
 import { Restorer } from "./snapshot/restorer.js";
 import { removeSnapshots, takeSnapshot } from "./snapshot/snapshot.js";
+import type { ReadMemory } from "./vfs.js";
 
 export type { CheckFault, CheckOptions, CheckReport } from "./check.js";
 export type { FileRow, ListFilesOptions } from "./list-files.js";
@@ -67,6 +68,8 @@ export interface MountFileSystemOptions {
   readonly epoch?: () => number;
   /** Data cache in the arena. Default: the contents layer's. */
   readonly cacheBytes?: number;
+  /** Memory for large reads, of the same arena. Default: ordinary memory, into which direct I/O cannot read by itself. */
+  readonly readMemory?: ReadMemory | undefined;
   /** SQLite's page cache. Default: the page store's. */
   readonly sqliteCacheBytes?: number;
   readonly inodesCachedMax?: number;
@@ -178,7 +181,7 @@ async function serve(
     snapshot: () => takeSnapshot(contents, options.scratchDir, random),
     restorer: () => new Restorer({ store, inodes, contents }),
     ...{ store, contents, meta, inodes, dirents, replies, clock, random, log, onEvent, writeVerifier },
-    ...{ countsBelow, inspectors },
+    ...{ countsBelow, inspectors, readMemory: options.readMemory },
     volume: dataLu.description.name,
     nameOf: (ino) => names.nameOf(ino),
   });

@@ -1,3 +1,4 @@
+import { BuddyMemory } from "../lib/buddy-memory.js";
 import type { CancelTimer, Clock, Time } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
@@ -41,6 +42,7 @@ import type {
   KeptReply,
   Linked,
   OnApplied,
+  ReadMemory,
   ReadResult,
   Renamed,
   SetAttributes,
@@ -124,6 +126,8 @@ export interface NamespaceParts {
   readonly random: Random;
   readonly log: Logger;
   readonly writeVerifier: Buffer;
+  /** Default: ordinary memory. */
+  readonly readMemory?: ReadMemory | undefined;
   /** Name of the data LU. */
   readonly volume: string;
   readonly onEvent?: (event: FileSystemEvent) => void;
@@ -187,6 +191,7 @@ export class Namespace implements MountedFileSystem {
   readonly handleKey: Buffer;
   readonly writeVerifier: Buffer;
   readonly locks: FileLockTable;
+  readonly readMemory: ReadMemory;
   readonly #core: Core;
   readonly #contents: ContentsLayer;
   readonly #meta: MetaTable;
@@ -206,6 +211,7 @@ export class Namespace implements MountedFileSystem {
     this.#backup = parts;
     this.#nameOf = parts.nameOf ?? (async (ino) => `inode ${ino}`);
     this.writeVerifier = parts.writeVerifier;
+    this.readMemory = parts.readMemory ?? new BuddyMemory(Buffer.alloc(0));
     this.id = parts.meta.number(MetaKey.id);
     this.name = parts.meta.required(MetaKey.name).toString("utf8");
     this.handleKey = parts.meta.required(MetaKey.handleKey);

@@ -149,6 +149,18 @@ export const NO_REPLIES: KeptReplies = { count: 0, find: () => null };
 export type OnApplied<T> = (result: T) => KeptReply | null;
 
 /**
+ * Memory for the data of large reads, where it is read best: aligned for direct I/O, and parity can be computed in it. Whoever borrows bounds what it has.
+ */
+export interface ReadMemory {
+  /** What a buffer for so many bytes takes. */
+  sizeOf(byteCount: number): number;
+  /** @returns at least `byteCount` bytes, their content arbitrary. It never refuses; from elsewhere, when there is no better memory left. */
+  borrow(byteCount: number): Buffer;
+  /** Nobody reads or writes it any more. Also after the file system was closed. */
+  giveBack(buffer: Buffer): void;
+}
+
+/**
  * Rules for every operation:
  * - It checks the caller's permission (POSIX: owner, group, other; uid 0 passes, except execute on a file with no x bit; sticky directories).
  * - It throws StorageError; when it throws, nothing has changed.
@@ -169,6 +181,8 @@ export interface FileSystem {
   readonly writeVerifier: Buffer;
   /** Byte-range locks and share reservations. */
   readonly locks: FileLocks;
+  /** For `read`. */
+  readonly readMemory: ReadMemory;
 
   getattr(id: FileId): Attributes;
   setattr(

@@ -7,7 +7,6 @@ import { DEFAULT_LIMITS, type ProtocolLimits } from "./limits.js";
 import { MountList } from "./mount3/mount-list.js";
 import { Mount3Program, type RefusedMount } from "./mount3/program.js";
 import { Nfs3Program } from "./nfs3/program.js";
-import { PlainReadBuffers, type ReadBuffers } from "./nfs3/read-buffers.js";
 import { ScratchPool } from "./nfs3/scratch.js";
 import { GrantSender } from "./nlm4/grant-sender.js";
 import { Nlm4Program } from "./nlm4/program.js";
@@ -21,13 +20,15 @@ import type { Peer } from "./rpc/peer.js";
 import type { RpcProgram } from "./rpc/program.js";
 import { MemoryReplyCache, type ReplyCache } from "./rpc/reply-cache.js";
 import type { ProcedureStatistics } from "./rpc/statistics.js";
+import { type ClientStatistics, ClientTable } from "./streams/client-table.js";
+import type { Refusal } from "./streams/refusals.js";
 
 export interface NfsServerOptions {
   readonly exports: ExportTable;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Where large READ replies lie; by default plain buffers. */
-  readonly readBuffers?: ReadBuffers;
+  /** A stream was refused or ended for what it held; told now and then. */
+  readonly onRefused?: (refusal: Refusal) => void;
   /** By default in memory. */
   readonly replyCache?: ReplyCache;
   readonly limits?: Partial<ProtocolLimits>;
@@ -54,8 +55,10 @@ export interface NfsServerOptions {
 export interface NfsStatistics {
   readonly procedures: readonly ProcedureStatistics[];
   readonly connections: number;
-  readonly refusedConnections: number;
   readonly datagrams: DatagramStatistics;
+  /** Bytes of requests that are not complete; those of `clients` hold them too. */
+  readonly receivedBytes: number;
+  readonly clients: ClientStatistics;
 }
 
 /** One for all servers of a node: a request may be repeated at another address. */
@@ -77,6 +80,7 @@ export class NfsServer {
   readonly #portmapPort: number | null;
   readonly #grants: GrantSender;
   readonly #mounts: MountList;
+  readonly #clients: ClientTable;
   /** Where it listens; the newest is the last. */
   #places: Place[] = [];
 
@@ -87,7 +91,11 @@ export class NfsServer {
     };
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     const handles = new HandleCodec((id) => exports.findById(id));
-    const readBuffers = options.readBuffers ?? new PlainReadBuffers(limits.readBufferBytesMax);
+    const admits = (peer: Pick<Peer, "address" | "family">) => exports.knows(peer);
+    this.#clients = new ClientTable({
+      ...{ limits: limits.clients, clock, log, admits },
+      ...(options.onRefused && { onRefused: options.onRefused }),
+    });
     this.#mounts = new MountList({
       entriesMax: limits.mountListMax,
       entriesOfHostMax: limits.mountListOfHostMax,
@@ -96,7 +104,10 @@ export class NfsServer {
     const callback = options.callback ?? new RpcClient({ clock });
     this.#grants = new GrantSender({ client: callback, clock, log, serverName: options.hostName ?? "stripeward" });
     exports.watch({
-      added: (fileSystem) => this.#grants.watch(fileSystem),
+      added: (fileSystem) => {
+        this.#grants.watch(fileSystem);
+        this.#clients.reconsider();
+      },
       removed: (fileSystem) => this.#grants.unwatch(fileSystem),
     });
     const directory: ServiceDirectory = {
@@ -104,7 +115,7 @@ export class NfsServer {
       port: (address, program) => this.#portAt(address, program),
     };
     const programs = [
-      new Nfs3Program({ exports, handles, readBuffers, scratch: new ScratchPool(), log, onUnexpected }),
+      new Nfs3Program({ exports, handles, scratch: new ScratchPool(), log, onUnexpected }),
       new Mount3Program({ exports, handles, mounts: this.#mounts, log, onRefused: options.onMountRefused }),
       new Nlm4Program({ exports, handles, grants: this.#grants, log, onUnexpected }),
       new NsmProgram({ exports, log }),
@@ -112,8 +123,16 @@ export class NfsServer {
       ...(options.programs ?? []),
     ];
     const replyCache = options.replyCache ?? newReplyCache(clock, limits);
-    const admits = (peer: Peer) => exports.knows(peer);
-    const shared = { limits, clock, log, replyCache, onUnexpected, admits, network: options.datagrams };
+    const shared = {
+      limits,
+      clock,
+      log,
+      replyCache,
+      onUnexpected,
+      admits,
+      network: options.datagrams,
+      clients: this.#clients,
+    };
     this.#service = new DualServer({ programs, ...shared });
     this.#portmap = new DualServer({ programs: [new PortmapProgram(directory)], ...shared });
     this.#portmapPort = options.portmapPort ?? null;
@@ -165,7 +184,14 @@ export class NfsServer {
   }
 
   statistics(): NfsStatistics {
-    return { ...this.#service.rpc.statistics(), datagrams: this.#service.datagramStatistics() };
+    const [service, portmap] = [this.#service.rpc.statistics(), this.#portmap.rpc.statistics()];
+    return {
+      procedures: service.procedures,
+      connections: service.connections + portmap.connections,
+      receivedBytes: service.receivedBytes + portmap.receivedBytes,
+      datagrams: this.#service.datagramStatistics(),
+      clients: this.#clients.statistics(),
+    };
   }
 
   connections(): ConnectionState[] {

@@ -219,6 +219,8 @@ export interface GroupCounters {
   readonly partialStripeWrites: number;
   readonly journalRecords: number;
   readonly degradedReads: number;
+  /** Stripes among them that were read whole, each other member once. */
+  readonly degradedStripes: number;
   readonly healedBlocks: number;
   readonly flushes: number;
   readonly bitmapWrites: number;

@@ -20,6 +20,7 @@ export interface MutableCounters {
   partialStripeWrites: number;
   journalRecords: number;
   degradedReads: number;
+  degradedStripes: number;
   healedBlocks: number;
   flushes: number;
   bitmapWrites: number;

@@ -82,5 +82,6 @@ export class DegradedStripes {
       this.#bands.xor(extents, chunks, at, parity[i * this.#bands.perChunk + band]!, target);
     }
     this.#core.counters.degradedReads++;
+    this.#core.counters.degradedStripes++;
   }
 }

@@ -106,6 +106,7 @@ export class RaidGroup implements GroupCore {
     partialStripeWrites: 0,
     journalRecords: 0,
     degradedReads: 0,
+    degradedStripes: 0,
     healedBlocks: 0,
     flushes: 0,
     bitmapWrites: 0,

@@ -20,6 +20,7 @@ import {
   type Stability,
   type WriteResult,
 } from "../../src/fs/vfs.js";
+import { BuddyMemory } from "../../src/lib/buddy-memory.js";
 import { type Clock, SystemClock, type Time } from "../../src/lib/clock.js";
 import { type Errno, StorageError } from "../../src/lib/errors.js";
 import { memoryLocks } from "./memory-locks.js";
@@ -80,6 +81,7 @@ export class MemoryFileSystem implements FileSystem {
   hold: ((operation: string) => Promise<void> | undefined) | null = null;
   /** Mutations that were applied, by name: to see that a repeated request is not done again. */
   readonly applied = new Map<string, number>();
+  readonly readMemory = new BuddyMemory(Buffer.alloc(0));
   readonly locks = memoryLocks(
     (id) => this.#file(id),
     () => this.#durable("lock", undefined),
@@ -592,8 +594,6 @@ export class MemoryFileSystem implements FileSystem {
 
 /** `directory` is `ancestor` or lies below it. */
 function isBelow(directory: Node, ancestor: Node): boolean {
-  for (let at = directory; ; at = at.parent) {
-    if (at === ancestor) return true;
-    if (at.parent === at) return false;
-  }
+  for (let at = directory; at !== ancestor; at = at.parent) if (at.parent === at) return false;
+  return true;
 }

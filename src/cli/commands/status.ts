@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { isUnderWay } from "../../control/task-state.js";
-import type { GroupRow, StatusReport } from "../../control/types.js";
+import type { ClientsRow, GroupRow, StatusReport } from "../../control/types.js";
+import { plural } from "../../lib/plural.js";
 import { formatSize } from "../../lib/size.js";
 import { type CommonOptions, contextOf, withDaemonOptions } from "../context.js";
 import { formatDuration } from "../duration.js";
@@ -31,6 +32,7 @@ export function printStatus(out: Output, status: StatusReport): void {
     `process ${status.pid}, version ${status.version}, up ${formatDuration(status.upSeconds)}, ${formatSize(status.residentBytes)} resident`,
   );
   out.line(nfsPort === null ? "NFS is not up" : `NFS on ${host} port ${nfsPort}`);
+  printClients(out, status.clients);
   if (status.pair !== null) {
     out.line();
     printPair(out, status.pair);
@@ -48,6 +50,15 @@ export function printStatus(out: Output, status: StatusReport): void {
     out.line(rows.length === 0 ? `${title}: none` : `${title}:`);
     if (rows.length > 0) print();
   }
+}
+
+function printClients(out: Output, clients: ClientsRow): void {
+  const { admitted, strangers, addresses, receivedBytes, queuedBytes, lentBytes, refused } = clients;
+  const held = formatSize(receivedBytes + queuedBytes + lentBytes);
+  const others = strangers === 0 ? "" : `, ${strangers} of them of strangers`;
+  const trouble = refused === 0 ? "" : `, ${refused} refused or ended since the start`;
+  const connections = plural(admitted + strangers, "connection");
+  out.line(`${plural(addresses, "client")}, ${connections}${others}, ${held} held for them${trouble}`);
 }
 
 /** What works in the background, a bar each. */

@@ -110,7 +110,8 @@ export class Reader {
     const { table, frames } = this.#parts;
     const state = table.stateOf(inode);
     const end = offset + byteCount;
-    const large = byteCount >= DIRECT_READ_BYTES;
+    // Otherwise the blocks would not lie in the target as direct I/O and parity want them.
+    const large = byteCount >= DIRECT_READ_BYTES && offset % BLOCK_BYTES === 0;
     let missed: MissedBlock[] | null = null;
     let block = Math.floor(offset / BLOCK_BYTES);
     for (let at = offset; at < end; block++) {

@@ -7,7 +7,6 @@ import type { RpcCall, SetAsideReply } from "../rpc/call.js";
 import type { RpcProcedure } from "../rpc/program.js";
 import type { ReplyQueue } from "../rpc/reply-queue.js";
 import type { XdrReader } from "../xdr/reader.js";
-import type { ReadBuffers } from "./read-buffers.js";
 import type { ScratchPool } from "./scratch.js";
 import { NFS3_OK } from "./status.js";
 
@@ -15,7 +14,6 @@ import { NFS3_OK } from "./status.js";
 export interface Nfs3Services {
   readonly exports: ExportTable;
   readonly handles: HandleCodec;
-  readonly readBuffers: ReadBuffers;
   readonly scratch: ScratchPool;
   readonly log: Logger;
   /** An error that is neither bad input nor a StorageError. */

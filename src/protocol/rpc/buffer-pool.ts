@@ -24,6 +24,11 @@ export class BufferPool {
     return this.#freeBytes;
   }
 
+  /** What a buffer for so many bytes takes. */
+  sizeOf(byteCount: number): number {
+    return this.classes[this.#classOf(byteCount)] ?? byteCount;
+  }
+
   /** @returns a buffer of at least `byteCount` bytes, its content arbitrary */
   acquire(byteCount: number): Buffer {
     const index = this.#classOf(byteCount);

@@ -1,3 +1,5 @@
+import { StorageError } from "../../lib/errors.js";
+import type { Client } from "../streams/client-table.js";
 import type { Auth } from "./auth.js";
 import type { Connection } from "./connection.js";
 import { AcceptStatus } from "./message.js";
@@ -9,7 +11,12 @@ import type { ReleaseBuffer, ReplyQueue } from "./reply-queue.js";
 export type CallOrigin = Pick<
   Connection,
   "peer" | "replies" | "inFlightBytes" | "finishReply" | "finishReplyWith" | "finishReplyWithData" | "forgetReply"
->;
+> & {
+  /** Absent where nothing is lent: a datagram. */
+  readonly client?: Pick<Client, "replies">;
+  /** Nobody is there any more. */
+  readonly closed?: boolean;
+};
 
 /** A whole reply, from its xid on. */
 export interface SetAsideReply {
@@ -31,6 +38,11 @@ export class RpcCall {
   asynchronous = false;
   /** Where the arguments lie in the bytes as they came from the socket: held until the call is settled. */
   chunk: Chunk | null = null;
+  /** Nothing of the arguments is read any more. */
+  argumentsDone = false;
+  /** What the client's shares are charged with while the call is under way: objects and arguments, and the reply that is being made. */
+  countedBytes = 0;
+  replyBytes = 0;
   /** Bytes counted against the connection's in-flight limit: those of the request, and what `charge` added. */
   chargedBytes: number;
 
@@ -96,5 +108,20 @@ export class RpcCall {
   charge(byteCount: number): void {
     this.chargedBytes += byteCount;
     if (this.asynchronous) this.connection.inFlightBytes += byteCount;
+  }
+
+  /**
+   * Memory for reply data, as long as the kernel has not taken it: `giveReplyRoom` follows.
+   * @returns null when it has been taken at once; otherwise it is there when the promise resolves
+   */
+  takeReplyRoom(byteCount: number): Promise<void> | null {
+    const share = this.connection.client?.replies;
+    if (share === undefined || share.tryTake(byteCount)) return null;
+    if (byteCount > share.bytesMax) throw new StorageError("EACCES", "no export admits this address");
+    return new Promise((resolve) => share.whenRoom(byteCount, resolve));
+  }
+
+  giveReplyRoom(byteCount: number): void {
+    this.connection.client?.replies.give(byteCount);
   }
 }

@@ -2,7 +2,9 @@ import type { Socket } from "node:net";
 import type { Clock } from "../../lib/clock.js";
 import { messageOf } from "../../lib/errors.js";
 import type { Logger } from "../../lib/log.js";
-import type { ProtocolLimits } from "../limits.js";
+import { CALL_BYTES, type ProtocolLimits } from "../limits.js";
+import type { ByteShare } from "../streams/byte-ledger.js";
+import type { Client, Stream } from "../streams/client-table.js";
 import { XdrError, type XdrReader } from "../xdr/reader.js";
 import { type Auth, AuthParser } from "./auth.js";
 import type { BufferPool } from "./buffer-pool.js";
@@ -10,11 +12,12 @@ import { RpcCall, type SetAsideReply } from "./call.js";
 import { AcceptStatus, MessageType, RejectStatus, RPC_VERSION } from "./message.js";
 import type { Peer } from "./peer.js";
 import type { ProgramTable, VersionTable } from "./program-table.js";
-import { type Chunk, receive, UNPOOLED } from "./receiver.js";
+import { type Chunk, receive, UNPOOLED, untakenBytes } from "./receiver.js";
 import { RecordError, RecordReader, type RecordSink } from "./record.js";
 import type { ReplyCache } from "./reply-cache.js";
 import { replyKey } from "./reply-key.js";
 import { type ReleaseBuffer, ReplyQueue } from "./reply-queue.js";
+import { SLICE_MS, type Turn, type Turns } from "./turns.js";
 
 /** What all connections of a server share. */
 export interface ConnectionServices {
@@ -26,6 +29,7 @@ export interface ConnectionServices {
   readonly reader: XdrReader;
   readonly programs: ProgramTable;
   readonly replyCache: ReplyCache;
+  readonly turns: Turns;
   /** Call `connection.flush()` when the running callbacks and microtasks are done. */
   scheduleFlush(connection: Connection): void;
   onUnexpected(error: unknown): void;
@@ -45,10 +49,10 @@ export interface ConnectionState {
  * One TCP connection: records in, replies out, in whatever order they finish. Requests that are answered synchronously cost no Promise; their
  * replies leave in one write per chunk that came in.
  *
- * It stops reading (`stalled`) while too much is in flight or too much output waits, and goes on where it stopped: the rest of the last
- * chunk is kept, the socket is paused, so TCP holds the client back.
+ * It stops reading (`stalled`) while too much is in flight or too much output waits, its own or that of all connections of its address, and goes on where
+ * it stopped: the rest of the last chunk is kept, the socket is paused, so TCP holds the client back.
  */
-export class Connection implements RecordSink {
+export class Connection implements RecordSink, Stream, Turn {
   readonly replies: ReplyQueue;
   inFlightCount = 0;
   inFlightBytes = 0;
@@ -70,23 +74,36 @@ export class Connection implements RecordSink {
   /** When the client last sent something, and when the kernel last took output or had none to take. */
   #heardMs: number;
   #sentMs: number;
+  #takenAtSweep = 0;
   #writtenAtSweep = 0;
   #startedMs = 0;
+  /** When it was seen first that a record was incomplete, or output not taken; in how manieth record. */
+  #partialMs = 0;
+  #partialRecord = -1;
+  #unreadMs: number;
+  /** The share that it waits for. */
+  #waitsFor: ByteShare | null = null;
+  /** When it answered last; and whether it lets others have their turn. */
+  #answeredMs = 0;
+  #yields = false;
 
   constructor(
     private readonly services: ConnectionServices,
     accepted: Socket,
     readonly peer: Peer,
-    /** All connections that came in at the same address. */
+    /** All connections of this peer's address, and what they hold. */
+    readonly client: Client,
+    /** All connections that came in at the same address of ours. */
     readonly siblings: Set<Connection>,
   ) {
     const { limits, pool } = services;
-    this.replies = new ReplyQueue(pool, () => this.#progress());
-    this.#records = new RecordReader(this, pool, limits.recordBytesMax, limits.fragmentsMax);
+    this.replies = new ReplyQueue(pool, () => this.#written(), client.replies);
+    this.#records = new RecordReader(this, pool, limits.fragmentsMax);
     this.#openedMs = services.clock.monotonicMs();
     this.#heardMs = this.#openedMs;
     this.#sentMs = this.#openedMs;
-    const socket = receive(accepted, pool, (bytes, chunk) => this.#onData(bytes, chunk));
+    this.#unreadMs = this.#openedMs;
+    const socket = receive(accepted, pool, client.requests, (bytes, chunk) => this.#onData(bytes, chunk));
     this.#socket = socket;
     socket.on("end", () => this.#onEnd());
     socket.on("error", (error) => services.log.debug({ peer: peer.address, error: messageOf(error) }, "connection"));
@@ -99,8 +116,57 @@ export class Connection implements RecordSink {
       this.inFlightCount >= limits.inFlightMax ||
       this.inFlightBytes >= limits.inFlightBytesMax ||
       this.replies.queuedBytes >= limits.outputBytesMax ||
+      this.client.requests.full ||
+      this.client.replies.full ||
+      this.#yields ||
+      this.#answeredMs - this.#startedMs > SLICE_MS ||
       this.#closing
     );
+  }
+
+  /** It is its turn again. */
+  goOn(): void {
+    this.#yields = false;
+    this.#progress();
+  }
+
+  get busy(): boolean {
+    return this.inFlightCount > 0 || this.replies.queuedBytes > 0;
+  }
+
+  get heardMs(): number {
+    return this.#heardMs;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  get recordBytesMax(): number {
+    const { recordBytesMax, strangerRecordBytesMax } = this.services.limits;
+    return this.client.admitted ? recordBytesMax : strangerRecordBytesMax;
+  }
+
+  /** Bytes of a record that is not complete. */
+  get receivedBytes(): number {
+    return this.#records.roomBytes;
+  }
+
+  takeRoom(byteCount: number): boolean {
+    const { requests } = this.client;
+    if (requests.tryTake(byteCount)) return true;
+    requests.whenRoom(byteCount, () => {
+      if (this.#closed) requests.give(byteCount);
+      else {
+        this.#records.roomGranted();
+        this.#progress();
+      }
+    });
+    return false;
+  }
+
+  giveRoom(byteCount: number): void {
+    this.client.requests.give(byteCount);
   }
 
   get state(): ConnectionState {
@@ -131,17 +197,49 @@ export class Connection implements RecordSink {
     else this.replies.flush(this.#socket);
   }
 
-  /** Called now and then: close what is idle, stuck or half-open. */
+  /** Called now and then: close what is idle, stuck or half-open, and what others wait for. */
   sweep(nowMs: number): void {
     const { limits } = this.services;
+    const { client } = this;
+    if (this.#unread(nowMs)) this.#closeFor("unread");
+    else if (this.#incomplete(nowMs)) this.#closeFor("incomplete");
+    else if (!this.busy) {
+      const quietMs = nowMs - this.#heardMs;
+      if (quietMs > (client.admitted ? limits.idleMsMax : limits.strangerIdleMsMax)) this.#closeFor("idle");
+    }
+  }
+
+  /** Whether it has taken none of its replies for too long; or not all of them, while others want the memory. */
+  #unread(nowMs: number): boolean {
+    const { stuckMsMax, pressedMsMax, strangerStuckMsMax } = this.services.limits;
     const { queuedBytes, writtenBytes } = this.replies;
-    if (queuedBytes === 0 || writtenBytes !== this.#writtenAtSweep) this.#sentMs = nowMs;
+    const taken = writtenBytes - untakenBytes(this.#socket);
+    if (queuedBytes === 0 || taken !== this.#takenAtSweep) this.#sentMs = nowMs;
+    this.#takenAtSweep = taken;
+    // A write has ended, or there is none.
+    if (queuedBytes === 0 || writtenBytes !== this.#writtenAtSweep) this.#unreadMs = nowMs;
     this.#writtenAtSweep = writtenBytes;
-    const quietMs = nowMs - this.#heardMs;
-    const busy = this.inFlightCount > 0 || queuedBytes > 0;
-    const stuck =
-      nowMs - this.#sentMs > limits.stuckMsMax || (!busy && this.#records.partial && quietMs > limits.stuckMsMax);
-    if (stuck || (!busy && quietMs > limits.idleMsMax)) this.#closeFor(stuck ? "stuck" : "idle");
+    const { admitted, replies } = this.client;
+    const waitedMs = nowMs - this.#unreadMs;
+    if (!admitted) return waitedMs > strangerStuckMsMax;
+    return nowMs - this.#sentMs > stuckMsMax || (replies.ledger.pressed && waitedMs > pressedMsMax);
+  }
+
+  #incomplete(nowMs: number): boolean {
+    const { stuckMsMax, pressedMsMax, strangerStuckMsMax } = this.services.limits;
+    // What is not read is not the peer's fault.
+    if (!this.#records.partial || this.#socket.isPaused() || this.busy) {
+      this.#partialRecord = -1;
+      return false;
+    }
+    if (this.#partialRecord !== this.requestCount) {
+      this.#partialRecord = this.requestCount;
+      this.#partialMs = nowMs;
+    }
+    const { admitted, requests } = this.client;
+    const waitedMs = nowMs - this.#partialMs;
+    if (!admitted) return waitedMs >= strangerStuckMsMax;
+    return nowMs - this.#heardMs > stuckMsMax || (requests.ledger.pressed && waitedMs > pressedMsMax);
   }
 
   /** A record of one request: see RecordSink. */
@@ -233,12 +331,16 @@ export class Connection implements RecordSink {
 
   #goAsynchronous(call: RpcCall, pending: Promise<void>): void {
     call.asynchronous = true;
-    if (call.lease === null) {
+    const { lease } = call;
+    if (lease === null && !call.argumentsDone) {
       call.chunk = this.#chunk;
       call.chunk.hold();
     }
     this.inFlightCount++;
     this.inFlightBytes += call.chargedBytes;
+    call.countedBytes = CALL_BYTES + (lease === null ? 0 : lease.length);
+    this.client.requests.take(call.countedBytes);
+    this.client.replies.take(call.replyBytes);
     pending.then(
       () => this.#settled(call),
       (error) => {
@@ -256,6 +358,8 @@ export class Connection implements RecordSink {
     if (!call.asynchronous) return;
     this.inFlightCount--;
     this.inFlightBytes -= call.chargedBytes;
+    this.client.requests.give(call.countedBytes);
+    this.client.replies.give(call.replyBytes);
     this.#progress();
   }
 
@@ -290,7 +394,10 @@ export class Connection implements RecordSink {
     call.answered = true;
     const counter = call.table.counters[call.procedure];
     if (counter !== undefined) {
-      counter.record(this.services.clock.monotonicMs() - call.startedMs);
+      const nowMs = this.services.clock.monotonicMs();
+      counter.record(nowMs - call.startedMs);
+      // A reply that is ready later is no part of the piece that is being fed.
+      if (this.#feeding) this.#answeredMs = nowMs;
       if (call.failed) counter.errors++;
     }
     if (!this.#feeding) this.#scheduleFlush();
@@ -319,8 +426,10 @@ export class Connection implements RecordSink {
     this.#heardMs = this.services.clock.monotonicMs();
     // A paused socket may still hand over what it had read: it waits behind the rest.
     const rest = this.#rest;
-    if (rest === null) this.#feed(bytes, 0, chunk);
-    else this.#keepRest(Buffer.concat([rest.subarray(this.#restAt), bytes]), 0, UNPOOLED);
+    if (rest === null) {
+      if (this.services.turns.over) this.#yieldTurn();
+      this.#feed(bytes, 0, chunk);
+    } else this.#keepRest(Buffer.concat([rest.subarray(this.#restAt), bytes]), 0, UNPOOLED);
   }
 
   #keepRest(rest: Buffer | null, at: number, chunk: Chunk): void {
@@ -336,6 +445,7 @@ export class Connection implements RecordSink {
     this.#chunk = chunk;
     this.#feeding = true;
     this.#startedMs = this.services.clock.monotonicMs();
+    this.#answeredMs = this.#startedMs;
     let next = bytes.length;
     try {
       next = this.#records.feed(bytes, at);
@@ -344,24 +454,70 @@ export class Connection implements RecordSink {
     } finally {
       this.#feeding = false;
     }
+    this.#spentTurn();
     if (this.replies.unsent) this.flush();
     const left = next < bytes.length && !this.#closing;
     if (left) this.#keepRest(bytes, next, chunk);
     else this.#keepRest(null, 0, UNPOOLED);
-    if (next < bytes.length || this.stalled) this.#socket.pause();
+    if (next === bytes.length && this.#mayRead) return;
+    this.#socket.pause();
+    this.#awaitShare();
+  }
+
+  get #mayRead(): boolean {
+    const records = this.#records;
+    if (this.#closing || this.#yields || records.waitsForRoom) return false;
+    return records.midRecord || !this.stalled;
+  }
+
+  #spentTurn(): void {
+    const { turns, clock } = this.services;
+    this.#answeredMs = this.#startedMs;
+    if (this.#yields) return;
+    const spentMs = clock.monotonicMs() - this.#startedMs;
+    turns.spent(spentMs);
+    if (spentMs > SLICE_MS) this.#yieldTurn();
+  }
+
+  #yieldTurn(): void {
+    this.#yields = true;
+    this.services.turns.later(this);
+  }
+
+  /** What all connections of the address hold is too much: told when it is not. */
+  #awaitShare(): void {
+    const { requests, replies } = this.client;
+    if (this.#waitsFor !== null || this.#closing) return;
+    if (!requests.full && !replies.full) return;
+    const share = requests.full ? requests : replies;
+    this.#waitsFor = share;
+    share.whenRoom(0, () => {
+      this.#waitsFor = null;
+      this.#progress();
+    });
+  }
+
+  #written(): void {
+    if (this.replies.unsent) this.flush();
+    this.#progress();
   }
 
   /** Something finished or left: go on reading where it stopped. */
   #progress(): void {
     if (this.#closing || this.#ended) this.#endWhenQuiet();
-    if (this.#feeding || this.stalled || this.#closed || !this.#socket.isPaused()) return;
+    if (this.#feeding || this.#closed || !this.#socket.isPaused()) return;
+    if (!this.#mayRead) {
+      this.#awaitShare();
+      return;
+    }
     if (this.#rest !== null) this.#feed(this.#rest, this.#restAt, this.#restChunk);
-    if (this.#rest === null && !this.stalled) this.#socket.resume();
+    if (this.#rest === null && this.#mayRead) this.#socket.resume();
   }
 
   #framingLost(error: unknown): void {
     this.#closing = true;
     const expected = error instanceof RecordError;
+    if (expected && !this.client.admitted) this.client.refuse("record");
     const fields = { peer: this.peer.address, error: messageOf(error) };
     if (expected) this.services.log.debug(fields, "rpc: framing lost, closing");
     else {
@@ -391,8 +547,10 @@ export class Connection implements RecordSink {
     if (this.#closing) this.#socket.destroySoon();
   }
 
-  #closeFor(reason: "stuck" | "idle"): void {
-    this.services.log.info({ peer: this.peer.address, port: this.peer.port, reason }, "connection closed");
+  #closeFor(reason: "unread" | "incomplete" | "idle"): void {
+    this.services.log.debug({ peer: this.peer.address, port: this.peer.port, reason }, "connection closed");
+    // That nothing came for hours is nobody's fault.
+    if (reason !== "idle") this.client.refuse(reason);
     this.#socket.destroy();
   }
 

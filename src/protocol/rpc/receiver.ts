@@ -1,9 +1,7 @@
 import { Socket } from "node:net";
-import { KIB } from "../../lib/units.js";
+import { SOCKET_CHUNK_BYTES } from "../limits.js";
 import type { BufferPool } from "./buffer-pool.js";
-
-/** What one read of a socket may bring: a size class of the pool. */
-const CHUNK_BYTES = 64 * KIB;
+import type { MemoryAccount } from "./reply-queue.js";
 
 /** A buffer that a socket was read into. Whoever needs its bytes beyond the callback holds it; after the last release it is used again. */
 export class Chunk {
@@ -13,6 +11,8 @@ export class Chunk {
   constructor(
     readonly buffer: Buffer,
     private readonly pool: BufferPool | null,
+    /** Where it is counted while it is held, and the socket has another one. */
+    private readonly account: MemoryAccount | null,
   ) {}
 
   get held(): boolean {
@@ -31,22 +31,25 @@ export class Chunk {
   /** The socket reads into another one from now on. */
   retire(): void {
     this.#retired = true;
+    this.account?.take(this.buffer.length);
     this.#recycle();
   }
 
   #recycle(): void {
-    if (this.#retired && this.#holds === 0) this.pool?.release(this.buffer);
+    if (!this.#retired || this.#holds > 0) return;
+    this.account?.give(this.buffer.length);
+    this.pool?.release(this.buffer);
   }
 }
 
 /** Bytes that belong to nobody else: holding them costs nothing. */
-export const UNPOOLED = new Chunk(Buffer.alloc(0), null);
+export const UNPOOLED = new Chunk(Buffer.alloc(0), null, null);
 
 /** @param bytes  what came: a view into `chunk`, valid until it is used again */
 export type TakeBytes = (bytes: Buffer, chunk: Chunk) => void;
 
 interface AcceptedSocket {
-  _handle: { useUserBuffer?: unknown } | null;
+  _handle: { useUserBuffer?: unknown; writeQueueSize?: unknown } | null;
 }
 
 /**
@@ -55,9 +58,10 @@ interface AcceptedSocket {
  * socket a buffer (`onread`) exists where a Socket is constructed, and accepted ones come constructed; so another is made on its handle,
  * and the accepted one only counts for its server. Where Node does not have such a handle, the ordinary way is taken.
  * @param accepted  of a server with pauseOnConnect: nothing was read yet
+ * @param account  of buffers that requests hold
  * @returns the socket to use from now on
  */
-export function receive(accepted: Socket, pool: BufferPool, take: TakeBytes): Socket {
+export function receive(accepted: Socket, pool: BufferPool, account: MemoryAccount, take: TakeBytes): Socket {
   const inside = accepted as unknown as AcceptedSocket;
   const handle = inside._handle;
   if (typeof handle?.useUserBuffer !== "function") {
@@ -65,11 +69,11 @@ export function receive(accepted: Socket, pool: BufferPool, take: TakeBytes): So
     accepted.resume();
     return accepted;
   }
-  let chunk = new Chunk(pool.acquire(CHUNK_BYTES), pool);
+  let chunk = new Chunk(pool.acquire(SOCKET_CHUNK_BYTES), pool, account);
   const next = (): Buffer => {
     if (chunk.held) {
       chunk.retire();
-      chunk = new Chunk(pool.acquire(CHUNK_BYTES), pool);
+      chunk = new Chunk(pool.acquire(SOCKET_CHUNK_BYTES), pool, account);
     }
     return chunk.buffer;
   };
@@ -86,4 +90,10 @@ export function receive(accepted: Socket, pool: BufferPool, take: TakeBytes): So
   });
   socket.resume();
   return socket;
+}
+
+/** Bytes that the kernel has not taken of what the socket was given last; 0 where Node does not say. */
+export function untakenBytes(socket: Socket): number {
+  const size = (socket as unknown as AcceptedSocket)._handle?.writeQueueSize;
+  return typeof size === "number" ? size : 0;
 }

@@ -10,11 +10,20 @@ export class RecordError extends Error {
 
 /** Who takes complete records. */
 export interface RecordSink {
-  /** No more records until something is done: `feed` stops behind the last record and says where. */
+  /** No more records until something is done: `feed` stops behind the last record and says where. One that has begun is read to its end: it has its room. */
   readonly stalled: boolean;
+  /** The largest record that is taken now. */
+  readonly recordBytesMax: number;
+  /**
+   * Memory for a record that does not lie whole in a chunk, as much as it can become: so nobody has half of one and waits for the other half.
+   * @returns false when there is none now: `feed` stops, and goes on after `RecordReader.roomGranted`
+   */
+  takeRoom(byteCount: number): boolean;
+  giveRoom(byteCount: number): void;
   /**
    * One record: bytes `start` to `end` of `buffer`. When `lease` is not null the bytes lie in a pooled buffer, and the sink gives `lease` back
-   * to the pool when the request is done with it; otherwise they are a view into the chunk that came from the socket.
+   * to the pool when the request is done with it; otherwise they are a view into the chunk that came from the socket. The room taken for it has
+   * been given back.
    */
   onRecord(buffer: Buffer, start: number, end: number, lease: Buffer | null): void;
 }
@@ -41,13 +50,36 @@ export class RecordReader {
   #fragments = 0;
   #record: Buffer = NOTHING;
   #recordBytes = 0;
+  /** Taken of the sink for the record; and what is still wanted of it before reading goes on. */
+  #room = 0;
+  #roomWanted = 0;
 
   constructor(
     private readonly sink: RecordSink,
     private readonly pool: BufferPool,
-    private readonly recordBytesMax: number,
     private readonly fragmentsMax: number,
   ) {}
+
+  /** What comes next belongs to a record that has its room. */
+  get midRecord(): boolean {
+    return this.#inFragment || this.#fragments > 0;
+  }
+
+  /** Nothing can be read before room is granted. */
+  get waitsForRoom(): boolean {
+    return this.#roomWanted > 0;
+  }
+
+  /** Held for a record that is not complete. */
+  get roomBytes(): number {
+    return this.#room;
+  }
+
+  /** What the sink refused has been taken now. */
+  roomGranted(): void {
+    this.#room += this.#roomWanted;
+    this.#roomWanted = 0;
+  }
 
   /** A record has begun and is not complete. */
   get partial(): boolean {
@@ -60,7 +92,8 @@ export class RecordReader {
    */
   feed(chunk: Buffer, at: number): number {
     let next = at;
-    while (next < chunk.length && !this.sink.stalled) next = this.#step(chunk, next);
+    while (next < chunk.length && this.#roomWanted === 0 && (this.midRecord || !this.sink.stalled))
+      next = this.#step(chunk, next);
     return next;
   }
 
@@ -68,6 +101,7 @@ export class RecordReader {
   close(): void {
     if (this.#record.length > 0) this.pool.release(this.#record);
     this.#record = NOTHING;
+    this.#giveRoom();
   }
 
   #step(chunk: Buffer, at: number): number {
@@ -84,7 +118,7 @@ export class RecordReader {
     if (chunk[at]! < 0x80) return 0;
     const byteCount = ((chunk[at]! & 0x7f) << 24) | (chunk[at + 1]! << 16) | (chunk[at + 2]! << 8) | chunk[at + 3]!;
     const end = at + 4 + byteCount;
-    if (end > chunk.length || byteCount > this.recordBytesMax) return 0;
+    if (end > chunk.length || byteCount > this.sink.recordBytesMax) return 0;
     this.sink.onRecord(chunk, at + 4, end, null);
     return end;
   }
@@ -100,16 +134,31 @@ export class RecordReader {
   }
 
   #beginFragment(last: boolean, byteCount: number): void {
-    if (this.#recordBytes + byteCount > this.recordBytesMax) throw new RecordError("record larger than the limit");
+    const { recordBytesMax } = this.sink;
+    if (this.#recordBytes + byteCount > recordBytesMax) throw new RecordError("record larger than the limit");
     if (++this.#fragments > this.fragmentsMax) throw new RecordError("too many fragments");
     this.#last = last;
     this.#fragmentLeft = byteCount;
     this.#inFragment = byteCount > 0;
-    if (byteCount > 0) this.#makeRoom(byteCount);
+    if (byteCount > 0) this.#reserve(last ? this.#recordBytes + byteCount : recordBytesMax);
     else if (last) this.#deliver();
   }
 
-  /** Room for what the fragment promises, in two steps (see FIRST_STEP_BYTES). */
+  /** A record of several fragments does not say how long it becomes. */
+  #reserve(recordBytes: number): void {
+    const more = this.pool.sizeOf(recordBytes) - this.#room;
+    if (more <= 0) return;
+    if (this.sink.takeRoom(more)) this.#room += more;
+    else this.#roomWanted = more;
+  }
+
+  #giveRoom(): void {
+    if (this.#room > 0) this.sink.giveRoom(this.#room);
+    this.#room = 0;
+    this.#roomWanted = 0;
+  }
+
+  /** A buffer for what the fragment promises, in two steps (see FIRST_STEP_BYTES). */
   #makeRoom(byteCount: number): void {
     const promised = this.#recordBytes + byteCount;
     const wanted = this.#recordBytes < FIRST_STEP_BYTES ? Math.min(promised, FIRST_STEP_BYTES) : promised;
@@ -141,6 +190,7 @@ export class RecordReader {
     this.#record = NOTHING;
     this.#recordBytes = 0;
     this.#fragments = 0;
+    this.#giveRoom();
     this.sink.onRecord(record, 0, byteCount, record.length > 0 ? record : null);
   }
 }

@@ -13,6 +13,14 @@ import {
 /** Takes back a buffer that left by reference. */
 export type ReleaseBuffer = (buffer: Buffer) => void;
 
+/** Where the memory of replies is counted. */
+export interface MemoryAccount {
+  take(byteCount: number): void;
+  give(byteCount: number): void;
+}
+
+const UNCOUNTED: MemoryAccount = { take: () => {}, give: () => {} };
+
 /** What is needed of a socket. */
 export interface OutputStream {
   cork(): void;
@@ -46,9 +54,11 @@ export class ReplyQueue extends XdrWriter {
   /** Bytes that the kernel has taken since the connection began: shows progress of a slow reader. */
   writtenBytes = 0;
 
+  /** @param account  of the buffers that replies are encoded in; what is lent is counted by who lends it */
   constructor(
     private readonly pool: BufferPool,
     private readonly onWritten: () => void,
+    private readonly account: MemoryAccount = UNCOUNTED,
   ) {
     super();
   }
@@ -142,9 +152,13 @@ export class ReplyQueue extends XdrWriter {
     for (let i = 0; i < padBytes; i++) this.buffer[this.at++] = 0;
   }
 
-  /** Send what is encoded, in one write. */
+  /**
+   * Send what is encoded, in one write. While the kernel has not taken all of the last one, what follows is gathered: a peer that takes nothing would have
+   * a buffer for each little reply otherwise. `onWritten` is the time to call again.
+   */
   flush(stream: OutputStream): void {
     this.abort();
+    if (this.#sent.length > 0) return;
     this.#cut(this.at);
     this.#retireChunk();
     const batch = this.#open;
@@ -183,7 +197,10 @@ export class ReplyQueue extends XdrWriter {
   };
 
   #giveBack(batch: Batch): void {
-    for (const chunk of batch.chunks) this.pool.release(chunk);
+    for (const chunk of batch.chunks) {
+      this.account.give(chunk.length);
+      this.pool.release(chunk);
+    }
     for (let i = 0; i < batch.lent.length; i++) batch.releases[i]?.(batch.lent[i] ?? NOTHING);
   }
 
@@ -210,6 +227,7 @@ export class ReplyQueue extends XdrWriter {
     const next = this.pool.acquire(
       Math.max(OUTPUT_CHUNK_BYTES, (partialBytes + byteCount) * (partialBytes > 0 ? 2 : 1)),
     );
+    this.account.take(next.length);
     this.buffer.copy(next, 0, partialStart, this.at);
     this.#cut(partialStart);
     this.#retireChunk();

@@ -3,6 +3,7 @@ import type { Clock } from "../../lib/clock.js";
 import type { Logger } from "../../lib/log.js";
 import { KIB, MIB } from "../../lib/units.js";
 import type { ProtocolLimits } from "../limits.js";
+import { ClientTable } from "../streams/client-table.js";
 import { XdrReader } from "../xdr/reader.js";
 import { BufferPool, OUTPUT_CHUNK_BYTES } from "./buffer-pool.js";
 import { Connection, type ConnectionServices, type ConnectionState } from "./connection.js";
@@ -11,6 +12,7 @@ import type { RpcProgram } from "./program.js";
 import { ProgramTable } from "./program-table.js";
 import type { ReplyCache } from "./reply-cache.js";
 import type { ProcedureStatistics } from "./statistics.js";
+import { Turns } from "./turns.js";
 
 /** Small record, output chunk, the first step of a large record, the largest record. */
 const POOL_CLASSES = [4 * KIB, OUTPUT_CHUNK_BYTES, 320 * KIB, 1 * MIB + 64 * KIB];
@@ -22,6 +24,8 @@ export interface RpcServerOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly replyCache: ReplyCache;
+  /** Of the node: all its servers share places and memory. Default: a table of its own, which admits everybody. */
+  readonly clients?: ClientTable;
   /** An error that is neither bad input nor a StorageError; it has been logged and answered. */
   readonly onUnexpected?: (error: unknown) => void;
 }
@@ -40,18 +44,21 @@ export class RpcServer {
   readonly #connections = new Set<Connection>();
   readonly #services: ConnectionServices;
   readonly #dirty: Connection[] = [];
+  readonly #clients: ClientTable;
   /** By address. */
   readonly #listeners = new Map<string, Listener>();
   #cancelSweep: () => void = () => {};
-  #refusedConnections = 0;
 
   constructor(private readonly options: RpcServerOptions) {
     const { limits, clock, log, replyCache } = options;
+    const clients = options.clients ?? new ClientTable({ limits: limits.clients, clock, log, admits: () => true });
+    this.#clients = clients;
     this.#services = {
       limits,
       clock,
       log,
       replyCache,
+      turns: new Turns(),
       pool: new BufferPool(POOL_CLASSES, POOL_FREE_BYTES_MAX),
       reader: new XdrReader(),
       programs: new ProgramTable(options.programs),
@@ -59,6 +66,7 @@ export class RpcServer {
       onUnexpected: options.onUnexpected ?? (() => {}),
       onClosed: (connection) => {
         this.#connections.delete(connection);
+        clients.leave(connection.client, connection);
         connection.siblings.delete(connection);
       },
     };
@@ -118,25 +126,29 @@ export class RpcServer {
     return [...this.#connections].map((connection) => connection.state);
   }
 
-  statistics(): { procedures: ProcedureStatistics[]; connections: number; refusedConnections: number } {
+  statistics(): { procedures: ProcedureStatistics[]; connections: number; receivedBytes: number } {
+    let receivedBytes = 0;
+    for (const connection of this.#connections) receivedBytes += connection.receivedBytes;
     return {
       procedures: this.#services.programs.statistics(),
       connections: this.#connections.size,
-      refusedConnections: this.#refusedConnections,
+      receivedBytes,
     };
   }
 
   #accept(socket: Socket, server: Server, ofListener: Set<Connection>): void {
     // Without an address it was reset before it was taken: there is nobody to answer, and nobody to judge.
     const isGone = socket.remoteAddress === undefined;
-    if (isGone || this.#connections.size >= this.options.limits.connectionsMax || !server.listening) {
-      this.#refusedConnections++;
+    const peer = peerOf(socket);
+    const client = isGone || !server.listening ? null : this.#clients.welcome(peer);
+    if (client === null) {
       socket.on("error", () => {});
       socket.destroy();
       return;
     }
     socket.setKeepAlive(true, this.options.limits.keepAliveMs);
-    const connection = new Connection(this.#services, socket, peerOf(socket), ofListener);
+    const connection = new Connection(this.#services, socket, peer, client, ofListener);
+    this.#clients.enter(client, connection);
     this.#connections.add(connection);
     ofListener.add(connection);
   }
@@ -158,6 +170,7 @@ export class RpcServer {
     this.#cancelSweep = clock.after(limits.sweepMs, () => {
       const nowMs = clock.monotonicMs();
       for (const connection of this.#connections) connection.sweep(nowMs);
+      this.#clients.sweep();
       this.#sweepLater();
     });
   }

@@ -15,6 +15,8 @@ import { renderMetrics, samplesOf } from "../../../src/control/metrics.js";
 import type { DiskRow, EventRow, LuRow, StatusReport, TaskReport } from "../../../src/control/types.js";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { SILENT } from "../../../src/lib/log.js";
+import { LIMITS } from "../../../src/limits.js";
+import type { NfsStatistics } from "../../../src/protocol/server.js";
 import { HandClock } from "../../support/hand-clock.js";
 import { FakeWorld, fakeLayers } from "./fake-layers.js";
 import { furnished } from "./furnished.js";
@@ -123,6 +125,13 @@ test("api: a disk's life and a group's background work over the socket", async (
   await assert.rejects(client.post("/v1/groups/g/assemble", {}), /group g is assembled and clean/);
 });
 
+function quietNfs(): NfsStatistics {
+  const refusals = { connections: 0, strangers: 0, idle: 0, record: 0, incomplete: 0, unread: 5 };
+  const datagrams = { received: 7, malformed: 1, busy: 2, withheld: 3, unsent: 4 };
+  const clients = { admitted: 1, strangers: 2, addresses: 3, requestBytes: 30, replyBytes: 40, refusals };
+  return { procedures: [], connections: 3, receivedBytes: 10, datagrams, clients };
+}
+
 test("metrics: disks, tasks, scrubs, and how late the event loop was", async (t) => {
   const world = new FakeWorld(4);
   const { cabinet, group } = await furnished(t, world);
@@ -135,11 +144,21 @@ test("metrics: disks, tasks, scrubs, and how late the event loop was", async (t)
   const loop = new LoopWatch(clock);
   clock.jump(17);
   await clock.advance(0);
-  const datagrams = { received: 7, malformed: 1, busy: 2, withheld: 3, unsent: 4 };
-  const nfs = { procedures: [], connections: 0, refusedConnections: 0, datagrams };
-  const text = collectMetrics(cabinet, nfs, loop, 1);
+  const text = collectMetrics({
+    cabinet,
+    nfs: quietNfs(),
+    io: { bouncedTransfers: 3, strayReads: 0 },
+    loop,
+    upSeconds: 1,
+  });
   for (const line of [
     'disk_state{disk="002",group="g",state="online"} 1',
+    "device_bounced_transfers_total 3",
+    'client_connections{kind="stranger"} 2',
+    'client_bytes{kind="received"} 10',
+    'client_bytes{kind="queued"} 20',
+    'client_bytes{kind="lent"} 40',
+    'client_refusals_total{kind="unread"} 5',
     'disk_state{disk="004",state="spare"} 1',
     'disk_slow{disk="001",group="g"} 1',
     'disk_errors_total{disk="002",group="g",kind="read"} 3',
@@ -264,4 +283,22 @@ test("api: an error of a file is answered like any other", async (t) => {
   const { code, text } = await ask(socket, "GET", "/metrics");
   assert.equal(code, 500);
   assert.match(text, /ENOENT: no such file/);
+});
+
+test("api: connections are bounded; one more is closed, and those that are there are served", async (t) => {
+  const { socket, client } = await serve(t);
+  await client.get("/v1/disks");
+  const open: net.Socket[] = [];
+  t.after(() => open.forEach((one) => void one.destroy()));
+  const closed = () => open.filter(({ destroyed, readableEnded }) => destroyed || readableEnded).length;
+  for (let i = 0; i < LIMITS.managementConnectionsMax + 6; i++) {
+    const one = net.connect(socket).resume();
+    one.on("error", () => {});
+    open.push(one);
+    await new Promise((resolve) => one.once("connect", resolve).once("close", resolve));
+  }
+  while (closed() < 6) await new Promise((resolve) => setTimeout(resolve, 5));
+  open[0]!.destroy();
+  while (closed() < 7) await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.deepEqual(await ask(socket, "GET", "/v1/disks").then(({ code }) => code), 200);
 });

@@ -82,7 +82,7 @@ export class FakeGroup implements Group {
 
   counters() {
     return {
-      ...{ fullStripeWrites: 7, partialStripeWrites: 0, journalRecords: 0, degradedReads: 0 },
+      ...{ fullStripeWrites: 7, partialStripeWrites: 0, journalRecords: 0, degradedReads: 0, degradedStripes: 0 },
       ...{ healedBlocks: 0, flushes: 0, bitmapWrites: 2 },
     };
   }

@@ -4,7 +4,6 @@ import { StorageError } from "../../../src/lib/errors.js";
 import { parseClients } from "../../../src/protocol/cidr.js";
 import { ExportTable, squash } from "../../../src/protocol/exports.js";
 import { HANDLE, HandleCodec } from "../../../src/protocol/handle.js";
-import { PlainReadBuffers } from "../../../src/protocol/nfs3/read-buffers.js";
 import { Auth } from "../../../src/protocol/rpc/auth.js";
 import { normalAddress } from "../../../src/protocol/rpc/peer.js";
 import { XdrReader } from "../../../src/protocol/xdr/reader.js";
@@ -111,26 +110,4 @@ test("handles: the same after a restart, other for another export, key, inode or
   ];
   for (const other of others) assert.notDeepEqual(other.subarray(HANDLE.tag), handle.subarray(HANDLE.tag));
   assert.deepEqual(codec.encode(entry, id), handle);
-});
-
-test("read buffers: a ceiling, first come first served, sizes give way to each other", async () => {
-  const MIB = 1024 * 1024;
-  const pool = new PlainReadBuffers(2 * MIB);
-  const small = Array.from({ length: 32 }, () => pool.acquireReadBuffer(32768)) as Buffer[];
-  const large = pool.acquireReadBuffer(MIB) as Buffer;
-  const order: string[] = [];
-  const second = Promise.resolve(pool.acquireReadBuffer(MIB)).then((b) => {
-    order.push("large");
-    return b;
-  });
-  const third = Promise.resolve(pool.acquireReadBuffer(20000)).then((b) => {
-    order.push("small");
-    return b;
-  });
-  for (const buffer of small) pool.releaseReadBuffer(buffer);
-  await second;
-  pool.releaseReadBuffer(large);
-  assert.equal((await third).length, 32768);
-  assert.deepEqual(order, ["large", "small"]);
-  assert.ok(pool.allocatedBytes <= 2 * MIB);
 });

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "../../../src/lib/clock.js";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { encode, encodeCall, frame, NfsClient, Proc, writeSattr } from "../../support/nfs-client.js";
-import { gate, openRig, pattern } from "./fixture.js";
+import { clientLimits, gate, openRig, pattern, until } from "./fixture.js";
 
 const MIB = 1024 * 1024;
 
@@ -92,17 +92,8 @@ test("a slow reader: no more requests are read while its output waits, memory st
   assert.equal(server.connections().at(-1)?.queuedBytes, 0);
 });
 
-test("read buffers: a client that goes away in the middle gives them all back", async (t) => {
-  const lent = new Set<Buffer>();
-  const readBuffers = {
-    acquireReadBuffer(byteCount: number) {
-      const buffer = Buffer.alloc(byteCount);
-      lent.add(buffer);
-      return buffer;
-    },
-    releaseReadBuffer: (buffer: Buffer) => assert.ok(lent.delete(buffer), "lent and given back once"),
-  };
-  const { client, root, connect, fs } = await openRig(t, { readBuffers });
+test("read memory: a client that goes away in the middle gives it all back", async (t) => {
+  const { client, root, connect, fs, server } = await openRig(t);
   const { handle } = await client.create(root, "f");
   await client.write(handle, 0, pattern(MIB));
   for (const held of [false, true]) {
@@ -111,23 +102,29 @@ test("read buffers: a client that goes away in the middle gives them all back", 
     const other = await connect();
     other.socket.pause();
     other.send(Buffer.concat(Array.from({ length: 30 }, (_, i) => readCall(i, handle, MIB))));
-    await sleep(50);
-    assert.ok(lent.size > 0);
+    await until(() => fs.readMemory.lentBytes > 0);
     await other.close();
     slow.open();
-    await sleep(50);
-    assert.equal(lent.size, 0);
+    await until(() => fs.readMemory.lentBytes === 0);
+    await until(() => server.statistics().clients.replyBytes === 0);
   }
 });
 
-test("read buffers: callers wait for one when the pool is empty", async (t) => {
-  const { client, root } = await openRig(t, { limits: { readBufferBytesMax: MIB } });
+test("read memory: callers wait when their share is used up, and all are answered", async (t) => {
+  const replies = { bytesMax: 2 * MIB, shareBytesMin: 65536, overrunBytesMax: 65536 };
+  const { client, root, fs } = await openRig(t, { limits: clientLimits({ replies }) });
   const { handle } = await client.create(root, "f");
   await client.write(handle, 0, pattern(MIB));
+  let most = 0;
+  fs.hold = () => {
+    most = Math.max(most, fs.readMemory.lentBytes);
+    return undefined;
+  };
   const answers = await Promise.all(Array.from({ length: 12 }, (_, i) => client.read(handle, 0, i % 2 ? MIB : 20000)));
   answers.forEach(({ data }, i) => {
     assert.ok(data.equals(pattern(MIB).subarray(0, i % 2 ? MIB : 20000)));
   });
+  assert.ok(most <= 2 * MIB, `${most} bytes were lent`);
 });
 
 test("duplicate requests: a repeated CREATE is answered as the first time and done once", async (t) => {
@@ -209,18 +206,24 @@ test("half-close: a client that has sent its last request still gets its answers
   await other.closed;
 });
 
-test("connection limit: one more is refused, and a place becomes free again", async (t) => {
-  const { connect, server, port, client, root } = await openRig(t, { limits: { connectionsMax: 3 } });
-  const second = await connect();
-  await connect();
-  const refused = await NfsClient.connect(port);
-  await refused.closed;
-  assert.equal(server.statistics().refusedConnections, 1);
-  await second.close();
-  await sleep(20);
-  const again = await connect();
-  assert.equal((await again.getattr(root)).status, 0);
-  assert.equal((await client.getattr(root)).status, 0);
+test("places: an address that has all it may loses what is idle, one that is busy is not cut", async (t) => {
+  const { connect, server, client, root, fs } = await openRig(t, {
+    limits: clientLimits({ connectionsPerAddressMax: 3 }),
+  });
+  const { handle } = await client.create(root, "f");
+  const slow = gate();
+  fs.hold = () => slow.opened;
+  const pending = client.commit(handle);
+  const idle = await connect();
+  const third = await connect();
+  await third.getattr(root);
+  await until(() => server.connections().length === 3);
+  const fourth = await connect();
+  await idle.closed;
+  assert.equal((await fourth.getattr(root)).status, 0);
+  assert.equal(server.statistics().clients.refusals.idle, 1);
+  slow.open();
+  assert.equal((await pending).status, 0);
 });
 
 test("sweep: a partial record and an idle connection are closed in the end, a waiting request is not", async (t) => {

@@ -2,6 +2,7 @@ import type { TestContext } from "node:test";
 import { SystemClock } from "../../../src/lib/clock.js";
 import type { Logger } from "../../../src/lib/log.js";
 import { type ExportRule, ExportTable } from "../../../src/protocol/exports.js";
+import { DEFAULT_LIMITS, type ProtocolLimits } from "../../../src/protocol/limits.js";
 import { NfsServer, type NfsServerOptions } from "../../../src/protocol/server.js";
 import { MemoryFileSystem } from "../../support/memory-fs.js";
 import { NfsClient } from "../../support/nfs-client.js";
@@ -75,4 +76,14 @@ export function pattern(byteCount: number, seed = 1): Buffer {
   const bytes = Buffer.alloc(byteCount);
   for (let i = 0; i < byteCount; i++) bytes[i] = (i * 31 + (i >> 8) * 7 + seed) & 0xff;
   return bytes;
+}
+
+/** The usual limits, but for some of those that count over all connections. */
+export function clientLimits(change: Partial<ProtocolLimits["clients"]>): Partial<ProtocolLimits> {
+  return { clients: { ...DEFAULT_LIMITS.clients, ...change } };
+}
+
+/** Resolves when it is so; a test that waits for ever fails by its time limit. */
+export async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 2));
 }

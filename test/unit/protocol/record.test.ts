@@ -11,7 +11,18 @@ function collector(recordBytesMax = LIMIT) {
   const records: Buffer[] = [];
   const sink = {
     stalled: false,
+    recordBytesMax,
     copied: 0,
+    room: 0,
+    roomMax: Number.POSITIVE_INFINITY,
+    takeRoom(byteCount: number) {
+      if (sink.room + byteCount > sink.roomMax) return false;
+      sink.room += byteCount;
+      return true;
+    },
+    giveRoom(byteCount: number) {
+      sink.room -= byteCount;
+    },
     onRecord(buffer: Buffer, start: number, end: number, lease: Buffer | null) {
       records.push(Buffer.from(buffer.subarray(start, end)));
       if (lease !== null) {
@@ -20,7 +31,7 @@ function collector(recordBytesMax = LIMIT) {
       }
     },
   };
-  return { pool, records, sink, reader: new RecordReader(sink, pool, recordBytesMax, 4096) };
+  return { pool, records, sink, reader: new RecordReader(sink, pool, 4096) };
 }
 
 function mark(last: boolean, byteCount: number): Buffer {
@@ -113,4 +124,31 @@ test("record: a stalled sink stops the reader behind a record, and it goes on th
   sink.stalled = false;
   reader.feed(stream, stopped);
   assert.deepEqual(records, [pattern(8), pattern(8, 2)]);
+});
+
+test("record: room for all that a record can become is taken before it is read, and given back", () => {
+  const { reader, records, sink } = collector();
+  const stream = whole(pattern(300_000));
+  reader.feed(stream.subarray(0, 100), 0);
+  assert.equal(sink.room, 327_680);
+  reader.feed(stream, 100);
+  assert.deepEqual([sink.room, records.length], [0, 1]);
+  reader.feed(Buffer.concat([mark(false, 64), pattern(64)]), 0);
+  assert.equal(sink.room, LIMIT, "a record of fragments may become the largest");
+  reader.close();
+  assert.equal(sink.room, 0);
+});
+
+test("record: without room the reader stops, and goes on when it is granted", () => {
+  const { reader, records, sink } = collector();
+  sink.roomMax = 0;
+  const stream = Buffer.concat([whole(pattern(20)), whole(pattern(70_000))]);
+  const first = stream.subarray(0, 100);
+  assert.equal(reader.feed(first, 0), 28, "up to the mark of the second record");
+  assert.deepEqual([records.length, reader.waitsForRoom, sink.room], [1, true, 0]);
+  assert.equal(reader.feed(first, 28), 28);
+  sink.room = 327_680;
+  reader.roomGranted();
+  assert.equal(reader.feed(stream, 28), stream.length);
+  assert.deepEqual([records.length, sink.room], [2, 0]);
 });

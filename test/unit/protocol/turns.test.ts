@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Turn, Turns } from "../../../src/protocol/rpc/turns.js";
+
+const turnOfLoop = () => new Promise((resolve) => setImmediate(resolve));
+
+test("turns: addresses take turns, however many connections one has, and others have the loop in between", async () => {
+  const turns = new Turns();
+  const order: string[] = [];
+  const [hog, other] = [{}, {}];
+  const waiting = (client: object, name: string): Turn => ({
+    client,
+    goOn: () => {
+      order.push(name);
+      turns.spent(3);
+    },
+  });
+  for (let i = 0; i < 6; i++) turns.later(waiting(hog, `hog ${i}`));
+  turns.later(waiting(other, "other"));
+  await turnOfLoop();
+  assert.deepEqual(order, ["hog 0", "other", "hog 1"], "8 ms are over");
+  assert.equal(turns.over, true);
+  await turnOfLoop();
+  assert.deepEqual(order.slice(3), ["hog 2", "hog 3", "hog 4"]);
+  await turnOfLoop();
+  assert.equal(turns.over, false);
+  assert.equal(order.length, 7);
+});
+
+test("turns: little pieces are not counted, and a new turn begins with nothing spent", async () => {
+  const turns = new Turns();
+  for (let i = 0; i < 1000; i++) turns.spent(0.1);
+  assert.equal(turns.over, false);
+  turns.spent(9);
+  assert.equal(turns.over, true);
+  await turnOfLoop();
+  assert.equal(turns.over, false);
+});
