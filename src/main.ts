@@ -14,6 +14,7 @@ import { Cabinet } from "./control/cabinet.js";
 import { claimSocket } from "./control/claim-socket.js";
 import { clientsRow, refusalEvent } from "./control/client-rows.js";
 import { collectMetrics } from "./control/collect-metrics.js";
+import { cpuWait } from "./control/cpu-wait.js";
 import { DrillBook } from "./control/drill/drill-book.js";
 import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
@@ -212,7 +213,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
 
   const startedMs = clock.monotonicMs();
   const upSeconds = () => (clock.monotonicMs() - startedMs) / 1000;
-  const loop = new LoopWatch(clock);
+  const loop = new LoopWatch(clock, cpuWait());
   undo.add("watch of the event loop", () => loop.end());
   const pair = agent;
   const backups = new BackupAdmin({

@@ -47,13 +47,14 @@ function processSamples(upSeconds: number): Sample[] {
   ];
 }
 
-/** How late timers come: the gauges are of the last minute, the counters since the start. */
+/** How late timers come because of work of ours: the gauges are of the last minute, the counters since the start. */
 function loopSamples(loop: LoopWatch): Sample[] {
-  const { p99Ms, maxMs, longestMs } = loop.delay();
+  const { p99Ms, maxMs, longestMs, starvedMs } = loop.delay();
   return [
     { name: "event_loop_delay_seconds", value: p99Ms / 1000, labels: { quantile: "0.99" } },
     { name: "event_loop_delay_seconds", value: maxMs / 1000, labels: { quantile: "1" } },
     { name: "event_loop_delay_longest_seconds", value: longestMs / 1000 },
+    { name: "event_loop_starved_seconds_total", value: starvedMs / 1000 },
     ...loop.over().map(({ overMs, count }) => {
       return { name: "event_loop_delays_total", value: count, labels: { over: String(overMs / 1000) } };
     }),
