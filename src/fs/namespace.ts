@@ -172,6 +172,7 @@ function locksOn(core: Core): FileLockTable {
   const ground = {
     rows,
     requireFile: (id: FileId) => void core.regularFile(id),
+    exists: (ino: number) => core.inodes.load(ino) !== null,
     requireAlive: () => core.requireAlive(),
     requireSpace: () => core.requireMetadataSpace(),
     keepReply: (kept: KeptReply) => core.replies.add(kept),

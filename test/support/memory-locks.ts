@@ -17,6 +17,7 @@ export function memoryLocks(requireFile: (id: FileId) => void, durable: () => Pr
   const ground = {
     rows: NO_ROWS,
     requireFile,
+    exists: () => true,
     requireAlive: () => {},
     requireSpace: () => {},
     keepReply: () => {},

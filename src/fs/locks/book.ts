@@ -451,8 +451,8 @@ function rangeOf({ first, last, exclusive }: LockedRange): LockedRange {
   return { first, last, exclusive };
 }
 
-function grantOf({ id, who, note, ...range }: Waiting): LockGrant {
-  return { id, owner: who.owner, note, ...rangeOf(range) };
+function grantOf({ id, ino, who, note, ...range }: Waiting): LockGrant {
+  return { id, ino, owner: who.owner, note, ...rangeOf(range) };
 }
 
 function rowOf(entry: LockEntry): LockRow {

@@ -37,6 +37,7 @@ export type LockResult =
 /** A lock that was given to a request that had waited. It counts from now on; `settle` says whether the client wants it. */
 export interface LockGrant extends LockRequest {
   readonly id: number;
+  readonly ino: number;
   /** What the request left to be handed back, such as how to reach the client. */
   readonly note: Buffer;
 }
@@ -107,6 +108,11 @@ export interface FileLocks {
   free(client: LockClient): Promise<FreedLocks>;
   /** The client has taken a grant, or does not want it: then the lock goes, and what the owner held there before is as it was. */
   settle(grant: LockGrant, accepted: boolean): Promise<void>;
+  /**
+   * A client takes a lock after all that it was granted once, and that was given up meanwhile.
+   * @returns false when somebody else has it, or the file is gone
+   */
+  retake(grant: LockGrant): Promise<boolean>;
   /** The grant was neither confirmed nor given back. */
   pending(grant: LockGrant): boolean;
   /** In the order of their numbers, from after `after` on. */

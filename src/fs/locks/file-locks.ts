@@ -23,6 +23,8 @@ export interface LockGround {
   readonly rows: LockRows;
   /** @throws StorageError ESTALE, EISDIR, EINVAL, EIO: no such regular file */
   requireFile(id: FileId): void;
+  /** Whether there is an inode of this number; one that has gone never comes back. */
+  exists(ino: number): boolean;
   /** @throws StorageError EIO: the file system has stopped */
   requireAlive(): void;
   /** Before rows are added. @throws StorageError ENOSPC */
@@ -129,6 +131,16 @@ export class FileLockTable implements FileLocks {
     this.ground.requireAlive();
     const ino = this.#book.offeredIn(grant.id);
     if (ino !== null) await this.#inOrder(ino, () => this.#book.settle(grant.id, accepted));
+  }
+
+  async retake(grant: LockGrant): Promise<boolean> {
+    this.ground.requireAlive();
+    const { ino } = grant;
+    const missed = this.#freed(grant.owner);
+    if (missed !== null) await missed;
+    if (!this.ground.exists(ino)) return false;
+    const { status } = await this.#inOrder(ino, () => this.#book.lock(ino, grant, null));
+    return status === "granted";
   }
 
   pending(grant: LockGrant): boolean {

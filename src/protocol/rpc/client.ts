@@ -48,7 +48,15 @@ export interface ClientCall {
 
 export type ClientResult =
   | { readonly ok: true; readonly results: XdrReader }
-  | { readonly ok: false; readonly why: string };
+  | {
+      readonly ok: false;
+      readonly why: string;
+      /** The call may have come to the program all the same, which then knows what it was told. */
+      readonly mayHaveArrived: boolean;
+    };
+
+/** There was no way to the other host or its program: nothing of the call has left. */
+export class NotSent extends Error {}
 
 export interface RpcClientOptions {
   readonly clock: Clock;
@@ -83,15 +91,16 @@ export class RpcClient {
 
   async call(call: ClientCall): Promise<ClientResult> {
     const { host, urgency = "answer", isWanted } = call;
-    if (!(await this.#slots.take(host, urgency))) return { ok: false, why: "too many calls are under way" };
+    if (!(await this.#slots.take(host, urgency)))
+      return { ok: false, why: "too many calls are under way", mayHaveArrived: false };
     let wasAnswered = true;
     try {
-      if (isWanted?.() === false) return { ok: false, why: "nobody waits for it any more" };
+      if (isWanted?.() === false) return { ok: false, why: "nobody waits for it any more", mayHaveArrived: false };
       return { ok: true, results: await this.#call(call) };
     } catch (error) {
       wasAnswered = false;
       this.#ports.delete(keyOf(call));
-      return { ok: false, why: messageOf(error) };
+      return { ok: false, why: messageOf(error), mayHaveArrived: !(error instanceof NotSent) };
     } finally {
       this.#slots.release(host, urgency, wasAnswered);
     }
@@ -99,7 +108,7 @@ export class RpcClient {
 
   async #call(call: ClientCall): Promise<XdrReader> {
     const { host, from } = call;
-    const known = this.#ports.get(keyOf(call)) ?? (await this.#find(call));
+    const known = this.#ports.get(keyOf(call)) ?? (await this.#find(call).catch(asNotSent));
     return await this.#exchange(known.transport, { host, from, port: known.port }, call);
   }
 
@@ -133,6 +142,11 @@ export class RpcClient {
     const reply = await this.#dialer.exchange(transport, place, encodeCall(xid, call), xid, timeMs);
     return resultsOf(reply);
   }
+}
+
+/** Where the program is could not be learnt. */
+function asNotSent(error: unknown): never {
+  throw new NotSent(messageOf(error), { cause: error });
 }
 
 function keyOf({ host, program, version }: ClientCall): string {
@@ -171,11 +185,16 @@ function overTcp({ host, port, from }: Place, message: Buffer, xid: number, time
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port, ...(from === "" ? {} : { localAddress: from }) });
     let received: Buffer = Buffer.alloc(0);
+    let connected = false;
     const fail = (why: string) => {
       clearTimeout(timer);
       socket.destroy();
-      reject(new Error(`${host} port ${port}: ${why}`));
+      const what = `${host} port ${port}: ${why}`;
+      reject(connected ? new Error(what) : new NotSent(what));
     };
+    socket.on("connect", () => {
+      connected = true;
+    });
     const timer = setTimeout(() => fail("no answer"), timeMs);
     socket.on("error", (error) => fail(messageOf(error)));
     socket.on("close", () => fail("it hung up"));

@@ -177,7 +177,14 @@ async function restored(source: StoredLocks) {
     dropWaiting: (id) => dropped.push(`waiting ${id}`),
     dropShare: (id) => dropped.push(`share ${id}`),
   };
-  const ground = { rows, requireFile: () => {}, requireAlive: () => {}, requireSpace: () => {}, keepReply: () => {} };
+  const ground = {
+    rows,
+    requireFile: () => {},
+    exists: () => true,
+    requireAlive: () => {},
+    requireSpace: () => {},
+    keepReply: () => {},
+  };
   const locks = new FileLockTable({ ...ground, durable: async () => {} });
   const grants: LockGrant[] = [];
   await locks.restore(source);
