@@ -69,6 +69,8 @@ export const LIMITS = {
   hostNameCharactersMax: 255,
   /** Of so many locked files `lock list` finds the names: each may cost a search. */
   lockNamesMax: 256,
+  /** Rows in one page of `lock list`: some two milliseconds to make. */
+  locksPageMax: 500,
 
   /** Disk numbers are shown as #001. */
   diskNumberMax: 999,

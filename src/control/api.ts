@@ -27,6 +27,7 @@ import {
   filesQuery,
   groupParams,
   growSchema,
+  locksQuery,
   luParams,
   rebuildSchema,
   releaseLocksSchema,
@@ -190,7 +191,10 @@ export class ManagementApi {
 
   #lockRoutes(): void {
     const { lockAdmin } = this.options.cabinet;
-    this.#app.get("/v1/locks", () => lockAdmin.files());
+    this.#app.get("/v1/locks", ({ query }) => {
+      const { after, limit } = valid(locksQuery, query);
+      return lockAdmin.files(after ?? null, limit);
+    });
     this.#app.get("/v1/lu-locks", () => lockAdmin.lus());
     this.#app.post("/v1/locks/release", ({ body }) => lockAdmin.release(valid(releaseLocksSchema, body)));
   }

@@ -1,5 +1,6 @@
 import { LAST_BYTE } from "../fs/locks/range.js";
 import type { LockClientRow, LockRow } from "../fs/vfs.js";
+import { StorageError } from "../lib/errors.js";
 import { printable } from "../lib/printable.js";
 import { LIMITS } from "../limits.js";
 import type { EventLog } from "./event-log.js";
@@ -7,7 +8,7 @@ import type { FileSystemKeeper } from "./file-system-keeper.js";
 import type { GroupRoster } from "./group-roster.js";
 import type { ServedFileSystem } from "./layers.js";
 import { luRows } from "./rows.js";
-import type { FileLockRow, LuLockRow, ReleasedClient, ReleasedLocks } from "./types.js";
+import type { FileLockRow, LocksPage, LuLockRow, ReleasedClient, ReleasedLocks } from "./types.js";
 
 export interface LockAdminParts {
   readonly node: string;
@@ -20,21 +21,31 @@ export interface LockAdminParts {
 export class LockAdmin {
   constructor(private readonly parts: LockAdminParts) {}
 
-  async files(): Promise<FileLockRow[]> {
+  /** @param after  `next` of the page before; null: from the start. @throws StorageError EINVAL */
+  async files(after: string | null, limit: number): Promise<LocksPage> {
     const rows: FileLockRow[] = [];
+    const begin = placeOf(after);
+    let { namesUsed } = begin;
+    let isBehind = begin.fileSystem === null;
     for (const { name, served } of this.parts.fileSystems.mounted()) {
-      const locks = served.fileSystem.locks.list();
-      const names = await namesOf(served, locks);
+      const isFirst = name === begin.fileSystem;
+      isBehind ||= isFirst;
+      if (!isBehind) continue;
+      const locks = served.fileSystem.locks.list(isFirst ? begin.id : 0, limit - rows.length);
+      const names = await namesOf(served, locks, LIMITS.lockNamesMax - namesUsed);
+      namesUsed += names.size;
       for (const lock of locks) rows.push(fileLockRow(name, names.get(lock.ino) ?? `inode ${lock.ino}`, lock));
+      const last = locks.at(-1);
+      if (rows.length >= limit && last !== undefined) return { locks: rows, next: `${last.id}.${namesUsed}.${name}` };
     }
-    return rows;
+    return { locks: rows, next: null };
   }
 
   /** Who has locks or waits for some, and on how many files. From memory: it is asked every few seconds. */
   owners(): LockClientRow[] {
     const found = new Map<string, LockClientRow>();
     for (const { served } of this.parts.fileSystems.mounted()) {
-      for (const client of served.fileSystem.locks.clients()) {
+      for (const client of served.fileSystem.locks.clients(LIMITS.lockOwnersMax)) {
         const { address } = client;
         const host = printable(Buffer.from(client.host, "latin1")).slice(0, LIMITS.hostNameCharactersMax);
         const key = `${address} ${host}`;
@@ -79,12 +90,31 @@ function clientName({ host, address }: ReleasedClient): string {
   return parts.join(" at ");
 }
 
+interface Place {
+  /** null: before the first. */
+  readonly fileSystem: string | null;
+  readonly id: number;
+  /** Names that the pages before have looked for. */
+  readonly namesUsed: number;
+}
+
+function placeOf(after: string | null): Place {
+  if (after === null) return { fileSystem: null, id: 0, namesUsed: 0 };
+  const match = /^(\d{1,15})\.(\d{1,4})\.(.+)$/.exec(after);
+  if (match === null) throw new StorageError("EINVAL", "not a position of this list");
+  return { fileSystem: match[3]!, id: Number(match[1]), namesUsed: Number(match[2]) };
+}
+
 /** A name may have to be searched for; a client with locks on very many files sees the numbers of the last ones. */
-async function namesOf(served: ServedFileSystem, locks: readonly LockRow[]): Promise<Map<number, string>> {
+async function namesOf(
+  served: ServedFileSystem,
+  locks: readonly LockRow[],
+  namesMax: number,
+): Promise<Map<number, string>> {
   const names = new Map<number, string>();
   for (const { ino } of locks) {
     if (names.has(ino)) continue;
-    if (names.size >= LIMITS.lockNamesMax) break;
+    if (names.size >= namesMax) break;
     names.set(ino, await served.nameOf(ino));
   }
   return names;

@@ -138,6 +138,12 @@ export const releaseLocksSchema = z
   .refine(({ host, address }) => host !== undefined || address !== undefined, "wants the name or address of a client")
   .transform(({ host = null, address = null }) => ({ host, address }));
 
+/** `after` is what a page before said. */
+export const locksQuery = z.strictObject({
+  after: z.string().max(1024).optional(),
+  limit: z.coerce.number().int().min(1).max(LIMITS.locksPageMax).default(LIMITS.locksPageMax),
+});
+
 export const filesQuery = z.strictObject({
   after: z.string().max(8192).optional(),
   limit: z.coerce.number().int().min(1).max(LIMITS.filesPageMax).default(LIMITS.filesPageMax),

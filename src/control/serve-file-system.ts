@@ -42,9 +42,19 @@ function describeFault({ ino, what }: CheckFault): string {
   return ino === 0 ? what : `inode ${ino}: ${what}`;
 }
 
-function filesPage(mounted: MountedFileSystem, after: string | null, limit: number): FilesPage {
-  const rows = mounted.listFiles(after === null ? { limit } : { after, limit });
-  return { files: rows.map(fileRow), next: rows.length < limit ? null : (rows.at(-1)?.position ?? null) };
+/** Others have their turn between two slices. A page is full, or the last one. */
+async function filesPage(mounted: MountedFileSystem, after: string | null, limit: number): Promise<FilesPage> {
+  const rows: ListedFile[] = [];
+  let at: string | null = after;
+  do {
+    const { rows: more, next } = mounted.listFilesSlice(at ?? undefined);
+    rows.push(...more);
+    at = next;
+    await new Promise((resolve) => setImmediate(resolve));
+  } while (at !== null && rows.length < limit);
+  const shown = rows.slice(0, limit);
+  const more = rows.length > limit ? (shown.at(-1)?.position ?? null) : at;
+  return { files: shown.map(fileRow), next: more };
 }
 
 function fileRow(row: ListedFile): FileRow {

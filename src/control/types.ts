@@ -135,6 +135,12 @@ export interface FileLockRow {
   readonly last: string | null;
 }
 
+export interface LocksPage {
+  readonly locks: readonly FileLockRow[];
+  /** Where the next page begins; null after the last. */
+  readonly next: string | null;
+}
+
 export interface LuLockRow {
   readonly number: number;
   readonly name: string;

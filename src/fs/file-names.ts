@@ -9,6 +9,8 @@ import type { InodeTable } from "./inode-table.js";
 
 /** Entries of one piece of a search, a millisecond. */
 const ENTRIES_PER_SLICE = 4096;
+/** Directories above a file that are named: whoever nests them deeper gets "…" for the rest, and nobody waits for the walk. */
+const DEPTH_SHOWN_MAX = 128;
 /** Files whose entry is remembered: faults come many to a file. */
 const REMEMBERED_MAX = 256;
 
@@ -23,18 +25,19 @@ export interface NameTables {
 }
 
 /**
- * From the root, beginning and ending with "/".
+ * From the root, beginning and ending with "/"; from "/…/" on when it lies very deep.
  * @param paths  directories that were looked up before, by inode number; those on the way are added
  * @throws StorageError EIO when the tree is damaged
  */
 export function directoryPath({ inodes, dirents }: NameTables, directory: number, paths: Map<number, Buffer>): Buffer {
   const chain: Inode[] = [];
   let inode = inodes.child(directory);
-  while (inode.parentIno !== inode.ino && !paths.has(inode.ino)) {
+  while (inode.parentIno !== inode.ino && !paths.has(inode.ino) && chain.length < DEPTH_SHOWN_MAX) {
     chain.push(inode);
     inode = inodes.child(inode.parentIno);
   }
-  let path = paths.get(inode.ino) ?? Buffer.from("/");
+  const isRoot = inode.parentIno === inode.ino;
+  let path = paths.get(inode.ino) ?? Buffer.from(isRoot ? "/" : "/…/");
   for (const step of chain.reverse()) {
     const name = dirents.nameAt(step.parentIno, step.parentCookie);
     if (name === undefined) {

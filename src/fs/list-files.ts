@@ -29,14 +29,23 @@ export interface ListFilesOptions {
   readonly limit: number;
 }
 
-type ListedRow = readonly [parent: number, cookie: number, name: Buffer, ino: number];
+type ListedRow = readonly [parent: number, cookie: number, name: Buffer, ino: number, kind: number];
+
+/** Entries that are looked at in one piece, of whatever kind: half a millisecond, and as much for those that are files. */
+const ENTRIES_PER_SLICE = 64;
+
+export interface FileSlice {
+  readonly rows: readonly FileRow[];
+  /** Where the next one begins; null: there are no more entries. */
+  readonly next: string | null;
+}
 
 /**
  * All regular files of a file system, page by page, in the order (directory, cookie): no tree walk, so a page costs the same wherever it
  * is. A file with several links is listed under each name. Names that come and go between two pages do no harm.
  */
 export class FileLister {
-  readonly #page: Database.Statement<[number, number, number, number], ListedRow>;
+  readonly #page: Database.Statement<[number, number, number], ListedRow>;
 
   constructor(
     readonly core: Core,
@@ -44,22 +53,38 @@ export class FileLister {
   ) {
     // The rows of the inode table lag behind by what is not sealed yet; the kind of a row never changes, and new ones come at the seal.
     this.#page = core.store.db
-      .prepare<[number, number, number, number], ListedRow>(
-        `SELECT d.parent, d.cookie, d.name, d.ino FROM dirent AS d INDEXED BY dirent_by_cookie
-         JOIN inode AS i ON i.ino = d.ino
-         WHERE (d.parent, d.cookie) > (?, ?) AND i.kind = ? ORDER BY d.parent, d.cookie LIMIT ?`,
+      .prepare<[number, number, number], ListedRow>(
+        `SELECT d.parent, d.cookie, d.name, d.ino, i.kind FROM dirent AS d INDEXED BY dirent_by_cookie
+         CROSS JOIN inode AS i ON i.ino = d.ino
+         WHERE (d.parent, d.cookie) > (?, ?) ORDER BY d.parent, d.cookie LIMIT ?`,
       )
       .raw();
   }
 
-  /** @throws StorageError EINVAL for a position that no row had, EIO */
-  list(options: ListFilesOptions): FileRow[] {
+  /** All in one piece: for few. @throws StorageError EINVAL for a position that no row had, EIO */
+  list({ after, limit }: ListFilesOptions): FileRow[] {
+    const rows: FileRow[] = [];
+    for (let at: string | null | undefined = after; at !== null && rows.length < limit; ) {
+      const { rows: more, next } = this.slice(at);
+      rows.push(...more.slice(0, limit - rows.length));
+      at = next;
+    }
+    return rows;
+  }
+
+  /** What is file among the next few entries, be it none. @throws StorageError EINVAL for a position that no row had, EIO */
+  slice(after: string | undefined): FileSlice {
     this.core.requireAlive();
     this.core.apply(() => this.core.inodes.flushDirty());
-    const [parent, cookie] = parsePosition(options.after);
-    const rows = reading(() => this.#page.all(parent, cookie, FileKind.file, options.limit));
+    const [parent, cookie] = parsePosition(after);
+    const entries = reading(() => this.#page.all(parent, cookie, ENTRIES_PER_SLICE));
     const paths = new Map<number, Buffer>();
-    return rows.map((row) => this.#row(row, paths));
+    const files = entries.filter(([, , , , kind]) => kind === FileKind.file);
+    const last = entries.length < ENTRIES_PER_SLICE ? undefined : entries.at(-1);
+    return {
+      rows: files.map((row) => this.#row(row, paths)),
+      next: last === undefined ? null : `${last[0]}.${last[1]}`,
+    };
   }
 
   #row(row: ListedRow, paths: Map<number, Buffer>): FileRow {

@@ -13,7 +13,7 @@ import { Core, METADATA_RESERVE_PAGES } from "./core.js";
 import { reading } from "./database-error.js";
 import type { DirentTable } from "./dirent-table.js";
 import type { InodeTable } from "./inode-table.js";
-import { FileLister, type FileRow, type ListFilesOptions } from "./list-files.js";
+import { FileLister, type FileRow, type FileSlice, type ListFilesOptions } from "./list-files.js";
 import { FileLockTable } from "./locks/file-locks.js";
 import { SqlLockRows } from "./locks/rows.js";
 import { MetaKey, type MetaTable } from "./meta.js";
@@ -91,7 +91,10 @@ export interface MountedFileSystem extends FileSystem {
   setSetting(key: string, value: string): Promise<void>;
   /** Prove it consistent while it serves; nothing is mended. */
   check(options?: CheckOptions): Promise<CheckReport>;
+  /** In one piece: for few. */
   listFiles(options: ListFilesOptions): FileRow[];
+  /** The same a bounded number of entries at a time. */
+  listFilesSlice(after: string | undefined): FileSlice;
   /** `/dir/file`; of several links one. It may have to be searched for. "inode 7" when it has no name any more. */
   nameOf(ino: number): Promise<string>;
   /**
@@ -401,6 +404,10 @@ export class Namespace implements MountedFileSystem {
 
   listFiles(options: ListFilesOptions): FileRow[] {
     return this.#files.list(options);
+  }
+
+  listFilesSlice(after: string | undefined): FileSlice {
+    return this.#files.slice(after);
   }
 
   nameOf(ino: number): Promise<string> {

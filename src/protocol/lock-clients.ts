@@ -53,8 +53,7 @@ export async function freeClient(
 }
 
 function hostsOf(fileSystems: readonly FileSystem[], name: string, address: string): string[] {
-  const clients = fileSystems.flatMap(({ locks }) => locks.clients()).filter((client) => client.address === address);
-  const known = [...new Set(clients.map(({ host }) => host))];
+  const known = [...new Set(fileSystems.flatMap(({ locks }) => locks.hostsAt(address)))];
   for (const written of [lowerCase, withoutDomain]) {
     const named = known.filter((host) => written(host) === written(name));
     if (named.length > 0) return named;

@@ -1,5 +1,6 @@
 import { Command } from "commander";
-import type { FileLockRow, LuLockRow, ReleasedLocks } from "../../control/types.js";
+import type { FileLockRow, LocksPage, LuLockRow, ReleasedLocks } from "../../control/types.js";
+import type { ApiClient } from "../client.js";
 import { type CommonOptions, contextOf, withDaemonOptions } from "../context.js";
 import type { Output } from "../output.js";
 
@@ -24,7 +25,7 @@ function list(): Command {
         const rows = await api.get<LuLockRow[]>("/v1/lu-locks");
         out.result(rows, () => printLuLocks(out, rows));
       } else {
-        const rows = await api.get<FileLockRow[]>("/v1/locks");
+        const rows = await allLocks(api);
         out.result(rows, () => printFileLocks(out, rows));
       }
     });
@@ -46,6 +47,17 @@ function release(): Command {
         out.result(released, () => printReleased(out, released));
       },
     );
+}
+
+/** Page by page: the daemon goes on with its work between two of them. */
+async function allLocks(api: ApiClient): Promise<FileLockRow[]> {
+  const rows: FileLockRow[] = [];
+  for (let after: string | null | undefined; after !== null; ) {
+    const page: LocksPage = await api.get<LocksPage>("/v1/locks", { after });
+    rows.push(...page.locks);
+    after = page.next;
+  }
+  return rows;
 }
 
 const STATES: Readonly<Record<FileLockRow["state"], string>> = {

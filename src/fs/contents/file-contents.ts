@@ -1,3 +1,4 @@
+import type Database from "better-sqlite3";
 import { assert } from "../../lib/assert.js";
 import type { Clock } from "../../lib/clock.js";
 import { StorageError } from "../../lib/errors.js";
@@ -114,11 +115,15 @@ export class FileContents implements Contents, CommitParticipant {
   readonly #blockWatchers: BlockWatcher[] = [];
   readonly #inspectors = new Set<DataInspector>();
   readonly #gate: SnapshotGate;
+  readonly #firstMap: Database.Statement<[number, number], Buffer>;
   #relief: Promise<void> | null = null;
 
   constructor(options: FileContentsOptions) {
     const { dataLu: lu, store, inodes, clock, log } = options;
     const { db } = store;
+    this.#firstMap = db
+      .prepare<[number, number], Buffer>("SELECT map FROM extent WHERE ino = ? AND grp < ? ORDER BY grp LIMIT 1")
+      .pluck();
     const onEvent = options.onEvent ?? (() => {});
     const cacheBytes = options.cacheBytes ?? CACHE_BYTES_DEFAULT;
     assert(cacheBytes >= CACHE_BYTES_MIN, "the cache holds a large write and its write-back");
@@ -214,10 +219,7 @@ export class FileContents implements Contents, CommitParticipant {
 
   headAddress(ino: number): number {
     this.#table.writeRows();
-    const map = this.#store.db
-      .prepare<[number, number], Buffer>("SELECT map FROM extent WHERE ino = ? AND grp < ? ORDER BY grp LIMIT 1")
-      .pluck()
-      .get(ino, this.#freer.firstGroup(ino));
+    const map = this.#firstMap.get(ino, this.#freer.firstGroup(ino));
     if (map === undefined) return -1;
     const blocks = newBlockMap();
     decodeExtentMap(map, blocks);

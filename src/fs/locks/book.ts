@@ -250,8 +250,12 @@ export class LockBook {
     return rows;
   }
 
-  clients(): LockClientRow[] {
-    return this.#parties.clients();
+  clients(limit: number): LockClientRow[] {
+    return this.#parties.clients(limit);
+  }
+
+  hostsAt(address: string): string[] {
+    return this.#parties.hostsAt(address);
   }
 
   counts(): { readonly entries: number; readonly waiting: number; readonly addresses: number } {

@@ -118,7 +118,9 @@ export interface FileLocks {
   /** In the order of their numbers, from after `after` on. */
   list(after?: number, limit?: number): LockRow[];
   /** From memory: it is asked every few seconds. */
-  clients(): LockClientRow[];
+  clients(limit?: number): LockClientRow[];
+  /** The names that an address has locks under. */
+  hostsAt(address: string): string[];
   /** Told of every grant as soon as it is durable; of those that are pending now, at once. @returns how to stop listening */
   onGranted(listener: (grant: LockGrant) => void): () => void;
 }

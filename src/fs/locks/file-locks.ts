@@ -151,8 +151,12 @@ export class FileLockTable implements FileLocks {
     return this.#book.list(after, limit);
   }
 
-  clients(): LockClientRow[] {
-    return this.#book.clients();
+  clients(limit = Number.POSITIVE_INFINITY): LockClientRow[] {
+    return this.#book.clients(limit);
+  }
+
+  hostsAt(address: string): string[] {
+    return this.#book.hostsAt(address);
   }
 
   counts(): { readonly entries: number; readonly waiting: number; readonly addresses: number } {

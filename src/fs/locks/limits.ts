@@ -10,6 +10,8 @@ export const LOCK_LIMITS = {
   entriesMax: 65_536,
   /** Of one address: a client that has gone mad leaves room for the others, whatever it calls itself. */
   addressEntriesMax: 16_384,
+  /** Names that one address locks under: behind an address translation there may be many clients. FREE_ALL and SM_NOTIFY look at each. */
+  addressClientsMax: 256,
   /** Requests that wait: each may become a lock, and a call to its client, as soon as another one goes. */
   waitingMax: 16_384,
   addressWaitingMax: 4_096,

@@ -9,6 +9,8 @@ class Share {
   entries = 0;
   waiting = 0;
   bytes = 0;
+  /** Names, with the clients that have them. */
+  readonly hosts = new Set<string>();
 
   add(entry: LockEntry, sign: 1 | -1): void {
     this.entries += sign;
@@ -70,15 +72,18 @@ export class Parties {
     const party = entry.who as KnownParty;
     if (party.entries++ === 0) this.#parties.set(party.key, party);
     const { client } = party;
-    if (client.files.size === 0) this.#clients.set(clientKey(client), client);
-    const inFile = client.files.get(entry.ino);
-    if (inFile === undefined) client.files.set(entry.ino, new Set([entry]));
-    else inFile.add(entry);
     let share = this.#addresses.get(client.address);
     if (share === undefined) {
       share = new Share();
       this.#addresses.set(client.address, share);
     }
+    if (client.files.size === 0) {
+      this.#clients.set(clientKey(client), client);
+      share.hosts.add(client.host);
+    }
+    const inFile = client.files.get(entry.ino);
+    if (inFile === undefined) client.files.set(entry.ino, new Set([entry]));
+    else inFile.add(entry);
     share.add(entry, 1);
     this.#all.add(entry, 1);
   }
@@ -89,9 +94,12 @@ export class Parties {
     const inFile = must(client.files.get(entry.ino), "what is removed was counted");
     inFile.delete(entry);
     if (inFile.size === 0) client.files.delete(entry.ino);
-    if (client.files.size === 0) this.#clients.delete(clientKey(client));
-    if (--party.entries === 0) this.#parties.delete(party.key);
     const share = must(this.#addresses.get(client.address), "what is removed was counted");
+    if (client.files.size === 0) {
+      this.#clients.delete(clientKey(client));
+      share.hosts.delete(client.host);
+    }
+    if (--party.entries === 0) this.#parties.delete(party.key);
     share.add(entry, -1);
     if (share.entries === 0) this.#addresses.delete(client.address);
     this.#all.add(entry, -1);
@@ -111,6 +119,7 @@ export class Parties {
     const fits = (has: number, more: number, all: number, addressMax: number, max: number) =>
       has + more <= Math.min(addressMax, max - all);
     const ok =
+      (own.hosts.has(host) || own.hosts.size < limits.addressClientsMax) &&
       fits(own.entries, entries, this.#all.entries, limits.addressEntriesMax, limits.entriesMax) &&
       (waiting === 0 || fits(own.waiting, waiting, this.#all.waiting, limits.addressWaitingMax, limits.waitingMax)) &&
       fits(own.bytes, bytes, this.#all.bytes, limits.addressOwnerBytesMax, limits.ownerBytesMax);
@@ -125,8 +134,18 @@ export class Parties {
     return { entries: this.#all.entries, waiting: this.#all.waiting, addresses: this.#addresses.size };
   }
 
-  clients(): LockClientRow[] {
-    return [...this.#clients.values()].map(({ address, host, files }) => ({ address, host, files: files.size }));
+  clients(limit: number): LockClientRow[] {
+    const rows: LockClientRow[] = [];
+    for (const { address, host, files } of this.#clients.values()) {
+      if (rows.length >= limit) break;
+      rows.push({ address, host, files: files.size });
+    }
+    return rows;
+  }
+
+  /** The names that an address has locks under. */
+  hostsAt(address: string): string[] {
+    return [...(this.#addresses.get(address)?.hosts ?? [])];
   }
 
   /** The files in which a client has something now. */

@@ -22,11 +22,15 @@ interface Move {
   readonly targetCookie: number;
 }
 
-/** Whether `ino` is `directory` itself or above it. As many steps as the tree is deep. */
+/** No path is longer than 4096 bytes (PATH_MAX), so nothing deeper has a name; whoever nests directories without end must not make others wait for a walk to the root. */
+const DEPTH_MAX = 2048;
+
+/** Whether `ino` is `directory` itself or above it. As many steps as the tree is deep. @throws StorageError ENAMETOOLONG */
 function isAncestor(core: Core, ino: number, directory: Inode): boolean {
   let at = directory;
-  while (at.ino !== ino) {
+  for (let depth = 0; at.ino !== ino; depth++) {
     if (at.parentIno === at.ino) return false;
+    if (depth >= DEPTH_MAX) throw new StorageError("ENAMETOOLONG", "directories are nested too deep to be moved");
     at = core.inodes.child(at.parentIno);
   }
   return true;
@@ -38,7 +42,7 @@ function findSource(core: Core, from: Inode, name: Buffer): Dentry {
   return dentry;
 }
 
-/** The tree stays a tree. @throws StorageError EINVAL (into itself), ENOTEMPTY (over one of its own parents) */
+/** The tree stays a tree. @throws StorageError EINVAL (into itself), ENOTEMPTY (over one of its own parents), ENAMETOOLONG */
 function requireNoLoop(core: Core, move: Move): void {
   if (move.from.ino === move.to.ino) return;
   if (move.source.kind === FileKind.directory && isAncestor(core, move.source.ino, move.to)) {

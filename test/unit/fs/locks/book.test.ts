@@ -166,3 +166,16 @@ test("lock book: a file that goes in the middle of an operation takes everything
   run(book, clearing());
   assert.deepEqual(book.counts(), { entries: 0, waiting: 0, addresses: 0 });
 });
+
+test("lock book: an address has a bounded number of names, so that news of it look at few", () => {
+  const book = open({ addressClientsMax: 3 });
+  const named = (host: string, at: number) => ({ ...byte("a", at), owner: { ...byte("a", at).owner, host } });
+  for (let i = 0; i < 3; i++) apply(book, book.lock(INO, named(`n${i}`, i), null));
+  assert.throws(() => apply(book, book.lock(INO, named("n3", 3), null)), full);
+  apply(book, book.lock(INO, named("n2", 3), null));
+  assert.deepEqual(book.hostsAt(addressOf("a")).sort(), ["n0", "n1", "n2"]);
+  apply(book, book.unlock(INO, named("n0", 0)));
+  apply(book, book.lock(INO, named("n3", 0), null));
+  assert.deepEqual(book.hostsAt(addressOf("a")).sort(), ["n1", "n2", "n3"]);
+  assert.equal(book.clients(2).length, 2);
+});
