@@ -74,7 +74,8 @@ function sourcesOf({ api, out }: Context): FollowSources {
   };
 }
 
-export function describeReport({ group, groupState, task, begun }: TaskReport, columns: number): string {
+export function describeReport({ group, groupState, task, begun, givenUp }: TaskReport, columns: number): string {
+  if (givenUp !== undefined) return `group ${group}: ${plural(givenUp, "block")} given up`;
   if (task === null) return `group ${group} is ${groupState}: nothing to do`;
   if (isUnderWay(task)) return begun ? `group ${group}: ${taskName(task)} has begun` : progressLine(task, columns);
   return `group ${group}: ${taskName(task)} ${outcomeOf(task)}`;
@@ -92,7 +93,7 @@ function faultsOf({ kind, found, healed }: TaskDescription): string {
   if (kind === "scrub") {
     return found === 0 ? ": nothing was wrong" : `: ${plural(found, "place")} wrong, ${healed} healed`;
   }
-  return found === 0 ? "" : `: ${plural(found, "block")} lost, nothing could prove them`;
+  return found === 0 ? "" : `: ${plural(found, "block")} given up`;
 }
 
 /** A scrub that left something wrong, a rebuild that lost blocks, work that did not end. */
@@ -105,6 +106,6 @@ function throwUnlessWell({ group, task }: TaskReport): void {
   throw new CliError(
     kind === "scrub"
       ? `group ${group}: ${left} of ${plural(found, "place")} still wrong; events names them`
-      : `group ${group}: ${plural(left, "block")} lost, nothing could prove them; events names them`,
+      : `group ${group}: ${plural(left, "block")} given up and lost; events names them`,
   );
 }

@@ -13,7 +13,12 @@ const LINE_EVERY_MS = 5000;
 export type ProgressState = Pick<
   TaskDescription,
   "doneBytes" | "totalBytes" | "state" | "bytesPerSecond" | "secondsLeft" | "found"
-> & { readonly kind: string; readonly disk?: number | undefined };
+> & {
+  readonly kind: string;
+  readonly disk?: number | undefined;
+  /** What it waits for. */
+  readonly reason?: string | undefined;
+};
 
 /** `rebuild of disk #004` */
 export function taskName({ kind, disk }: Pick<ProgressState, "kind" | "disk">): string {
@@ -53,9 +58,10 @@ function rateOf({ state, bytesPerSecond }: ProgressState): string[] {
   return state === "running" && bytesPerSecond > 0 ? [`${formatSize(bytesPerSecond)}/s`] : [];
 }
 
-function remainderOf({ state, secondsLeft, found }: ProgressState): string[] {
+function remainderOf({ state, secondsLeft, found, reason }: ProgressState): string[] {
   const wrong = found > 0 ? [`${found} found`] : [];
   if (state === "paused") return ["paused", ...wrong];
+  if (reason !== undefined) return [reason, ...wrong];
   return secondsLeft === null ? wrong : [`${formatDuration(secondsLeft)} left`, ...wrong];
 }
 

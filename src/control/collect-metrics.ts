@@ -92,6 +92,8 @@ function groupSamples(group: ReturnType<Cabinet["groups"]>[number]): Sample[] {
     // 0 clean, 1 degraded, 2 failed.
     { name: "group_state", value: STATE_VALUE[group.state], labels },
     { name: "group_missing_disks", value: group.missingDisks.length, labels },
+    { name: "group_lost_blocks", value: group.lostBlocks, labels },
+    { name: "group_unreadable_places", value: group.unreadable, labels },
     { name: "group_raw_free_bytes", value: group.rawFreeBytes, labels },
     ...samplesOf("group", Object.fromEntries(counters), labels),
     ...group.tasks.flatMap((task) => taskSamples(task, group.name)),

@@ -63,18 +63,17 @@ export class DiskAdmin {
     });
   }
 
-  /** Another disk takes the place of a member that is not online. @returns the other disk */
+  /** Another disk takes the place of a member; one that is in use is a source until it has everything. @returns the other disk */
   replace(number: number, wanted: ReplaceDisk): Promise<DiskRow> {
     return this.parts.changes.run(async () => {
-      const { group, described, member } = this.#member(number);
-      if (member.state === "online") {
-        throw new StorageError("EBUSY", `disk #${pad(number)} is online: fail it first (disk fail ${number})`);
-      }
+      const { group, described } = this.#member(number);
       if (wanted.with === number) {
         const text = `disk #${pad(number)} cannot take its own place; group rebuild --disk ${number} takes it back`;
         throw new StorageError("EINVAL", text);
       }
-      const disk = await this.#replacement(wanted, described);
+      // All that can be refused is refused before the other disk is touched.
+      group.checkReplacement(number, Number.POSITIVE_INFINITY);
+      const disk = await this.#replacement(wanted, described, (sizeBytes) => group.checkReplacement(number, sizeBytes));
       await this.parts.shelf.handOver(disk, described.uuid, () => group.replaceDisk(number, disk));
       return this.#row(disk.number);
     });
@@ -99,12 +98,17 @@ export class DiskAdmin {
     });
   }
 
-  async #add({ path, spare = false, force = false }: AddDisk): Promise<LabelledDisk> {
+  /** @param checkSize  throws when the disk is not large enough for what it is wanted for: before it is labelled */
+  async #add(
+    { path, spare = false, force = false }: AddDisk,
+    checkSize: (sizeBytes: number) => void = () => {},
+  ): Promise<LabelledDisk> {
     // A disk that its group has let go of may lie there unseen: its number is not free.
     await this.parts.shelf.scan({ lenient: true });
     const disk = await this.parts.shelf.add(path, {
       ...{ number: this.#freeNumber(), spare, force },
       checkLabelled: (found) => this.#checkLabelled(found, force),
+      checkSize,
     });
     this.#report("disk-added", disk, spare ? "added as a spare:" : "added:");
     return disk;
@@ -156,13 +160,17 @@ export class DiskAdmin {
     throw new StorageError("EBUSY", text);
   }
 
-  async #replacement(wanted: ReplaceDisk, { disks }: DescribedGroup["described"]): Promise<LabelledDisk> {
+  async #replacement(
+    wanted: ReplaceDisk,
+    { disks }: DescribedGroup["described"],
+    checkSize: (sizeBytes: number) => void,
+  ): Promise<LabelledDisk> {
     const { shelf } = this.parts;
     if (wanted.with === undefined) return replacementFor(disks, shelf);
     if (typeof wanted.with === "number") return unusedDisk(this.parts, wanted.with);
     const there = shelf.at(wanted.with);
     if (there !== null && there.groupUuid === undefined) return there;
-    return this.#add({ path: wanted.with, force: wanted.force ?? false });
+    return this.#add({ path: wanted.with, force: wanted.force ?? false }, checkSize);
   }
 
   /** @throws StorageError ENOENT; EINVAL when the disk is in no group */

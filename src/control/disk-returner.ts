@@ -22,6 +22,8 @@ export class DiskReturner {
   #refusals = new WeakMap<LabelledDisk, string>();
   readonly #seen = new WeakSet<LabelledDisk>();
   readonly #asked = new WeakSet<Group>();
+  /** By the uuid of an old disk that was lent: how many blocks were lost or unreadable then. */
+  readonly #lent = new Map<string, number>();
   #cancel: CancelTimer | null = null;
 
   constructor(
@@ -87,7 +89,10 @@ export class DiskReturner {
 
   #somethingLacks(): boolean {
     const { groups } = this.parts;
-    return groups.all().some((group) => group.describe().disks.some(({ state }) => state !== "online"));
+    return groups.all().some((group) => {
+      const { disks, lostBlocks, unreadable } = group.describe();
+      return lostBlocks + unreadable > 0 || disks.some(({ state }) => state !== "online");
+    });
   }
 
   async #look(): Promise<void> {
@@ -113,7 +118,22 @@ export class DiskReturner {
       this.#seen.add(disk);
       const standing = standingOf(disk, groups);
       if (standing.kind === "member") await this.#return(disk, standing.group);
+      else if (standing.kind === "replaced") await this.#lend(disk, standing.group);
       else if (standing.kind === "copy") this.#refuse(disk, standing.described.name, copyText(disk, standing.member));
+    }
+  }
+
+  /** One whose place another has may still tell what that one lacks. */
+  async #lend(disk: LabelledDisk, group: Group): Promise<void> {
+    const { uuid, lostBlocks, unreadable } = group.describe();
+    const wanted = lostBlocks + unreadable;
+    // What it could not tell the last time it cannot tell now.
+    if (wanted === 0 || this.#lent.get(disk.uuid) === wanted) return;
+    this.#lent.set(disk.uuid, wanted);
+    try {
+      await this.parts.shelf.handOver(disk, uuid, () => group.lendDisk(disk));
+    } catch (error) {
+      if (operatingError(error) === null) throw error;
     }
   }
 

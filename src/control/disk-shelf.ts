@@ -44,6 +44,8 @@ export interface AddOptions {
   readonly force: boolean;
   /** Throws when a disk that carries our label must not be made a new one. */
   readonly checkLabelled: (disk: LabelledDisk) => void;
+  /** Throws when it is not large enough for what it is wanted for. */
+  readonly checkSize: (sizeBytes: number) => void;
 }
 
 /**
@@ -193,6 +195,7 @@ export class DiskShelf {
     try {
       if (slot.disk === null) await this.#checkEmpty(slot.device, place, options.force);
       else options.checkLabelled(slot.disk);
+      options.checkSize(slot.device.sizeBytes);
       const label = { number: options.number, spare: options.spare, force: true };
       const disk = await this.options.layers.initDisk(slot.device, label);
       this.#slots.set(real, { device: slot.device, disk });

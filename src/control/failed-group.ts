@@ -50,6 +50,18 @@ export class FailedGroup implements Group {
     throw this.#refusal();
   }
 
+  checkReplacement(): void {
+    throw this.#refusal();
+  }
+
+  async giveUp(): Promise<number> {
+    throw this.#refusal();
+  }
+
+  async lendDisk(): Promise<void> {
+    throw this.#refusal();
+  }
+
   async returnDisk(): Promise<void> {
     throw this.#refusal();
   }

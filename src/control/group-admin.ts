@@ -1,4 +1,5 @@
 import { messageOf, operatingError, StorageError } from "../lib/errors.js";
+import { plural } from "../lib/plural.js";
 import type { Group, GroupDescription, GroupEvent, LabelledDisk } from "../raid/contract.js";
 import { NO_SCRUB } from "../raid/label.js";
 import { unusedDisk } from "./disk-choice.js";
@@ -6,6 +7,7 @@ import { pad } from "./disk-shelf.js";
 import { FailedGroup } from "./failed-group.js";
 import type { CabinetParts } from "./parts.js";
 import { groupRow } from "./rows.js";
+import { isUnderWay } from "./task-state.js";
 import type { GroupRow } from "./types.js";
 
 export interface CreateGroup {
@@ -159,17 +161,26 @@ function isUsed(group: Group, { uuid }: LabelledDisk): boolean {
 
 /** What is wrong with a group that is not clean, in a sentence. */
 export function troubleOf(group: Group): string {
-  const { name, state, disks } = group.describe();
+  const { name, state, disks, lostBlocks, unreadable, tasks } = group.describe();
   if (group instanceof FailedGroup) return `group ${name} is not served: ${group.reason}`;
   const away = disks.filter((disk) => disk.state !== "online");
-  const cause = away.map((disk) => `disk #${pad(disk.number)} is ${disk.state}`).join(", ");
-  return `group ${name} ${state === "failed" ? "has failed" : "has lost its redundancy"}${cause && ": "}${cause}`;
+  const causes = away.map((disk) => `disk #${pad(disk.number)} is ${disk.state}`);
+  if (unreadable > 0) causes.push(`${plural(unreadable, "place")} cannot be read now and ${waitsFor(tasks)}`);
+  if (lostBlocks > 0) causes.push(`${plural(lostBlocks, "block")} lost: fs check --data names the files`);
+  const what = state === "failed" ? "has failed" : away.length > 0 ? "has lost its redundancy" : "is not whole";
+  return `group ${name} ${what}${causes.length > 0 ? ": " : ""}${causes.join("; ")}`;
+}
+
+/** What is being done about places that cannot be read. */
+function waitsFor(tasks: GroupDescription["tasks"]): string {
+  const waiting = tasks.find((task) => isUnderWay(task) && task.reason?.startsWith("waits") === true);
+  return waiting === undefined ? "will be tried again" : `the ${waiting.kind} ${waiting.reason}`;
 }
 
 /** Its labels cannot even be read. */
 function unreadable(uuid: string): GroupDescription {
   return {
     ...{ uuid, name: uuid, state: "failed", chunkBytes: 0, rowBytes: 0, rowCount: 0, rowsFree: 0, generation: 0 },
-    ...{ nodes: [], ownerEpoch: 0, disks: [], lus: [], tasks: [], scrub: NO_SCRUB },
+    ...{ nodes: [], ownerEpoch: 0, disks: [], lus: [], tasks: [], scrub: NO_SCRUB, lostBlocks: 0, unreadable: 0 },
   };
 }

@@ -27,7 +27,22 @@ const EVENTS: Readonly<
   resynced: { severity: "info", say: () => "parity and copies were made consistent after an unclean stop" },
   healed: { severity: "warning", say: (e) => `${place(e)}${owner(e)} was bad and has been rewritten` },
   "scrub-fault": { severity: "warning", say: fault },
-  "lost-blocks": { severity: "error", say: (e) => `${place(e)}${owner(e)} could not be proven and is lost` },
+  "lost-blocks": { severity: "error", say: (e) => `${place(e)}${owner(e)} was given up and is lost` },
+  "unread-block": {
+    severity: "warning",
+    say: (e) => `${place(e)} cannot be read now; it stays as it is, and is tried again`,
+  },
+  "block-back": { severity: "info", say: (e) => `${place(e)} could not be read, and is there again` },
+  "rebuild-waits": {
+    severity: "warning",
+    say: (e) =>
+      `the rebuild of ${disk(e)} waits for disk #${pad(number(e.detail.for))}: unreadable at byte ${e.detail.position}`,
+  },
+  "rebuild-goes-on": { severity: "info", say: (e) => `the rebuild of ${disk(e)} waits for nothing any more` },
+  "disk-lent": {
+    severity: "info",
+    say: (e) => `${disk(e)} is here again, and what its successor lacks is read from it`,
+  },
   "task-started": { severity: "info", say: (e) => `${task(e)} began` },
   "task-ended": { severity: "info", say: ended },
 };
@@ -134,5 +149,5 @@ function outcome({ detail }: GroupEvent): string {
   const found = number(detail.found);
   if (detail.kind === "scrub")
     return found === 0 ? ": nothing was wrong" : `: ${plural(found, "place")} wrong, ${number(detail.healed)} healed`;
-  return found === 0 ? "" : `: ${plural(found, "block")} lost, nothing could prove them`;
+  return found === 0 ? "" : `: ${plural(found, "block")} given up`;
 }

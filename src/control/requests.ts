@@ -89,6 +89,7 @@ export const rebuildSchema = z.strictObject({
   ...taskShape,
   disk: diskNumberSchema.optional(),
   force: z.boolean().default(false),
+  giveUp: z.boolean().default(false),
 });
 export const growSchema = z.strictObject({ ...taskShape, disk: diskNumberSchema.optional() });
 

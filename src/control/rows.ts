@@ -20,6 +20,8 @@ export function groupRow(group: Group): GroupRow {
     state: described.state,
     disks: described.disks.map(({ number }) => number),
     missingDisks: described.disks.filter(({ state }) => state !== "online").map(({ number }) => number),
+    lostBlocks: described.lostBlocks,
+    unreadable: described.unreadable,
     chunkBytes: described.chunkBytes,
     rawBytes: described.rowCount * rowRawBytes,
     rawFreeBytes: described.rowsFree * rowRawBytes,

@@ -24,6 +24,8 @@ export interface RebuildOrder extends TaskOrder {
   readonly disk?: number | undefined;
   /** Take a disk back that failed, or went on without the group. */
   readonly force?: boolean;
+  /** What is waited for because it cannot be read is lost. */
+  readonly giveUp?: boolean;
 }
 
 export interface GrowOrder extends TaskOrder {
@@ -48,7 +50,16 @@ export class TaskAdmin {
 
   /** Also tells of one that has ended, when there is nothing to rebuild. */
   rebuild(order: RebuildOrder): Promise<TaskReport> {
+    if (order.giveUp === true) return this.#giveUp(order);
     return this.#run("rebuild", order, (group, described) => this.#startRebuild(group, described, order));
+  }
+
+  #giveUp({ group: name }: RebuildOrder): Promise<TaskReport> {
+    return this.parts.changes.run(async () => {
+      const group = this.parts.groups.named(name);
+      const givenUp = await group.giveUp();
+      return { ...report(group, "rebuild", false), givenUp };
+    });
   }
 
   grow(order: GrowOrder): Promise<TaskReport> {

@@ -43,6 +43,10 @@ export interface GroupRow {
   /** Disk numbers. */
   readonly disks: readonly number[];
   readonly missingDisks: readonly number[];
+  /** Blocks whose content is lost: EIO to read until they are written, or a source turns up. */
+  readonly lostBlocks: number;
+  /** Places that cannot be read now, neither from their disk nor from the others: waited for, and tried again. */
+  readonly unreadable: number;
   readonly chunkBytes: number;
   /** Raw space of all rows over all members. */
   readonly rawBytes: number;
@@ -57,6 +61,8 @@ export interface GroupRow {
 
 /** What an order for background work came to. */
 export interface TaskReport {
+  /** Blocks that were given up by this order. */
+  readonly givenUp?: number;
   readonly group: string;
   readonly groupState: GroupState;
   /** The order began it; false when it is under way already, or there was nothing to do. */

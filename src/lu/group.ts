@@ -196,6 +196,18 @@ class LuGroup implements Group {
     await this.#raid.membership.replace(number, this.#ownership.guarded(disk));
   }
 
+  checkReplacement(number: number, sizeBytes: number): void {
+    this.#raid.membership.checkReplacement(number, sizeBytes);
+  }
+
+  giveUp(): Promise<number> {
+    return this.#raid.losses.giveUp();
+  }
+
+  async lendDisk(disk: LabelledDisk): Promise<void> {
+    await this.#raid.membership.lend(this.#ownership.guarded(disk));
+  }
+
   async returnDisk(disk: LabelledDisk, force = false): Promise<void> {
     await this.#raid.membership.return(this.#ownership.guarded(disk), force);
   }

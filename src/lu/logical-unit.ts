@@ -12,8 +12,10 @@ export interface LuGroupSide {
   readonly lost: LostBlocks;
   readonly pace: Pace;
   readonly clock: Clock;
-  /** These blocks have new content. */
-  written(lu: number, at: number, byteCount: number): void;
+  readonly losses: {
+    /** These blocks have new content. */
+    written(lu: number, at: number, byteCount: number): void;
+  };
 }
 
 /** An LU on a RAID array: bounds, alignment, shared flushes. One object per LU, used by all who open it. */
@@ -100,7 +102,7 @@ export class ArrayLu implements LogicalUnit {
     const byteCount = this.#check(sources, at);
     await this.#served(() => this.#array().writev(sources, at));
     this.#flush.wrote();
-    this.#group.written(this.#number, at, byteCount);
+    this.#group.losses.written(this.#number, at, byteCount);
   }
 
   async writeThrough(sources: readonly Buffer[], at: LuByte): Promise<void> {
@@ -115,7 +117,7 @@ export class ArrayLu implements LogicalUnit {
     this.#flush.wrote();
     // It was given up meanwhile: what it had before is lost, not this.
     if (lost.size > 0 && lost.touches(this.#number, at, byteCount)) {
-      this.#group.written(this.#number, at, byteCount);
+      this.#group.losses.written(this.#number, at, byteCount);
       await this.flush();
     }
   }
@@ -136,7 +138,7 @@ export class ArrayLu implements LogicalUnit {
     if (good.length !== BLOCK_BYTES) throw this.#invalid("length", good.length);
     await this.#array().heal(good, at);
     this.#flush.wrote();
-    this.#group.written(this.#number, at, good.length);
+    this.#group.losses.written(this.#number, at, good.length);
   }
 
   async close(): Promise<void> {

@@ -23,7 +23,7 @@ export interface TaskDescription {
   readonly bytesPerSecond: number;
   /** null while nothing can be said. */
   readonly secondsLeft: number | null;
-  /** Of a scrub: places that were wrong, and how many of them are right again. Of a rebuild: blocks that nothing could prove. */
+  /** Of a scrub: places that were wrong, and how many of them are right again. Of a rebuild: blocks that were given up. */
   readonly found: number;
   readonly healed: number;
   /** Milliseconds since 1970. */
@@ -179,7 +179,10 @@ export interface DiskDescription {
   readonly slow?: boolean;
 }
 
-/** clean: all members online. degraded: data complete, redundancy not. failed: data incomplete; nothing is served. */
+/**
+ * clean: all members online, and every block proven. degraded: redundancy is not whole, or some blocks are lost or cannot be read now. failed: more
+ * members lost than the group can bear; nothing is served.
+ */
 export type GroupState = "clean" | "degraded" | "failed";
 
 export interface GroupDescription {
@@ -199,6 +202,10 @@ export interface GroupDescription {
   readonly lus: readonly LuDescription[];
   readonly scrub: ScrubRecord;
   readonly tasks: readonly TaskDescription[];
+  /** Blocks whose content is lost: to read one is EIO until it is written, or a source turns up. */
+  readonly lostBlocks: number;
+  /** Places that cannot be read now and that redundancy cannot tell either: waited for, and tried again. */
+  readonly unreadable: number;
 }
 
 /** A disk that carries one of our labels: an open device and what its label says. */
@@ -233,7 +240,9 @@ export interface GroupCounters {
  * healed: a block that a read found bad was written again (`disk`, `detail.position` on the disk, `detail.lu`, `detail.at`, `detail.file`).
  * scrub-fault: a scrub found a place that is wrong (as healed, with `detail.what`: checksum, parity, copy, unreadable or label,
  * `detail.healed`, and `detail.done`, for people); what: more, at the end, tells of `detail.untold` places beyond a thousand events.
- * lost-blocks: nothing proves `detail.blocks` blocks any more, the first of them at this place.
+ * lost-blocks: the block at this place (`detail.lu`, `detail.at`) was given up. unread-block: it cannot be read now, and takes no part in the parity.
+ * block-back: one of them could be read again, or was found elsewhere. rebuild-waits: for disk `detail.for`, unreadable at `detail.position`;
+ * rebuild-goes-on: for nothing any more. disk-lent: a disk of old is a source for what its successor lacks.
  * task-started, task-ended: `detail` is the TaskDescription.
  */
 export interface GroupEvent {
@@ -253,6 +262,11 @@ export interface GroupEvent {
     | "healed"
     | "scrub-fault"
     | "lost-blocks"
+    | "unread-block"
+    | "block-back"
+    | "rebuild-waits"
+    | "rebuild-goes-on"
+    | "disk-lent"
     | "task-started"
     | "task-ended";
   readonly group: string;
@@ -280,13 +294,27 @@ export interface Group {
   /** The same object for every caller; EIO when the group has failed. */
   openLu(number: number): LogicalUnit;
 
+  /**
+   * Give up whatever is waited for because it cannot be read now: it is tried once more, and what cannot be read then is lost. What stands on members
+   * that cannot be read is not overwritten: should it be readable later, it is taken back. ENOENT: nothing is waited for; EIO: too much.
+   * @returns how many blocks are lost by it
+   */
+  giveUp(): Promise<number>;
+  /**
+   * An old disk whose place another has: where it is proven to be current it is a source for what that one lacks. The group owns its device from here on,
+   * and lets go of it when it is not wanted any more (member-released). EINVAL: nothing is wanted of it, or it cannot be believed.
+   */
+  lendDisk(disk: LabelledDisk): Promise<void>;
   /** Stop using an online member. EBUSY when the group would not bear that; ENOENT. */
   failDisk(number: number): Promise<void>;
   /**
-   * `disk` (unused or spare) takes the place of member `number`, which is not online, and is rebuilt in the background. The group owns its
-   * device from here on. EBUSY: the member is online, or another is being rebuilt; ENOSPC: too small; EEXIST: in a group already.
+   * `disk` (unused or spare) takes the place of member `number`, and is rebuilt in the background. The group owns its device from here on. A member
+   * that is in use is a source until that is done, and let go of then. EBUSY: it is in use and another is not, or one is being rebuilt; ENOSPC: too
+   * small; EEXIST: in a group already.
    */
   replaceDisk(number: number, disk: LabelledDisk): Promise<void>;
+  /** @throws StorageError why `replaceDisk` would refuse a disk that has no label yet: before anything is written on it */
+  checkReplacement(number: number, sizeBytes: number): void;
   /**
    * A member that was away is there again, under whatever path: what it missed is written on it in the background, and it is online when that is
    * done. The group owns its device from here on. EINVAL: not a member of this group, or shrunk; EBUSY: its place is filled;

@@ -6,6 +6,8 @@ import type { WriteIntentBitmap } from "./bitmap.js";
 import type { GroupEvent, Without } from "./contract.js";
 import type { Journal } from "./journal.js";
 import type { GroupShape } from "./layout.js";
+import type { Losses } from "./losses.js";
+import type { LostBlocks } from "./lost-blocks.js";
 import type { Member } from "./member.js";
 import type { Pace } from "./pace.js";
 import type { RowsToRebuild } from "./rebuild-rows.js";
@@ -40,6 +42,9 @@ export interface GroupCore {
   readonly unsettled: UnsettledRegions;
   readonly journal: Journal;
   readonly cache: StripeCache;
+  /** What redundancy cannot prove. */
+  readonly lost: LostBlocks;
+  readonly losses: Losses;
   readonly clock: Clock;
   readonly log: Logger;
   readonly counters: MutableCounters;
@@ -58,12 +63,6 @@ export interface GroupCore {
   writable(): Promise<void> | null;
   /** To be awaited, unless null, before a flush is acknowledged: a member's failure is on the labels of the others (I-2). */
   labelsSettled(): Promise<void> | null;
-  /**
-   * The content of an LU's block is lost: recorded on the labels before this resolves, and EIO to read until it is written.
-   * @param member  who could not read its part, at `position`
-   * @throws StorageError EIO when too much is lost
-   */
-  lose(lu: number, at: number, member: Member, position: number): Promise<void>;
   emit(kind: GroupEvent["kind"], detail: Readonly<Record<string, unknown>>, disk?: number): void;
 }
 
@@ -83,8 +82,14 @@ export interface RaidArray {
    * stays so. Newer content may be in memory or in the journal. Both are multiples of two chunks.
    */
   exclusive<T>(from: number, to: number, action: () => Promise<T>): Promise<T>;
-  /** Write what a member that is being rebuilt should hold, from the others. @returns blocks that nothing could prove */
+  /** Write what a member that is being rebuilt should hold, from the others. @returns blocks that were given up */
   rebuild(rows: RowsToRebuild): Promise<number>;
+  /**
+   * A source may have turned up for a block that is lost or unread: it is looked at again, and taken back.
+   * @param at  byte of the LU
+   * @returns whether it is neither any more
+   */
+  takeBack(at: number): Promise<boolean>;
   /** Everything in place on the members, nothing left in memory or only in the journal. */
   drain(): Promise<void>;
   /**

@@ -1,5 +1,6 @@
 import { assert, must } from "../lib/assert.js";
 import type { MemberIndex } from "../lib/units.js";
+import type { LabelLu } from "./label.js";
 import type { GroupShape } from "./layout.js";
 import { rowsStart } from "./layout.js";
 
@@ -170,4 +171,27 @@ export class Raid1Geometry {
     const pairBytes = 2 * this.chunkBytes;
     return { first: Math.floor(from / pairBytes) * perPair, end: Math.ceil(to / pairBytes) * perPair };
   }
+}
+
+/** Where the block of an LU at byte `at` is on the members: one place of RAID-5, two of RAID-1. While it is being spread anew: none is known. */
+export function placesOf(
+  { level, width, moving }: Pick<LabelLu, "level" | "width" | "moving">,
+  chunkBytes: number,
+  parityRun: number,
+  rows: RowMap,
+  at: number,
+): { slot: number; position: number }[] {
+  const inChunk = at % chunkBytes;
+  if (level === 1) {
+    const geometry = new Raid1Geometry(width, chunkBytes, rows);
+    return [0, 1].map((copy) => {
+      const { member, inLu } = geometry.place(Math.floor(at / chunkBytes), copy);
+      return { slot: member, position: rows.memberByte(inLu) + inChunk };
+    });
+  }
+  if (moving !== undefined) return [];
+  const geometry = new Raid5Geometry(width, chunkBytes, parityRun, rows);
+  const stripe = Math.floor(at / geometry.stripeBytes);
+  const chunk = Math.floor((at % geometry.stripeBytes) / chunkBytes);
+  return [{ slot: geometry.dataMember(stripe, chunk), position: geometry.memberByte(stripe) + inChunk }];
 }

@@ -19,7 +19,8 @@ import { LabelKeeper } from "./label-keeper.js";
 import type { GroupShape } from "./layout.js";
 import { rowsStart } from "./layout.js";
 import { BAND_BYTES_MAX } from "./limits.js";
-import { LostBlocks } from "./lost-blocks.js";
+import { Losses } from "./losses.js";
+import type { LostBlocks } from "./lost-blocks.js";
 import { LuTable } from "./lu-table.js";
 import type { Member } from "./member.js";
 import { Membership } from "./membership.js";
@@ -135,6 +136,7 @@ export class RaidGroup implements GroupCore {
   #closed = false;
   #marking: Promise<void> | null = null;
   readonly #bitmapKeeper: BitmapKeeper;
+  readonly losses: Losses;
 
   constructor(record: GroupRecord, sequence: number, places: readonly MemberPlace[], environment: GroupEnvironment) {
     this.#environment = environment;
@@ -147,9 +149,11 @@ export class RaidGroup implements GroupCore {
     this.tasks = new TaskBoard({ clock, pace: this.pace, onChange: (task) => this.#taskChanged(task) });
     this.#roster = this.#makeRoster(places);
     this.members = this.#roster.members;
-    this.lost = new LostBlocks(record.lost);
+    this.losses = new Losses(this);
+    this.lost = this.losses.lost;
     this.labels = this.#makeLabels(record, sequence);
     this.lus = new LuTable(this.labels, () => this.members.length, environment.random);
+    this.lost.load(record.lost);
     const buffers = { ...GROUP_BUFFERS, ...environment.buffers };
     const bandBytes = Math.min(record.shape.chunkBytes, BAND_BYTES_MAX);
     const bandCount = Math.max(Math.floor(buffers.bandPoolBytes / bandBytes), 2 * this.members.length + 2);
@@ -217,7 +221,8 @@ export class RaidGroup implements GroupCore {
         faulty: (member, position, repaired) => this.emit("read-error", { position, repaired }, member.label.number),
       },
       onOut: (member) => this.#memberOut(member),
-      onReleased: (member) => this.emit("member-released", { path: member.label.path }, member.label.number),
+      onReleased: (number, path) => this.emit("member-released", path === undefined ? {} : { path }, number),
+      onUncovered: () => void this.#failIfLost(this.#roster.lostCount),
     });
     places.forEach(
       ({ member, device, state, reason }, slot) => void roster.fill(slot, { ...member, state }, device, reason),
@@ -333,27 +338,33 @@ export class RaidGroup implements GroupCore {
     const disk = member.label.number;
     this.log.error({ group: this.name, disk, state: member.state, error: member.reason }, "a member is out");
     this.emit("member-failed", { reason: member.reason, gone: member.state === "missing" }, disk);
+    member.last = this.labels.last;
     const lost = this.#roster.lostCount;
-    if (lost > LOSSES_MAX) {
-      // The labels stay as they are: when the disks come back, they still tell who holds everything that was acknowledged.
-      this.#failed = true;
-      this.emit("failed", { lost });
-      return;
-    }
+    if (this.#failIfLost(lost)) return;
     this.emit("degraded", { lost });
     this.labels.save().catch((failure: unknown) => {
       this.log.error({ group: this.name, error: messageOf(failure) }, "labels could not be written");
     });
   }
 
+  /** The labels stay as they are: when the disks come back, they still tell who holds everything that was acknowledged. */
+  #failIfLost(lost: number): boolean {
+    if (lost <= LOSSES_MAX || this.#closed) return false;
+    this.#failed = true;
+    this.emit("failed", { lost });
+    return true;
+  }
+
   /** Go on with what an earlier life of the group began. */
   resumeTasks(): void {
     if (this.unsettled.any) {
       const side = { core: this, degraded: () => this.degraded };
-      this.tasks.start(new ResyncWork({ ...side, rowsIn: (from, to) => this.rowsIn(from, to) }));
+      this.losses.resync = new ResyncWork({ ...side, rowsIn: (from, to) => this.rowsIn(from, to) });
+      this.tasks.start(this.losses.resync);
     }
     this.membership.resume();
     this.growth.resume();
+    this.losses.arm();
   }
 
   /** Rows of LUs in [from, to) of the row space. */
@@ -362,21 +373,6 @@ export class RaidGroup implements GroupCore {
     return this.lus.lus.flatMap(({ number }) => {
       const parts = this.rowMap(number).overlaps(start + from, start + to);
       return parts.map((part) => ({ lu: number, array: this.array(number), ...part }));
-    });
-  }
-
-  async lose(lu: number, at: number, member: Member, position: number): Promise<void> {
-    this.lost.add(lu, at / BLOCK_BYTES);
-    await this.labels.save();
-    member.count("read", position, false);
-    this.emit("lost-blocks", { lu, at, position }, member.label.number);
-  }
-
-  /** New content for blocks that may have been lost. The labels say so before the next flush is acknowledged. */
-  written(lu: number, at: number, byteCount: number): void {
-    if (this.lost.size === 0 || !this.lost.restore(lu, at, byteCount)) return;
-    this.labels.save().catch((error: unknown) => {
-      this.log.error({ group: this.name, error: messageOf(error) }, "labels could not be written");
     });
   }
 
@@ -406,9 +402,9 @@ export class RaidGroup implements GroupCore {
       await this.workspace.run(0, 0, async () => {
         const array = this.#arrays.get(number);
         if (array instanceof Raid5Array || array instanceof MovingArray) array.leave();
+        this.lost.forget(number);
         this.#arrays.delete(number);
         this.#rows.delete(number);
-        this.lost.forget(number);
         await this.lus.remove(number);
       });
     });
@@ -437,6 +433,7 @@ export class RaidGroup implements GroupCore {
       // No step of background work is in the middle of these rows.
       await this.workspace.run(0, 0, async () => {
         await this.lus.put(resized);
+        this.lost.forget(number, resized.sizeBytes / BLOCK_BYTES);
         this.rowMap(number).replace(this.shape, resized.runs);
       });
       return this.describeLu(number);
@@ -494,7 +491,7 @@ export class RaidGroup implements GroupCore {
     const { number, level, width } = lu;
     const { chunkBytes, parityRun } = this.shape;
     const rows = this.rowMap(number);
-    if (level === 1) return new Raid1Array(this, new Raid1Geometry(width, chunkBytes, rows));
+    if (level === 1) return new Raid1Array(this, number, new Raid1Geometry(width, chunkBytes, rows));
     const array = new Raid5Array(this, number, new Raid5Geometry(width, chunkBytes, parityRun, rows));
     return lu.moving === undefined ? array : this.#movingFrom(array, number, lu.moving);
   }
@@ -541,7 +538,7 @@ export class RaidGroup implements GroupCore {
 
   get state(): GroupState {
     if (this.#failed) return "failed";
-    return this.degraded ? "degraded" : "clean";
+    return this.degraded || this.losses.count + this.losses.unreadable > 0 ? "degraded" : "clean";
   }
 
   describe(): GroupDescription {
@@ -562,6 +559,8 @@ export class RaidGroup implements GroupCore {
         ownerEpoch,
         scrub,
         tasks: this.tasks.describe(),
+        lostBlocks: this.losses.count,
+        unreadable: this.losses.unreadable,
       },
       disks: this.members.map((member) => this.#roster.describe(member)),
       lus: this.lus.lus.map((lu) => this.lus.describe(lu)),
@@ -575,6 +574,7 @@ export class RaidGroup implements GroupCore {
       if (!this.#failed) await this.#settle();
     } finally {
       this.#closed = true;
+      this.losses.close();
       this.#bitmapKeeper.close();
       this.cache.close();
       this.#slow.close();
@@ -583,7 +583,8 @@ export class RaidGroup implements GroupCore {
   }
 
   async #settle(): Promise<void> {
-    await this.cache.drain();
+    // What waits is in the journal: the next life goes on with it, as after an unclean stop.
+    if (!(await this.cache.drainOrLeave())) return;
     // Nothing was written in this life: the labels are as a clean stop leaves them.
     if (!this.#inUse) return;
     for (const array of this.#arrays.values()) await array.drain();

@@ -1,5 +1,5 @@
 import { must } from "../lib/assert.js";
-import { StorageError } from "../lib/errors.js";
+import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import { Mutex } from "../lib/mutex.js";
 import { formatSizes } from "../lib/size.js";
 import { BLOCK_BYTES, MIB } from "../lib/units.js";
@@ -36,6 +36,9 @@ export interface GrowthSide {
 /** A group's journal must hold so many of its largest records, and of stripes that are moved through it. */
 const RECORDS_MIN = 8;
 const STRIPES_MIN = 2;
+/** Between two tries of what cannot be read now. */
+const WAIT_MS_MIN = 100;
+const WAIT_MS_MAX = 5000;
 
 /** One more disk for a group, and the work in the background that spreads its RAID-5 LUs over it. */
 export class Growth {
@@ -55,6 +58,8 @@ export class Growth {
       core.guard();
       const { sequence } = await this.#checkDisk(disk);
       this.#refuseWhileBusy();
+      // What a disk of old has will not be at its place any more.
+      for (const member of core.members) member.former = null;
       await this.#makeRoom(core.members.length + 1);
       // The labels must not call the group clean when the new one is on them: what happened since would not be looked at.
       await core.writable();
@@ -77,6 +82,7 @@ export class Growth {
     const { core, tasks, lus, whole } = this.#group;
     const busy = (why: string) => new StorageError("EBUSY", `group "${core.name}" cannot grow now: ${why}`);
     if (!whole) throw busy("a member is not online");
+    if (core.lost.anyApart) throw busy("some blocks cannot be read (status)");
     for (const kind of ["rebuild", "grow"] as const)
       if (tasks.underWay(kind) !== null) throw busy(`a ${kind} is under way`);
     const lu = lus.lus.find((one) => one.moving !== undefined);
@@ -174,6 +180,8 @@ class GrowWork implements TaskWork {
   readonly disk: number | undefined;
   readonly found = 0;
   readonly healed = 0;
+  #waitMs = 0;
+  #waitsFor = "";
   /** Of LUs that were moved in this life. */
   #finishedBytes = 0;
   #mover: { readonly number: number; readonly window: WindowMover } | null = null;
@@ -207,15 +215,35 @@ class GrowWork implements TaskWork {
     return runs.reduce((count, run) => count + run.count, 0) * this.group.core.shape.rowBytes;
   }
 
-  step(): Promise<boolean> {
-    return this.changing.run(async () => {
-      const lu = this.#waiting()[0];
-      if (lu === undefined) return false;
-      const mover = this.#moverOf(lu.number);
-      if (mover.complete) await this.#finishLu(lu);
-      else await mover.step();
+  async step(): Promise<boolean> {
+    try {
+      const more = await this.changing.run(() => this.#step());
+      this.#waitMs = 0;
+      return more;
+    } catch (error) {
+      // Nothing has been moved: it is tried again, and what cannot be read is not given up for that.
+      if (!isStorageError(error, "EIO") || error.detail.unread !== true) throw error;
+      this.#waitMs = Math.min(Math.max(2 * this.#waitMs, WAIT_MS_MIN), WAIT_MS_MAX);
+      this.#waitsFor = messageOf(error);
       return true;
-    });
+    }
+  }
+
+  get restMs(): number {
+    return this.#waitMs;
+  }
+
+  get waitsFor(): string | undefined {
+    return this.#waitMs === 0 ? undefined : this.#waitsFor;
+  }
+
+  async #step(): Promise<boolean> {
+    const lu = this.#waiting()[0];
+    if (lu === undefined) return false;
+    const mover = this.#moverOf(lu.number);
+    if (mover.complete) await this.#finishLu(lu);
+    else await mover.step();
+    return true;
   }
 
   #moverOf(number: number): WindowMover {

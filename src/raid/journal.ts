@@ -297,9 +297,11 @@ export class Journal {
     const { members } = this.#options;
     const written = new Set<Member>();
     for (;;) {
-      const online = members.filter((member) => member.online && !written.has(member));
-      const missing = 2 - [...written].filter((member) => member.online).length;
+      let online = members.filter((member) => member.online && !written.has(member));
+      const missing = 2 - [...written].filter((member) => member.online || member.covered).length;
       if (missing <= 0) return;
+      // With one lost while another is replaced: after a crash only the new one tells, if anybody does.
+      if (online.length < missing) online = members.filter((m) => (m.online || m.covered) && !written.has(m));
       if (online.length < missing) throw new StorageError("EIO", "the journal needs two members that take writes");
       const chosen = Array.from({ length: missing }, (_, i) => online[(this.#turn + i) % online.length]!);
       this.#turn++;

@@ -38,7 +38,7 @@ import {
   ROW_RUNS_MAX,
   SHARED_MEMBERS_MAX,
 } from "./limits.js";
-import type { LostBlock } from "./lost-blocks.js";
+import { LOST_KINDS, type LostBlock } from "./lost-blocks.js";
 
 const MAGIC = "STRPWARD";
 const VERSION = 1;
@@ -46,6 +46,10 @@ const CLEAN = 1;
 const NAME_FIELD = 64;
 const SPARE = 2;
 const SHARED = 4;
+/** Lost blocks are of several kinds. */
+const KINDS = 8;
+/** A lost block has its kind above its place. */
+const KIND_UNIT = 2 ** 49;
 /** By number; none is 0. */
 const STATES = [
   null,
@@ -81,7 +85,7 @@ function putGroup(block: Buffer, group: GroupRecord): void {
   putUuid(block, LABEL.groupUuid, group.uuid);
   putU64(block, LABEL.generation, group.generation);
   putU64(block, LABEL.ownerEpoch, group.ownerEpoch);
-  block.writeUInt32LE(group.shared === true ? SHARED : group.clean ? CLEAN : 0, LABEL.flags);
+  block.writeUInt32LE(flagsOf(group), LABEL.flags);
   block.writeUInt32LE(group.shape.chunkBytes, LABEL.chunkBytes);
   putU64(block, LABEL.rowBytes, group.shape.rowBytes);
   block.writeUInt32LE(group.shape.rowCount, LABEL.rowCount);
@@ -103,10 +107,19 @@ function codeOfParityRun(parityRun: number): number {
   return parityRun === 1 ? 0 : parityRun;
 }
 
+function flagsOf({ shared, clean, lost }: GroupRecord): number {
+  if (shared === true) return SHARED;
+  return (clean ? CLEAN : 0) | (lost.some(({ kind }) => kind !== undefined) ? KINDS : 0);
+}
+
 function putLost(block: Buffer, lost: readonly LostBlock[]): void {
   assert(lost.length <= LOST_BLOCKS_MAX, "the lost blocks fit the label");
   block.writeUInt32LE(lost.length, LABEL.lostCount);
-  lost.forEach(({ lu, block: at }, i) => void putU64(block, LABEL.lost + i * 8, at * LUS_MAX + lu - 1));
+  lost.forEach(({ lu, block: at, kind = "lost" }, i) => {
+    const place = at * LUS_MAX + lu - 1;
+    assert(place < KIND_UNIT, "the place leaves room for the kind");
+    putU64(block, LABEL.lost + i * 8, LOST_KINDS.indexOf(kind) * KIND_UNIT + place);
+  });
 }
 
 function getLost(block: Buffer): LostBlock[] | null {
@@ -115,8 +128,11 @@ function getLost(block: Buffer): LostBlock[] | null {
   const lost: LostBlock[] = [];
   for (let i = 0; i < count; i++) {
     const entry = getU64(block, LABEL.lost + i * 8);
-    if (Number.isNaN(entry)) return null;
-    lost.push({ lu: (entry % LUS_MAX) + 1, block: Math.floor(entry / LUS_MAX) });
+    const kind = LOST_KINDS[Math.floor(entry / KIND_UNIT)];
+    if (kind === undefined) return null;
+    const place = entry % KIND_UNIT;
+    const known = { lu: (place % LUS_MAX) + 1, block: Math.floor(place / LUS_MAX) };
+    lost.push(kind === "lost" ? known : { ...known, kind });
   }
   return lost;
 }
@@ -202,7 +218,7 @@ function decodeUnused(block: Buffer, disk: DiskLabel): DiskLabel | null {
 function getGroup(block: Buffer): GroupRecord | null {
   if (!isZero(block, LABEL.reserved, LABEL.nodes)) return null;
   const flags = block.readUInt32LE(LABEL.flags);
-  if (!isZero(block, LABEL.tail, LABEL.end) || (flags > CLEAN && flags !== SHARED)) return null;
+  if (!isZero(block, LABEL.tail, LABEL.end) || ((flags & ~(CLEAN | KINDS)) !== 0 && flags !== SHARED)) return null;
   if (flags === SHARED) return getSharedGroup(block);
   const shape: GroupShape = {
     chunkBytes: block.readUInt32LE(LABEL.chunkBytes),
@@ -219,7 +235,7 @@ function getGroup(block: Buffer): GroupRecord | null {
   if (!name || Number.isNaN(generation) || Number.isNaN(ownerEpoch)) return null;
   if (nodes === null || members === null || scrub === null || lost === null) return null;
   const lus = getLus(block, shape.rowCount, members.length);
-  if (lus === null) return null;
+  if (lus === null || lost.some(({ kind }) => kind !== undefined) !== ((flags & KINDS) !== 0)) return null;
   if (members.some(({ unbuiltBytes }) => unbuiltBytes > shape.rowBytes * shape.rowCount)) return null;
   if (!members.every((member) => shapeIsSound(shape, member.sizeBytes))) return null;
   return {
@@ -227,7 +243,7 @@ function getGroup(block: Buffer): GroupRecord | null {
     name,
     generation,
     ownerEpoch,
-    clean: flags === CLEAN,
+    clean: (flags & CLEAN) !== 0,
     shape,
     nodes,
     members,

@@ -1,5 +1,6 @@
 import type { BlockDevice } from "../device/device.js";
 import { must } from "../lib/assert.js";
+import type { LastLabel } from "./former.js";
 import type { GroupRecord, LabelLu } from "./label.js";
 import { writeLabel } from "./label-io.js";
 import type { LostBlocks } from "./lost-blocks.js";
@@ -36,6 +37,9 @@ export class LabelKeeper {
     return this.record.lus;
   }
 
+  /** How the labels stand that were written last. */
+  last: LastLabel | null = null;
+
   /** null: nothing is being written. */
   get settled(): Promise<void> | null {
     return this.#saving;
@@ -70,6 +74,7 @@ export class LabelKeeper {
       const sequence = ++this.#sequence;
       const group = this.record;
       await Promise.all(members.map((member) => saveLabel(member, sequence, group)));
+      this.last = { generation: group.generation, sequence };
     }
     assertAlive();
   }

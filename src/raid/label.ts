@@ -11,7 +11,7 @@ import type { LostBlock } from "./lost-blocks.js";
  *    16 [16] diskUuid          32 [16] groupUuid (zero: in no group; then everything from `generation` on but `diskBytes` is zero)
  *    48 u32 diskNumber         52 u32 slot (0-based place in the group)
  *    56 u64 sequence           64 u64 generation       72 u64 ownerEpoch         80 u64 diskBytes
- *    88 u32 flags (1: clean; 2: spare, in no group; 4: a shared group)           92 u32 chunkBytes       96 u64 rowBytes          104 u32 rowCount
+ *    88 u32 flags (1: clean; 2: spare, in no group; 4: a shared group; 8: kinds of lost blocks)           92 u32 chunkBytes       96 u64 rowBytes          104 u32 rowCount
  *   108 u32 memberCount       112 u32 luCount         116 u32 runCount          120 u32 nodeCount
  *   124 u32 parityRun (0: 1)  128 u64 journalBytes    136 u64 regionBytes       144 [64] groupName
  *   208 u32 scrubEverySeconds 212 u32 scrubState (0 idle, 1 running, 2 paused)   216 u64 scrubAt (byte of the row space)
@@ -21,7 +21,7 @@ import type { LostBlock } from "./lost-blocks.js";
  *  1024 members: 32 entries of 256 bytes (MEMBER_ENTRY)
  *  9216 lus: 64 entries of 128 bytes (LU_ENTRY)
  * 17408 runs: 4096 of u32 first row, u32 row count; an LU names a range of them
- * 50176 lost: 1024 of u64, 64 times the block of the LU (of 4096 bytes) plus the number of the LU minus 1
+ * 50176 lost: 1024 of u64, 2^49 times the kind (lost-blocks.ts), plus 64 times the block of the LU (of 4096 bytes), plus the number of the LU minus 1
  * 58368 tail, reserved
  * `sequence` rises with every write of the label and picks the slot (sequence mod 2). `generation` rises when the member list or the LU
  * table changes: the newest label says which members are online, and all others stay out until rebuilt.

@@ -4,7 +4,9 @@ import { isStorageError, StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { DiskErrors } from "./contract.js";
 import { ErrorBudget } from "./error-budget.js";
+import type { Former, LastLabel } from "./former.js";
 import type { LabelMember, MemberState } from "./label.js";
+import { totalBytes } from "./pieces.js";
 import { Latency } from "./slow-watch.js";
 
 /** What a member tells its group, and needs of it. */
@@ -20,6 +22,8 @@ export interface MemberHooks {
   readonly errorsMax: number;
   /** Could the group do without one more member? One that gives errors is better than none. */
   readonly expendable: () => boolean;
+  /** The disk that had its place before is gone, too. */
+  readonly formerGone: (member: Member) => void;
 }
 
 /**
@@ -41,6 +45,10 @@ export class Member {
   readonly latency = new Latency();
   /** Answers much later than its neighbours: to be read only when there is no other way. */
   slow = false;
+  /** Who had its place before, while that may still tell what is not here yet. */
+  former: Former | null = null;
+  /** When it was taken out of use: how its label stood. */
+  last: LastLabel | null = null;
   readonly #hooks: MemberHooks;
   readonly #budget: ErrorBudget;
   /** Operations counted at their end; a flush covers what was counted before it began. */
@@ -72,6 +80,11 @@ export class Member {
     return this.state === "online" && !this.slow;
   }
 
+  /** Is not online yet, but the disk that was here before has all that it lacks: the group can bear the loss of another. */
+  get covered(): boolean {
+    return this.state === "rebuilding" && this.former?.whole === true;
+  }
+
   /** Gets every write. */
   get takesWrites(): boolean {
     return this.state === "online" || this.state === "rebuilding";
@@ -88,8 +101,9 @@ export class Member {
     return this.readv([target], position);
   }
 
+  /** While it is being rebuilt: only what it has already, or the disk that was here before still has. */
   async readv(targets: readonly Buffer[], position: number): Promise<void> {
-    if (!this.online) this.#refuseRead();
+    if (!this.online) return this.#readFormer(targets, position);
     const device = this.#open();
     const { clock } = this.#hooks;
     const startedMs = clock.monotonicMs();
@@ -107,6 +121,24 @@ export class Member {
     if (!this.online) this.#refuseRead();
   }
 
+  async #readFormer(targets: readonly Buffer[], position: number): Promise<void> {
+    const { former } = this;
+    if (former === null || this.state !== "rebuilding") this.#refuseRead();
+    const device = this.#open();
+    let at = position;
+    try {
+      for (const target of targets) {
+        for (let from = 0; from < target.length; from += BLOCK_BYTES, at += BLOCK_BYTES) {
+          await former.readBlock(target.subarray(from, from + BLOCK_BYTES), at, device);
+        }
+      }
+    } catch (error) {
+      if (isStorageError(error, "ENXIO")) this.#hooks.formerGone(this);
+      throw error;
+    }
+    if (!this.takesWrites) this.#refuseRead();
+  }
+
   /** Read a block to see whether the disk is there, and how fast. One that is gone fails by it; whether the block can be read matters to others. */
   async probe(position: number): Promise<void> {
     await this.read(Buffer.allocUnsafe(BLOCK_BYTES), position).catch(() => {});
@@ -119,9 +151,13 @@ export class Member {
   /** @param direct whether an LU's flush has to flush this write: false where the journal still holds the same bytes */
   async writev(sources: readonly Buffer[], position: number, direct: boolean): Promise<void> {
     if (!this.takesWrites) return;
+    const { former } = this;
+    const byteCount = former === null ? 0 : totalBytes(sources);
+    former?.begin(position, byteCount);
     try {
       if (sources.length === 1) await this.#open().write(sources[0]!, position);
       else await this.#open().writev(sources, position);
+      former?.end(position, byteCount);
       this.#writes++;
       if (direct) this.#directWrites = this.#writes;
     } catch (error) {
@@ -133,8 +169,12 @@ export class Member {
   /** @returns whether the range is durable on this member */
   async writeThrough(sources: readonly Buffer[], position: number): Promise<boolean> {
     if (!this.takesWrites) return false;
+    const { former } = this;
+    const byteCount = former === null ? 0 : totalBytes(sources);
+    former?.begin(position, byteCount);
     try {
       await this.#open().writeThrough(sources, position);
+      former?.end(position, byteCount);
       return this.takesWrites;
     } catch (error) {
       this.errors.write++;

@@ -1,6 +1,8 @@
 import type { BlockDevice } from "../device/device.js";
+import { StorageError } from "../lib/errors.js";
 import type { LabelledDisk } from "./contract.js";
 import type { GroupCore } from "./core.js";
+import { Former } from "./former.js";
 import type { Growth } from "./grow.js";
 import type { LabelMember } from "./label.js";
 import { readLabel } from "./label-io.js";
@@ -52,16 +54,63 @@ export class Membership {
     const { core, roster, growth } = this.#group;
     await growth.changing.run(async () => {
       core.assertAlive();
-      const { slot, label: old } = roster.placeFor(number, disk);
+      const old = roster.placeFor(number, disk);
+      const { slot } = old;
       const sequence = (await readLabel(disk.device))?.sequence ?? 0;
       const { rowBytes, rowCount } = core.shape;
       const { uuid, device } = disk;
-      await this.#admit(slot, device, sequence, {
+      const label: LabelMember = {
         ...{ uuid, number: disk.number, state: "rebuilding", unbuiltBytes: rowBytes * rowCount },
         ...{ sizeBytes: device.sizeBytes, path: device.name },
-      });
-      core.emit("member-replaced", { replaces: old.number }, disk.number);
+      };
+      await this.#admit(slot, device, sequence, label, (successor) => this.#succeed(old, successor));
+      core.emit("member-replaced", { replaces: number }, disk.number);
       this.resume();
+    });
+  }
+
+  /** @throws StorageError as Group.checkReplacement */
+  checkReplacement(number: number, sizeBytes: number): void {
+    this.#group.core.assertAlive();
+    this.#group.roster.placeOf(number);
+    this.#group.roster.checkSize("the other disk", sizeBytes);
+  }
+
+  /** What the old disk holds is a source from here on: at once while it is in use, otherwise when it is lent. */
+  #succeed(old: Member, successor: Member): void {
+    const { core, labels } = this.#group;
+    const { uuid, number, unbuiltBytes } = old.label;
+    const whole = old.online;
+    const left = whole ? labels.last : old.last;
+    successor.former = new Former({
+      ...{ uuid, number, device: whole ? old.device : null },
+      label: unbuiltBytes === 0 || whole ? left : null,
+      stale: new Set(whole ? [] : core.bitmap.marked()),
+      ...{ rowsStart: rowsStart(core.shape), regionBytes: core.shape.regionBytes },
+    });
+  }
+
+  /** @throws StorageError as Group.lendDisk */
+  async lend({ uuid, number, device, groupUuid }: LabelledDisk): Promise<void> {
+    const { core, roster, growth } = this.#group;
+    await growth.changing.run(async () => {
+      core.assertAlive();
+      const member = roster.members.find(({ former }) => former?.uuid === uuid);
+      const former = member?.former ?? null;
+      if (member === undefined || former === null || former.device !== null || !member.takesWrites) {
+        throw new StorageError("EINVAL", `nothing is wanted of disk #${number} by group "${core.name}"`);
+      }
+      const label = await readLabel(device);
+      const { generation, sequence } = former.label ?? { generation: -1, sequence: -1 };
+      if (label?.group?.uuid !== groupUuid || label?.sequence !== sequence || label.group?.generation !== generation) {
+        throw new StorageError("EINVAL", `disk #${number} is not as it was when it was last in use`);
+      }
+      former.device = device;
+      core.emit("disk-lent", { path: device.name }, number);
+      this.#rebuild?.hurry();
+      core.pace.hurry();
+      await core.losses.reexamine();
+      if (member.online) roster.releaseFormer(member);
     });
   }
 
@@ -78,16 +127,24 @@ export class Membership {
   }
 
   /** From here on it gets every write. What else the group keeps on a member is written on it, then its label. */
-  async #admit(slot: number, device: BlockDevice, sequence: number, label: LabelMember): Promise<void> {
+  async #admit(
+    slot: number,
+    device: BlockDevice,
+    sequence: number,
+    label: LabelMember,
+    succeed: (successor: Member) => void = () => {},
+  ): Promise<void> {
     const { core, roster, labels } = this.#group;
     core.guard();
     await core.writable();
     labels.passSequence(sequence);
-    roster.fill(slot, label, device);
+    // In one go: whatever is written on it is known to be newer than on the disk that was here before.
+    succeed(roster.fill(slot, label, device));
     await core.bitmap.rewrite();
     await core.journal.restate();
     await labels.save();
-    // What was journaled while nobody took its parity has none. In place, its regions are marked, and the rebuild finds them.
+    // What was journaled while nobody took its parity has none. In place, its regions are marked, and the rebuild finds them. What has to
+    // wait for a block that cannot be read now goes there later, with its parity.
     await core.cache.empty();
   }
 
@@ -99,6 +156,8 @@ export class Membership {
     const { regionBytes, rowBytes, rowCount } = core.shape;
     this.#rebuild = new RebuildWork({
       ...{ member, regionBytes, spaceBytes: rowBytes * rowCount, stepBytes: REBUILD_STEP_BYTES, rowsIn },
+      ...{ unitBytes: 2 * core.shape.chunkBytes, rowsStart: rowsStart(core.shape) },
+      waits: (place) => this.#waits(member, place),
       marked: core.bitmap.marked(),
       save: () => labels.save(),
       complete: () => this.#completed(member),
@@ -107,12 +166,39 @@ export class Membership {
     tasks.start(this.#rebuild);
   }
 
+  #waits({ label }: Member, place: { readonly member: Member; readonly position: number } | null): void {
+    const { core } = this.#group;
+    if (place === null) core.emit("rebuild-goes-on", {}, label.number);
+    else core.emit("rebuild-waits", { for: place.member.label.number, position: place.position }, label.number);
+  }
+
   async #completed(member: Member): Promise<void> {
     const { core, roster, labels } = this.#group;
     member.state = "online";
     member.label = { ...member.label, unbuiltBytes: 0 };
+    roster.releaseFormer(member);
+    // With blocks lost it is still good to know what the old disk would have of them, should it turn up.
+    if (core.lost.size === 0) member.former = null;
     await labels.save();
     if (!roster.degraded) core.emit("complete", {}, member.label.number);
+  }
+
+  /** What the rebuild waits for is given up, and rebuilt without. @throws StorageError EIO */
+  async giveUp(): Promise<void> {
+    if (this.waitingCount === 0) return;
+    const { core, tasks } = this.#group;
+    if (tasks.find("rebuild").state === "paused") {
+      throw new StorageError("EBUSY", `the rebuild of group "${core.name}" is paused: resume it first`);
+    }
+    const given = this.#rebuild?.giveUp();
+    core.pace.hurry();
+    await given;
+  }
+
+  /** Places that the rebuild waits for. */
+  get waitingCount(): number {
+    const task = this.#group.tasks.underWay("rebuild");
+    return task !== null && task.work === this.#rebuild ? this.#rebuild.waitingCount : 0;
   }
 
   /** The first region that some member may lack: what a rebuild has passed, all members have. */

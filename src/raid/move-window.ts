@@ -1,4 +1,5 @@
 import { assert } from "../lib/assert.js";
+import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { GroupCore } from "./core.js";
 import type { MovingArray } from "./moving-array.js";
@@ -75,8 +76,16 @@ export class WindowMover {
     data.fill(0, live);
     if (live === 0) return;
     const first = Math.min(stripe, Math.floor(from / old.stripeBytes));
-    await old.settle(first, Math.floor((from + live - 1) / old.stripeBytes));
-    await old.readv([data.subarray(0, live)], from);
+    try {
+      await old.settle(first, Math.floor((from + live - 1) / old.stripeBytes));
+      await old.readv([data.subarray(0, live)], from);
+    } catch (error) {
+      if (!isStorageError(error, "EIO")) throw error;
+      this.#core.assertAlive();
+      const { name } = this.#core;
+      const text = `waits for what cannot be read of group "${name}" now: ${messageOf(error)}`;
+      throw new StorageError("EIO", text, { ...error.detail, unread: true }, error);
+    }
   }
 
   /** Nobody needs what these rows hold. */

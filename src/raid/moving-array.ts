@@ -171,6 +171,10 @@ export class MovingArray implements RaidArray {
     });
   }
 
+  takeBack(at: number): Promise<boolean> {
+    return this.#pass(at, BLOCK_BYTES, () => this.#ownerOf(at).takeBack(at));
+  }
+
   async drain(): Promise<void> {
     await this.next.drain();
     if (!this.#done) await this.old.drain();

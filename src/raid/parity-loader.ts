@@ -10,7 +10,7 @@ import { settleRaid5 } from "./resync.js";
 import type { SlotBlocks, StripeSlot } from "./stripe-slot.js";
 import { succeeds } from "./succeeds.js";
 
-/** A data block of a band. */
+/** A data block of a band that neither its member nor the others can tell, so that its column has no parity for what is new in it. */
 export interface Unproven {
   readonly chunk: number;
   readonly column: number;
@@ -20,7 +20,8 @@ export interface Unproven {
 
 /**
  * Parity of some columns of a band: what is new from memory, the other data blocks from the members (reconstruct-write). Old parity is never trusted
- * unless a member is missing; then it is settled first. Called with the stripe's lock held.
+ * unless a member is missing or cannot be read; then it is settled first. Where one of the others can be had from nowhere, the old parity and the old
+ * content of what is new do as well (read-modify-write), and the one that cannot be read is as good as it was. Called with the stripe's lock held.
  */
 export class ParityLoader {
   readonly #core: GroupCore;
@@ -44,8 +45,10 @@ export class ParityLoader {
       const loaded = await loads.acquireMany(this.#geometry.dataMembers);
       try {
         const unproven = await this.#load(slot, base, loaded);
-        if (unproven.length > 0) return unproven;
-        this.xor(slot.frozen, slot.frozen.columns, loaded, parity[0]!);
+        const without = columnsOf(unproven);
+        this.xor(slot.frozen, slot.frozen.columns & ~without, loaded, parity[0]!);
+        const left = await this.#modify(slot, base, unproven, loaded, parity[0]!);
+        if (left.length > 0) return left;
       } finally {
         loads.releaseMany(loaded);
       }
@@ -77,9 +80,21 @@ export class ParityLoader {
   /** One call for all columns, what lies between them included; when that fails, only what is wanted. @returns columns that nothing can prove */
   async #loadChunk(member: Member, missing: number, slot: StripeSlot, base: number, target: Buffer): Promise<number> {
     const part = (first: number, end: number) => target.subarray(first * BLOCK_BYTES, end * BLOCK_BYTES);
+    if (this.#core.lost.apartWithin(base, this.#core.bands.bandBytes)) {
+      // The parity counts them as zeros.
+      const apart = maskWhere(missing, (column) => this.#core.lost.isApart(member.slot, base + column * BLOCK_BYTES));
+      forEachBlock(apart, (column) => void part(column, column + 1).fill(0));
+      if (apart === missing) return 0;
+      if (apart !== 0) return this.#loadRuns(member, missing & ~apart, slot, base, target);
+    }
     const first = lowestOf(missing);
     const end = highestOf(missing) + 1;
     if (member.prompt && (await succeeds(member.read(part(first, end), base + first * BLOCK_BYTES)))) return 0;
+    return this.#loadRuns(member, missing, slot, base, target);
+  }
+
+  async #loadRuns(member: Member, missing: number, slot: StripeSlot, base: number, target: Buffer): Promise<number> {
+    const part = (first: number, end: number) => target.subarray(first * BLOCK_BYTES, end * BLOCK_BYTES);
     await this.#settle(slot, base);
     const read = (from: number, to: number) =>
       readOrReconstruct(this.#core, this.#geometry.members, part(from, to), member, base + from * BLOCK_BYTES);
@@ -94,6 +109,56 @@ export class ParityLoader {
     }
     this.#core.assertAlive();
     return unproven;
+  }
+
+  /**
+   * Columns that something is missing for: old parity, less the old content of what is new, plus the new. The buffer of an unproven block is free for
+   * the old parity.
+   * @returns what is unproven in columns where that cannot be had either
+   */
+  async #modify(
+    slot: StripeSlot,
+    base: number,
+    unproven: readonly Unproven[],
+    loaded: readonly Buffer[],
+    parity: Buffer,
+  ): Promise<Unproven[]> {
+    const done = new Set<number>();
+    for (const column of new Set(unproven.map((one) => one.column))) {
+      const spare = unproven.find((one) => one.column === column)!;
+      if (await this.#modifyColumn(slot, base, column, loaded, this.#block(loaded[spare.chunk]!, column), parity)) {
+        done.add(column);
+      }
+    }
+    this.#core.assertAlive();
+    return unproven.filter(({ column }) => !done.has(column));
+  }
+
+  /** @returns whether everything that it takes could be read */
+  async #modifyColumn(
+    slot: StripeSlot,
+    base: number,
+    column: number,
+    loaded: readonly Buffer[],
+    oldParity: Buffer,
+    parity: Buffer,
+  ): Promise<boolean> {
+    const { arena, members } = this.#core;
+    const position = base + column * BLOCK_BYTES;
+    const target = this.#block(parity, column);
+    if (!(await succeeds(members[this.#geometry.parityMember(slot.stripe)]!.read(oldParity, position)))) return false;
+    arena.xorBuffers(target, [oldParity]);
+    for (let i = 0; i < this.#geometry.dataMembers; i++) {
+      if ((slot.frozen.held(i) & (1 << column)) === 0) continue;
+      const old = this.#block(loaded[i]!, column);
+      if (!(await succeeds(members[this.#geometry.dataMember(slot.stripe, i)]!.read(old, position)))) return false;
+      arena.xorBuffers(target, [target, old, slot.frozen.buffer(i, column)]);
+    }
+    return true;
+  }
+
+  #block(band: Buffer, column: number): Buffer {
+    return band.subarray(column * BLOCK_BYTES, (column + 1) * BLOCK_BYTES);
   }
 
   async #settle({ stripe }: StripeSlot, base: number): Promise<void> {
@@ -118,4 +183,16 @@ export class ParityLoader {
       arena.kernel.xor(target + column * BLOCK_BYTES, sources, BLOCK_BYTES);
     });
   }
+}
+
+function columnsOf(blocks: readonly Unproven[]): number {
+  return blocks.reduce((mask, { column }) => mask | maskOf(column, column + 1), 0);
+}
+
+function maskWhere(mask: number, holds: (block: number) => boolean): number {
+  let found = 0;
+  forEachBlock(mask, (block) => {
+    if (holds(block)) found |= maskOf(block, block + 1);
+  });
+  return found;
 }

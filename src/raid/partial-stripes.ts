@@ -8,8 +8,21 @@ import type { OpenRecord } from "./journal.js";
 import type { Member } from "./member.js";
 import { ParityLoader, type Unproven } from "./parity-loader.js";
 import type { SlotBlocks, StripeSlot } from "./stripe-slot.js";
+import { succeeds } from "./succeeds.js";
 
 const ZEROS = Buffer.alloc(BLOCK_BYTES);
+
+/** What is new cannot be put in place before a block of another member can be read: it is tried again later. */
+export class Waiting extends StorageError {
+  constructor(
+    readonly member: Member,
+    readonly position: number,
+  ) {
+    super("EIO", `disk #${member.label.number} cannot be read at byte ${position}: what depends on it waits`, {
+      ...{ position, waits: true },
+    });
+  }
+}
 
 /** Where a slot's band begins on every member. */
 export function bandByte(geometry: Raid5Geometry, band: number, bandBytes: number): number {
@@ -109,6 +122,7 @@ export class PartialStripes {
   /** Everything that the slot has now goes to its place. What is written meanwhile stays in the slot. */
   async destage(slot: StripeSlot): Promise<void> {
     const { without, journal } = this.#core;
+    if (this.#core.lost.unreadCount > 0) await this.#joinAgain(slot);
     while (without.journal !== true && !slot.whollyDirty && !this.tryJournal(slot)) await journal.makeRoom();
     const whole = slot.whollyDirty;
     slot.freeze();
@@ -117,27 +131,113 @@ export class PartialStripes {
     if (undurable) this.#undurable.add(writing);
     const unproven = await writing.finally(() => this.#undurable.delete(writing));
     if (unproven.length === 0) return;
-    for (const block of unproven) await this.#lose(slot, block);
+    for (const block of unproven) await this.#setApart(slot, block, unproven);
     await this.destage(slot);
   }
 
-  /**
-   * With a data block of a column that neither its member nor the others can tell, there is no parity for what is new in that column. So it is given
-   * up: lost for its readers, as the labels
-   * say first, and zeros for the parity, which go the way of all new data.
-   */
-  async #lose(slot: StripeSlot, { chunk, column, member }: Unproven): Promise<void> {
-    const group = this.#core;
+  #positionOf(slot: StripeSlot, column: number): number {
+    return this.#base(slot) + column * BLOCK_BYTES;
+  }
+
+  /** Byte of the LU where a block begins. */
+  #at(slot: StripeSlot, chunk: number, column: number): number {
     const { chunkBytes, stripeBytes } = this.#geometry;
-    const isNew = () => (slot.newer(chunk) & maskOf(column, column + 1)) !== 0;
-    if (isNew()) return;
-    const position = this.#base(slot) + column * BLOCK_BYTES;
-    const inChunk = position - this.#geometry.memberByte(slot.stripe);
-    await group.lose(this.#lu, slot.stripe * stripeBytes + chunk * chunkBytes + inChunk, member, position);
-    if (isNew()) return;
-    if (group.cache.pool.freeCount === 0) throw new StorageError("EIO", "no memory to give a block up", { position });
+    const inChunk = this.#positionOf(slot, column) - this.#geometry.memberByte(slot.stripe);
+    return slot.stripe * stripeBytes + chunk * chunkBytes + inChunk;
+  }
+
+  /**
+   * A data block of a column that neither its member nor the others can tell: there is no parity for what is new in that column, and the old parity
+   * cannot be kept either. Where nothing is lost by it, the block takes no part in the parity any more, as the labels say first; it is not written.
+   * Otherwise what is new stays in memory and in the journal: the block is waited for, until a person gives it up.
+   * @throws Waiting
+   */
+  async #setApart(slot: StripeSlot, { chunk, column, member }: Unproven, all: readonly Unproven[]): Promise<void> {
+    const { cache } = this.#core;
+    if (this.#isNew(slot, chunk, column)) return;
+    const position = this.#positionOf(slot, column);
+    if (!cache.givingUp && !(await this.#bearsApart(slot, column, all))) throw new Waiting(member, position);
+    if (this.#isNew(slot, chunk, column)) return;
+    // Of one that is not there nothing remains: what a new member gets there agrees with the parity, and is not the old content.
+    if (member.online)
+      await this.#core.losses.lose(this.#lu, this.#at(slot, chunk, column), member, position, "unread");
+    else await this.#giveUp(slot, { chunk, column, member });
+  }
+
+  #isNew(slot: StripeSlot, chunk: number, column: number): boolean {
+    return (slot.newer(chunk) & maskOf(column, column + 1)) !== 0;
+  }
+
+  /**
+   * All that is unproven stands on members that are there, and may be read later; and the old parity tells nothing of it: there is none, or what is
+   * new replaces blocks that no member in use holds.
+   */
+  async #bearsApart(slot: StripeSlot, column: number, all: readonly Unproven[]): Promise<boolean> {
+    const { lost, members } = this.#core;
+    if (lost.full || this.#core.losses.isMoving(this.#lu)) return false;
+    if (all.some((one) => one.column === column && !one.member.online)) return false;
+    const parity = this.#parityMember(slot);
+    const position = this.#positionOf(slot, column);
+    if (!parity.online && !(await succeeds(parity.read(Buffer.allocUnsafe(BLOCK_BYTES), position)))) return true;
+    for (let i = 0; i < this.#geometry.dataMembers; i++) {
+      if (!this.#isNew(slot, i, column)) continue;
+      if (members[this.#geometry.dataMember(slot.stripe, i)]!.online) return false;
+    }
+    return true;
+  }
+
+  /** Lost for its readers, as the labels say first; zeros for the parity, which go the way of all new data. */
+  async #giveUp(slot: StripeSlot, { chunk, column, member }: Unproven): Promise<void> {
+    const { cache } = this.#core;
+    const position = this.#positionOf(slot, column);
+    await this.#core.losses.lose(this.#lu, this.#at(slot, chunk, column), member, position, "lost");
+    if (this.#isNew(slot, chunk, column)) return;
+    if (cache.pool.freeCount === 0) throw new StorageError("EIO", "no memory to give a block up", { position });
     slot.fresh.put(chunk, column, ZEROS);
-    group.cache.changed(slot);
+    cache.changed(slot);
+  }
+
+  /**
+   * New content for blocks that take no part in the parity: they are to take part again. With the new content safe in the journal, zeros are written
+   * in place, which is what the parity counts; then the labels forget the block, and the new content goes its usual way. At every point in between a
+   * crash leaves a column that agrees with what the labels say.
+   */
+  async #joinAgain(slot: StripeSlot): Promise<void> {
+    const { journal, lost, without } = this.#core;
+    const apart: { member: Member; position: number; block: number }[] = [];
+    for (let i = 0; i < this.#geometry.dataMembers; i++) {
+      const member = this.#core.members[this.#geometry.dataMember(slot.stripe, i)]!;
+      forEachBlock(slot.newer(i), (column) => {
+        const position = this.#positionOf(slot, column);
+        if (lost.isApart(member.slot, position))
+          apart.push({ member, position, block: this.#at(slot, i, column) / BLOCK_BYTES });
+      });
+    }
+    if (apart.length === 0) return;
+    while (without.journal !== true && !this.tryJournal(slot)) await journal.makeRoom();
+    await this.#journaled(slot.fresh.lastSeq);
+    const batch = new IoBatch(this.#core.members);
+    for (const { member, position } of apart) batch.add(member.slot, position, ZEROS);
+    await this.#writeMarked(batch, this.#base(slot), true);
+    await Promise.all(apart.map(({ member }) => member.flush(false)));
+    await this.#core.losses.readAgain(
+      this.#lu,
+      apart.map(({ block }) => block),
+    );
+    this.#core.assertAlive();
+  }
+
+  /** As SlotOwner. Until the new record is durable the old ones count. */
+  async journalAgain(slot: StripeSlot): Promise<void> {
+    const { band, fresh } = slot;
+    if (!slot.frozen.empty || fresh.empty) return;
+    fresh.soil();
+    this.#core.cache.changed(slot);
+    if (!this.tryJournal(slot)) return;
+    const seq = fresh.lastSeq;
+    await this.#core.journal.durable(seq);
+    if (slot.band === band && slot.fresh === fresh && fresh.firstSeq > 0)
+      fresh.firstSeq = Math.max(fresh.firstSeq, seq);
   }
 
   /** Something is on its way, and not in the journal. */

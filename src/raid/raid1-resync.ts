@@ -4,6 +4,7 @@ import { BLOCK_BYTES } from "../lib/units.js";
 import type { GroupCore } from "./core.js";
 import type { Raid1Geometry } from "./geometry.js";
 import type { Member } from "./member.js";
+import { unsettledYet } from "./resync.js";
 import { succeeds } from "./succeeds.js";
 
 /** A copy of some bytes: on whom, and the byte on that member where it begins. */
@@ -40,6 +41,7 @@ export async function settleRaid1(core: GroupCore, geometry: Raid1Geometry, at: 
   core.guard();
   const copies = copiesAt(core, geometry, at);
   const written = await resyncCopies(core, copies);
+  if (written === null) throw unsettledYet(copies[0].position);
   if (written > 0) await Promise.all(copies.map(({ member }) => member.flush(false)));
   // With one copy lost the other is what everybody reads from now on: the lost one must not come back as if nothing had been.
   await core.labelsSettled();
@@ -48,19 +50,26 @@ export async function settleRaid1(core: GroupCore, geometry: Raid1Geometry, at: 
   return written;
 }
 
-async function resyncCopies(core: GroupCore, copies: readonly [Copy, Copy]): Promise<number> {
+/** @returns blocks that had to be rewritten; null when one cannot be read in either copy now */
+async function resyncCopies(core: GroupCore, copies: readonly [Copy, Copy]): Promise<number | null> {
   if (!copies.every(({ member }) => member.online)) return 0;
   const buffers = await core.bands.acquireMany(2);
   try {
-    return await resyncBand(copies, buffers[0]!, buffers[1]!);
+    return await resyncBand(core, copies, buffers[0]!, buffers[1]!);
   } finally {
     core.bands.releaseMany(buffers);
   }
 }
 
 /** The first copy wins: neither is more right than the other, they only have to be the same. */
-async function resyncBand(copies: readonly [Copy, Copy], first: Buffer, second: Buffer): Promise<number> {
+async function resyncBand(
+  core: GroupCore,
+  copies: readonly [Copy, Copy],
+  first: Buffer,
+  second: Buffer,
+): Promise<number | null> {
   const [source, target] = copies;
+  if (core.lost.apartWithin(source.position, first.length)) return resyncBlocks(core, copies, first);
   try {
     await allSettledOrThrow([
       source.member.readv([first], source.position),
@@ -68,7 +77,7 @@ async function resyncBand(copies: readonly [Copy, Copy], first: Buffer, second: 
     ]);
   } catch (error) {
     if (!isStorageError(error)) throw error;
-    return resyncBlocks(copies, first);
+    return resyncBlocks(core, copies, first);
   }
   let written = 0;
   for (let from = 0; from < first.length; from += BLOCK_BYTES) {
@@ -80,17 +89,23 @@ async function resyncBand(copies: readonly [Copy, Copy], first: Buffer, second: 
   return written;
 }
 
-/** Something cannot be read: every block that can is copied over the one that cannot; where both cannot, a read will say so. */
-async function resyncBlocks(copies: readonly [Copy, Copy], band: Buffer): Promise<number> {
+/** Something cannot be read: every block that can is copied over the one that cannot; where both cannot, the band is not settled yet. */
+async function resyncBlocks(core: GroupCore, copies: readonly [Copy, Copy], band: Buffer): Promise<number | null> {
   const block = band.subarray(0, BLOCK_BYTES);
   let written = 0;
+  let whole = true;
   for (let from = 0; from < band.length; from += BLOCK_BYTES) {
+    // Of one that was given up neither copy is to be written over the other.
+    if (copies.some(({ member, position }) => core.lost.isApart(member.slot, position + from))) continue;
     const read = ({ member, position }: Copy): Promise<boolean> => succeeds(member.readv([block], position + from));
     const source = (await read(copies[0])) ? 0 : (await read(copies[1])) ? 1 : -1;
-    if (source < 0) continue;
+    if (source < 0) {
+      whole &&= core.cache.givingUp;
+      continue;
+    }
     const { member, position } = copies[1 - source]!;
     await member.writev([block], position + from, true);
     written++;
   }
-  return written;
+  return whole ? written : null;
 }

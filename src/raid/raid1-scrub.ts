@@ -75,6 +75,7 @@ export class Raid1Scrub {
     const bands = [this.#view(slice, at, 0), this.#view(slice, at, 1)] as const;
     let blocks = this.#suspects(bands[0].buffer, at) | differing(bands[0].buffer, bands[1].buffer);
     for (const { unreadable } of bands) blocks |= unreadable;
+    if (blocks !== 0) blocks &= ~this.#apart(at);
     if (blocks === 0) return;
     let doubtful = 0;
     let free = 0;
@@ -92,6 +93,18 @@ export class Raid1Scrub {
       else if (outcome === "free") free |= bit;
     }
     await this.#copyFirst(at, bands[0].buffer, doubtful, free);
+  }
+
+  /** Blocks that were given up while a copy could not be read: no copy is to be written over the other. They are the reexaminer's. */
+  #apart(at: number): number {
+    const { member, position } = this.#place(at, 0);
+    const { bandBytes } = this.#core.bands;
+    if (!this.#core.lost.apartWithin(position, bandBytes)) return 0;
+    let blocks = 0;
+    for (let i = 0; i < bandBytes / BLOCK_BYTES; i++) {
+      if (this.#core.lost.isApart(member.slot, position + i * BLOCK_BYTES)) blocks |= 1 << i;
+    }
+    return blocks;
   }
 
   #view(slice: Slice, at: number, copy: number): { buffer: Buffer; unreadable: number } {

@@ -12,6 +12,7 @@ import { Raid1Scrub } from "./raid1-scrub.js";
 import { RangeLock } from "./range-lock.js";
 import { type RowsToRebuild, rebuildRaid1 } from "./rebuild-rows.js";
 import type { ScrubRun } from "./scrub-run.js";
+import { takeBackRaid1 } from "./take-back.js";
 
 /** Bytes of a two-member mirror that are read from one copy before the other takes over: both disks work, each in long runs. */
 const READ_TURN_BYTES = 1024 * 1024;
@@ -23,12 +24,14 @@ const READ_TURN_BYTES = 1024 * 1024;
 export class Raid1Array implements RaidArray {
   readonly stripeBytes: number;
   readonly #core: GroupCore;
+  readonly #lu: number;
   readonly #geometry: Raid1Geometry;
   /** Of bytes: two writes of one block must reach both copies in the same order. */
   readonly #lock = new RangeLock();
 
-  constructor(core: GroupCore, geometry: Raid1Geometry) {
+  constructor(core: GroupCore, lu: number, geometry: Raid1Geometry) {
     this.#core = core;
+    this.#lu = lu;
     this.#geometry = geometry;
     this.stripeBytes = geometry.chunkBytes;
   }
@@ -145,6 +148,7 @@ export class Raid1Array implements RaidArray {
     const hold = this.#lock.tryAcquire(at, at + byteCount - 1) ?? (await this.#lock.acquire(at, at + byteCount - 1));
     try {
       await this.#writeMarked(this.#plan(sources, at), write);
+      if (core.lost.size > 0) core.losses.written(this.#lu, at, byteCount);
     } finally {
       this.#lock.release(hold);
     }
@@ -224,6 +228,11 @@ export class Raid1Array implements RaidArray {
       );
     });
     return lost;
+  }
+
+  takeBack(at: number): Promise<boolean> {
+    const take = () => takeBackRaid1(this.#core, this.#lu, this.#geometry, at);
+    return this.#lock.run(at, at + BLOCK_BYTES - 1, take);
   }
 
   async drain(): Promise<void> {

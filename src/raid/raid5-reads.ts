@@ -124,11 +124,14 @@ export class Raid5Reads {
     return this.#core.members.findIndex((member) => member.slot < this.#geometry.members && !member.prompt);
   }
 
-  /** @returns false when something newer is in memory: then nothing is done */
+  /** @returns false when something newer is in memory, or takes no part in the parity: then nothing is done */
   #readStripes(extents: Extents, inRequest: number, at: number, byteCount: number, lost: number): Promise<boolean> {
     const first = at / this.#geometry.stripeBytes;
     const count = byteCount / this.#geometry.stripeBytes;
     return this.#lock.run(first, first + count - 1, async () => {
+      for (let stripe = first; this.#core.lost.size > 0 && stripe < first + count; stripe++) {
+        if (this.#core.lost.apartWithin(this.#geometry.memberByte(stripe), this.#geometry.chunkBytes)) return false;
+      }
       for (let band = first * this.#bandsPerChunk; band < (first + count) * this.#bandsPerChunk; band++) {
         if (this.#slots.has(band)) return false;
       }

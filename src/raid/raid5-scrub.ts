@@ -96,6 +96,7 @@ export class Raid5Scrub {
     }
     let columns = this.#suspects(bands, stripe, inChunk) | this.#disagreeing(bands);
     for (const unreadable of slice.unreadable) columns |= maskWithin(unreadable, inSlice, bandBytes);
+    if (columns !== 0) columns &= ~this.#apart(stripe, inChunk);
     if (columns === 0) return;
     const parity = { wrong: 0, doubtful: 0, free: 0 };
     for (let block = 0; block < bandBytes / BLOCK_BYTES; block++) {
@@ -106,6 +107,18 @@ export class Raid5Scrub {
       else if (outcome !== "fine") parity[outcome] |= 1 << block;
     }
     await this.#renewParity(stripe, inChunk, parity);
+  }
+
+  /** Columns with a block that takes no part in the parity, because it could not be read once: they are the reexaminer's. */
+  #apart(stripe: number, inChunk: number): number {
+    const { bandBytes } = this.#core.bands;
+    const base = this.#geometry.memberByte(stripe) + inChunk;
+    if (!this.#core.lost.apartWithin(base, bandBytes)) return 0;
+    let columns = 0;
+    for (let at = 0; at < bandBytes; at += BLOCK_BYTES) {
+      if (this.#core.lost.apartWithin(base + at, BLOCK_BYTES)) columns |= 1 << (at / BLOCK_BYTES);
+    }
+    return columns;
   }
 
   /** Columns with a block that its owner's checksum does not know. */

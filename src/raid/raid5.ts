@@ -18,6 +18,7 @@ import { isSettledRaid5, settleRaid5 } from "./resync.js";
 import type { ScrubRun } from "./scrub-run.js";
 import type { SlotOwner, StripeSlot } from "./stripe-slot.js";
 import { succeeds } from "./succeeds.js";
+import { takeBackRaid5 } from "./take-back.js";
 import { Traffic } from "./traffic.js";
 
 /** Stripes that one full write locks and writes at a time; a longer write is cut. */
@@ -40,6 +41,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
   readonly stripeBytes: number;
   readonly dataMembers: number;
   readonly #core: GroupCore;
+  readonly #lu: number;
   readonly #geometry: Raid5Geometry;
   readonly #bandBytes: number;
   readonly #bandsPerChunk: number;
@@ -62,6 +64,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
 
   constructor(core: GroupCore, lu: number, geometry: Raid5Geometry) {
     this.#core = core;
+    this.#lu = lu;
     this.#geometry = geometry;
     this.stripeBytes = geometry.stripeBytes;
     this.dataMembers = geometry.dataMembers;
@@ -158,9 +161,52 @@ export class Raid5Array implements RaidArray, SlotOwner {
     try {
       this.#supersede(first, last);
       await this.#full.write(sources, first, count);
+      if (this.#core.lost.size > 0) await this.#joinAgain(first, last);
     } finally {
       this.#lock.release(hold);
     }
+  }
+
+  /** Whole stripes have been written, and their parity with them: all of them takes part in it again. Their lock is held. */
+  async #joinAgain(first: number, last: number): Promise<void> {
+    const { lost } = this.#core;
+    this.#core.losses.written(this.#lu, first * this.stripeBytes, (last + 1 - first) * this.stripeBytes);
+    const blocks: number[] = [];
+    for (
+      let block = (first * this.stripeBytes) / BLOCK_BYTES;
+      block < ((last + 1) * this.stripeBytes) / BLOCK_BYTES;
+      block++
+    ) {
+      if (lost.kindOf(this.#lu, block) === "unread") blocks.push(block);
+    }
+    if (blocks.length > 0) await this.#core.losses.readAgain(this.#lu, blocks);
+  }
+
+  takeBack(at: number): Promise<boolean> {
+    return this.#counted(() => takeBackRaid5(this.#core, this.#lu, this.#geometry, this, at));
+  }
+
+  /** As `TakeBackSide.locked`. */
+  locked<T>(at: number, action: () => Promise<T>): Promise<T> {
+    const stripe = Math.floor(at / this.stripeBytes);
+    return this.#lock.run(stripe, stripe, action);
+  }
+
+  /** As `TakeBackSide.isNewer`. */
+  isNewer(at: number): boolean {
+    const chunk = Math.floor((at % this.stripeBytes) / this.#geometry.chunkBytes);
+    const first = (at % this.#bandBytes) / BLOCK_BYTES;
+    return ((this.#slots.get(this.#bandAt(at))?.newer(chunk) ?? 0) & maskOf(first, first + 1)) !== 0;
+  }
+
+  /** As `TakeBackSide.put`. */
+  put(content: Buffer, at: number): boolean {
+    return this.#writeSlotNow(content, at);
+  }
+
+  /** As `TakeBackSide.settleBlock`. */
+  settleBlock(at: number): Promise<void> {
+    return this.#settleStripe(at);
   }
 
   /** Whole stripes are about to be written: slots and journal records of them are of no more use. */
@@ -205,6 +251,7 @@ export class Raid5Array implements RaidArray, SlotOwner {
     const chunk = Math.floor((at % this.stripeBytes) / this.#geometry.chunkBytes);
     slot.fresh.put(chunk, (at % this.#bandBytes) / BLOCK_BYTES, piece);
     cache.touch(slot);
+    if (this.#core.lost.size > 0) this.#core.losses.written(this.#lu, at, piece.length);
     this.#dirty.add(slot);
     if (slot.whollyDirty) this.#startWhole(slot);
     return true;
@@ -304,6 +351,10 @@ export class Raid5Array implements RaidArray, SlotOwner {
       else this.#dirty.delete(slot);
     }
     if (slot.empty) this.#release(slot);
+  }
+
+  journalAgain(slot: StripeSlot): Promise<void> {
+    return this.#partial.journalAgain(slot);
   }
 
   forgetJournaled(tailSeq: number): void {
@@ -417,13 +468,10 @@ export class Raid5Array implements RaidArray, SlotOwner {
 
   async #heal(good: Buffer, at: number): Promise<void> {
     await this.#settleStripe(at);
-    const first = (at % this.#bandBytes) / BLOCK_BYTES;
-    const chunk = Math.floor((at % this.stripeBytes) / this.#geometry.chunkBytes);
     const stripe = Math.floor(at / this.stripeBytes);
     const write = async (): Promise<boolean> => {
-      const slot = this.#slots.get(this.#bandAt(at));
       // Newer content has come meanwhile: what was found bad will be overwritten.
-      if (slot !== undefined && (slot.newer(chunk) & maskOf(first, first + 1)) !== 0) return true;
+      if (this.isNewer(at)) return true;
       return this.#writeSlotNow(good, at);
     };
     while (!(await this.#lock.run(stripe, stripe, write))) await this.#core.cache.waitForRoom();

@@ -1,4 +1,4 @@
-import { isStorageError } from "../lib/errors.js";
+import { isStorageError, StorageError } from "../lib/errors.js";
 import { allSettledOrThrow } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { GroupCore } from "./core.js";
@@ -10,18 +10,25 @@ import { succeeds } from "./succeeds.js";
 /** XOR in pieces that stay in the processor's cache. */
 const XOR_BYTES = 64 * 1024;
 
+/** Blocks of one piece that are tried although a block before them could not be read: a member that answers nothing there is not asked for all. */
+const TRIES_MAX = 8;
+
 /** Rows of one LU that are written anew on one member. Chunk rows [from, to) of its member space, in one run of rows. */
 export interface RowsToRebuild {
   readonly lu: number;
   readonly slot: number;
   readonly from: number;
   readonly to: number;
+  /** What no source has is given up. Otherwise it waits. */
+  readonly giveUp: boolean;
+  /** Something from this byte of the member on cannot be read now: what it is needed for is not rebuilt. */
+  readonly unreadable: (member: Member, position: number) => void;
 }
 
 /**
  * RAID-5: a member's chunks, data or parity, are the XOR of all the others. Nobody is writing the stripes.
  * @param buffers  one of `to - from` bytes for each member of the LU, in the arena
- * @returns blocks that nothing could prove
+ * @returns blocks that were given up
  */
 export async function rebuildRaid5(
   core: GroupCore,
@@ -34,6 +41,7 @@ export async function rebuildRaid5(
   const own = core.members.slice(0, geometry.members);
   const others = own.filter((member) => member.slot !== rows.slot);
   const target = buffers[rows.slot]!;
+  if (core.lost.apartWithin(position, target.length)) return rebuildRaid5Blocks(core, geometry, rows, buffers);
   try {
     await allSettledOrThrow(others.map((member) => member.read(buffers[member.slot]!, position)));
   } catch (error) {
@@ -67,77 +75,129 @@ async function rebuildRaid5Blocks(
   rows: RowsToRebuild,
   buffers: readonly Buffer[],
 ): Promise<number> {
-  let lost = 0;
+  const blocks = buffers.slice(0, geometry.members).map((buffer) => buffer.subarray(0, BLOCK_BYTES));
+  const target = core.members[rows.slot]!;
+  let given = 0;
+  let failed = 0;
   for (let inLu = rows.from; inLu < rows.to; inLu += BLOCK_BYTES) {
     const position = geometry.rows.memberByte(inLu);
-    const blocks = buffers.map((buffer) => buffer.subarray(0, BLOCK_BYTES));
-    const unread = await readBlocks(core, geometry, rows.slot, blocks, position);
-    if (unread.length > 0) {
-      lost += await loseRaid5Blocks(core, geometry, rows, inLu, [...unread, core.members[rows.slot]!], blocks);
+    let blocked = await computeBlock(core, geometry, rows.slot, blocks, position);
+    if (blocked !== null && (await succeeds(target.read(blocks[rows.slot]!, position)))) blocked = null;
+    core.assertAlive();
+    if (blocked !== null && rows.giveUp) {
+      given += await giveUpRaid5(core, geometry, rows, inLu, blocks);
+      blocked = null;
+    }
+    if (blocked === null) {
+      await target.writev([blocks[rows.slot]!], position, true);
       continue;
     }
-    const sources = blocks.slice(0, geometry.members).filter((_, slot) => slot !== rows.slot);
-    core.arena.xorBuffers(blocks[rows.slot]!, sources);
-    await core.members[rows.slot]!.writev([blocks[rows.slot]!], position, true);
+    rows.unreadable(blocked, position);
+    // What follows is in the same unit as this, or is named with a unit of its own.
+    if (++failed === TRIES_MAX)
+      return given + (await skipRest(geometry.rows, rows, inLu, geometry.chunkBytes, blocked));
   }
-  return lost;
+  return given;
 }
 
-/** @returns the members, but for `slot`, that cannot be read there even at the second try */
-async function readBlocks(
+/** The rest of a piece waits as well, untried. */
+async function skipRest(
+  map: Raid5Geometry["rows"],
+  rows: RowsToRebuild,
+  inLu: number,
+  chunkBytes: number,
+  blocked: Member,
+): Promise<number> {
+  const unit = 2 * chunkBytes;
+  for (let at = (Math.floor(inLu / unit) + 1) * unit; at < rows.to; at += unit)
+    rows.unreadable(blocked, map.memberByte(at));
+  return 0;
+}
+
+/**
+ * The XOR of all others, as far as they take part in redundancy, into the block of `slot`.
+ * @param zeros  slot of one that counts as zeros; -1: none
+ * @returns null, or who is to blame that it cannot be had
+ */
+async function computeBlock(
   core: GroupCore,
   geometry: Raid5Geometry,
   slot: number,
   blocks: readonly Buffer[],
   position: number,
-): Promise<Member[]> {
-  const unread: Member[] = [];
+  zeros = -1,
+): Promise<Member | null> {
+  // Its column says nothing of it.
+  if (core.lost.isApart(slot, position)) return core.members[slot]!;
+  const sources: Buffer[] = [];
   for (const member of core.members.slice(0, geometry.members)) {
-    if (member.slot === slot) continue;
-    const target = blocks[member.slot]!;
-    const read = (): Promise<boolean> => succeeds(member.read(target, position));
-    if ((await read()) || (await read())) continue;
-    unread.push(member);
+    if (member.slot === slot || member.slot === zeros || core.lost.isApart(member.slot, position)) continue;
+    const block = blocks[member.slot]!;
+    const read = (): Promise<boolean> => succeeds(member.read(block, position));
+    if (!(await read()) && !(await read())) return member;
+    sources.push(block);
   }
-  return unread;
+  if (sources.length === 0) blocks[slot]!.fill(0);
+  else core.arena.xorBuffers(blocks[slot]!, sources);
+  return null;
 }
 
-/** Known to be lost before it is zeros: first the labels, then the disks, parity last. */
-async function loseRaid5Blocks(
+/**
+ * A column of which more than the member at hand cannot be read. First the labels say what is given up. Data of the others that cannot be read is only
+ * set apart, and not written: when it can be read again, it is taken back, and the member's own block computed from it.
+ * @returns blocks that were given up; the member's own is in its buffer
+ */
+async function giveUpRaid5(
   core: GroupCore,
   geometry: Raid5Geometry,
   rows: RowsToRebuild,
   inLu: number,
-  unread: readonly Member[],
   blocks: readonly Buffer[],
 ): Promise<number> {
-  core.assertAlive();
-  const stripe = Math.floor(inLu / geometry.chunkBytes);
-  const inChunk = inLu % geometry.chunkBytes;
-  const parity = geometry.parityMember(stripe);
   const position = geometry.rows.memberByte(inLu);
-  const gone = unread.filter((member) => member.slot !== parity);
-  for (const member of gone) {
-    const index = (member.slot - parity - 1 + geometry.members) % geometry.members;
-    await core.lose(rows.lu, stripe * geometry.stripeBytes + index * geometry.chunkBytes + inChunk, member, position);
-    blocks[member.slot]!.fill(0);
+  const stripe = Math.floor(inLu / geometry.chunkBytes);
+  const atOf = (slot: number): number => {
+    const chunk = geometry.dataChunk(stripe, slot);
+    return chunk < 0 ? -1 : stripe * geometry.stripeBytes + chunk * geometry.chunkBytes + (inLu % geometry.chunkBytes);
+  };
+  const parity = core.members[geometry.parityMember(stripe)]!;
+  const own = atOf(rows.slot);
+  const unread: Member[] = [];
+  for (const member of core.members.slice(0, geometry.members)) {
+    if (member.slot === rows.slot || core.lost.isApart(member.slot, position)) continue;
+    if (!(await succeeds(member.read(blocks[member.slot]!, position)))) unread.push(member);
   }
-  const data = blocks.slice(0, geometry.members).filter((_, slot) => slot !== parity);
-  core.arena.xorBuffers(blocks[parity]!, data);
-  await writeMarked(core, position, [...gone, core.members[parity]!], blocks);
-  return gone.length;
+  core.assertAlive();
+  const data = unread.filter((member) => member !== parity);
+  for (const member of data) await core.losses.lose(rows.lu, atOf(member.slot), member, position, "unread");
+  let given = 0;
+  if (own >= 0) {
+    const derived = data.length === 1 && !unread.includes(parity) && !core.lost.isApart(rows.slot, position);
+    await core.losses.lose(rows.lu, own, core.members[rows.slot]!, position, derived ? "derived" : "lost");
+    given++;
+  }
+  if (!unread.includes(parity) || parity.slot === rows.slot) {
+    const blocked = await computeBlock(core, geometry, rows.slot, blocks, position);
+    if (blocked !== null) throw unreadableAt(blocked, position);
+    return given;
+  }
+  // Nobody knows what the parity was: the member's own block is zeros from here on, and the parity agrees with that.
+  blocks[rows.slot]!.fill(0);
+  const blocked = await computeBlock(core, geometry, parity.slot, blocks, position, rows.slot);
+  if (blocked !== null) throw unreadableAt(blocked, position);
+  await writeMarked(core, position, parity, blocks[parity.slot]!);
+  return given;
 }
 
-async function writeMarked(
-  core: GroupCore,
-  position: number,
-  members: readonly Member[],
-  blocks: readonly Buffer[],
-): Promise<void> {
+function unreadableAt({ label }: Member, position: number): StorageError {
+  return new StorageError("EIO", `disk #${label.number} cannot be read at byte ${position}`, { disk: label.number });
+}
+
+async function writeMarked(core: GroupCore, position: number, member: Member, block: Buffer): Promise<void> {
   const marked = core.bitmap.enter(position, position + BLOCK_BYTES);
   try {
     if (marked !== null) await marked;
-    await Promise.all(members.map((member) => member.writev([blocks[member.slot]!], position, true)));
+    await member.writev([block], position, true);
   } finally {
     core.bitmap.leave(position, position + BLOCK_BYTES);
   }
@@ -146,7 +206,7 @@ async function writeMarked(
 /**
  * RAID-1: a member's chunks are copies of its neighbours'. Nobody is writing them.
  * @param buffer  `to - from` bytes
- * @returns blocks that nothing could prove
+ * @returns blocks that were given up
  */
 export async function rebuildRaid1(
   core: GroupCore,
@@ -156,6 +216,9 @@ export async function rebuildRaid1(
 ): Promise<number> {
   if (rows.slot >= geometry.members) return 0;
   const { chunkBytes } = geometry;
+  const position = geometry.rows.memberByte(rows.from);
+  const block = buffer.subarray(0, BLOCK_BYTES);
+  if (core.lost.apartWithin(position, rows.to - rows.from)) return rebuildRaid1Blocks(core, geometry, rows, block);
   const batch = new IoBatch(core.members);
   for (let inLu = rows.from; inLu < rows.to; inLu += chunkBytes) {
     const { chunk, copy } = geometry.chunkAt(rows.slot, inLu);
@@ -168,9 +231,9 @@ export async function rebuildRaid1(
   } catch (error) {
     if (!isStorageError(error)) throw error;
     core.assertAlive();
-    return rebuildRaid1Blocks(core, geometry, rows, buffer.subarray(0, BLOCK_BYTES));
+    return rebuildRaid1Blocks(core, geometry, rows, block);
   }
-  await core.members[rows.slot]!.writev([buffer], geometry.rows.memberByte(rows.from), true);
+  await core.members[rows.slot]!.writev([buffer], position, true);
   return 0;
 }
 
@@ -180,23 +243,46 @@ async function rebuildRaid1Blocks(
   rows: RowsToRebuild,
   block: Buffer,
 ): Promise<number> {
-  let lost = 0;
   const target = core.members[rows.slot]!;
+  let given = 0;
+  let failed = 0;
   for (let inLu = rows.from; inLu < rows.to; inLu += BLOCK_BYTES) {
     const inChunk = inLu % geometry.chunkBytes;
     const { chunk, copy } = geometry.chunkAt(rows.slot, inLu - inChunk);
     const place: CopyPlace = geometry.place(chunk, 1 - copy);
     const source = core.members[place.member]!;
+    const position = geometry.rows.memberByte(inLu);
     const from = geometry.rows.memberByte(place.inLu) + inChunk;
-    const read = (): Promise<boolean> => succeeds(source.read(block, from));
-    if (!(await read()) && !(await read())) {
-      core.assertAlive();
-      await core.lose(rows.lu, chunk * geometry.chunkBytes + inChunk, source, from);
-      block.fill(0);
-      lost++;
-      await source.writev([block], from, true);
+    const number = (chunk * geometry.chunkBytes + inChunk) / BLOCK_BYTES;
+    const kind = core.lost.kindOf(rows.lu, number);
+    // Given up before: whichever copy may still be right, this one is not.
+    const filler = kind === (copy === 0 ? "second" : "first");
+    const fromSource = (): Promise<boolean> => succeeds(source.read(block, from));
+    const fromFormer = (): Promise<boolean> => succeeds(target.read(block, position));
+    // The copy that may be right is the one that is to be rebuilt: the other is only a filler.
+    const own = kind === (copy === 0 ? "first" : "second");
+    let there = !filler && ((!own && ((await fromSource()) || (await fromSource()))) || (await fromFormer()));
+    core.assertAlive();
+    if (!there && !filler && rows.giveUp) {
+      await core.losses.lose(
+        rows.lu,
+        number * BLOCK_BYTES,
+        source,
+        from,
+        own ? "lost" : copy === 0 ? "second" : "first",
+      );
+      given++;
     }
-    await target.writev([block], geometry.rows.memberByte(inLu), true);
+    if (!there && (filler || rows.giveUp)) {
+      block.fill(0);
+      there = true;
+    }
+    if (there) {
+      await target.writev([block], position, true);
+      continue;
+    }
+    rows.unreadable(source, own ? position : from);
+    if (++failed === TRIES_MAX) return given + (await skipRest(geometry.rows, rows, inLu, geometry.chunkBytes, source));
   }
-  return lost;
+  return given;
 }

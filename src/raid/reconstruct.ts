@@ -21,6 +21,7 @@ export async function reconstruct(
   position: number,
 ): Promise<void> {
   const others = core.members.filter((member) => member.slot !== slot && member.slot < width);
+  if (core.lost.apartWithin(position, target.length)) return reconstructApart(core, others, target, slot, position);
   const bands = await core.bands.acquireMany(others.length);
   try {
     for (let at = 0; at < target.length; at += core.bands.bandBytes) {
@@ -30,15 +31,46 @@ export async function reconstruct(
       core.arena.xorBuffers(part, sources);
     }
   } catch (error) {
-    throw new StorageError(
-      "EIO",
-      "a block cannot be proven: two members of its stripe cannot be read",
-      { position },
-      error,
-    );
+    throw unproven(position, error);
   } finally {
     core.bands.releaseMany(bands);
   }
+}
+
+/** As `reconstruct`, block by block: some take no part in the parity of their column. */
+async function reconstructApart(
+  core: GroupCore,
+  others: readonly Member[],
+  target: Buffer,
+  slot: number,
+  position: number,
+): Promise<void> {
+  const bands = await core.bands.acquireMany(others.length);
+  try {
+    for (let from = 0; from < target.length; from += BLOCK_BYTES) {
+      const at = position + from;
+      if (core.lost.isApart(slot, at)) throw unproven(at);
+      const part = target.subarray(from, from + BLOCK_BYTES);
+      const sources = others.filter((member) => !core.lost.isApart(member.slot, at));
+      const blocks = bands.slice(0, sources.length).map((band) => band.subarray(0, BLOCK_BYTES));
+      await allSettledOrThrow(sources.map((member, i) => member.readv([blocks[i]!], at)));
+      if (blocks.length === 0) part.fill(0);
+      else core.arena.xorBuffers(part, blocks);
+    }
+  } catch (error) {
+    throw unproven(position, error);
+  } finally {
+    core.bands.releaseMany(bands);
+  }
+}
+
+function unproven(position: number, cause?: unknown): StorageError {
+  return new StorageError(
+    "EIO",
+    "a block cannot be proven: two members of its stripe cannot be read",
+    { position },
+    cause,
+  );
 }
 
 /**
@@ -57,8 +89,16 @@ export async function readOrReconstruct(
     core.counters.degradedReads++;
     await reconstruct(core, width, target, member.slot, position);
   };
-  if (!member.online) return rebuild();
   const direct = (): Promise<void> => member.read(target, position);
+  if (!member.online) {
+    // One that is being rebuilt may have it already, and the disk that was there before may have it still.
+    try {
+      return await rebuild();
+    } catch (error) {
+      if (!isStorageError(error) || !(await succeeds(direct()))) throw error;
+      return;
+    }
+  }
   // One that answers late is asked when the others cannot help.
   const [first, second] = member.slow ? [rebuild, direct] : [direct, rebuild];
   try {

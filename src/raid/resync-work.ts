@@ -1,3 +1,4 @@
+import { isStorageError } from "../lib/errors.js";
 import type { GroupCore } from "./core.js";
 import type { LuRows } from "./rebuild.js";
 import type { TaskWork } from "./task.js";
@@ -15,6 +16,9 @@ export interface ResyncOptions {
 const STEP_BYTES = 1024 * 1024;
 /** What brings the service up comes first. */
 const HEAD_START_MS = 1000;
+/** Between two tries of what cannot be read now. */
+const WAIT_MS_MIN = 100;
+const WAIT_MS_MAX = 5000;
 /** How often bits of what is settled are cleared: what a crash makes it look at again. */
 const SAVE_MS = 10_000;
 
@@ -31,13 +35,16 @@ export class ResyncWork implements TaskWork {
   doneBytes = 0;
   readonly #options: ResyncOptions;
   /** Those that were unsettled at the start, in order; all of them are marked. */
-  readonly #regions: readonly number[];
+  readonly #regions: number[];
   /** Index of the region at hand, and the byte in it up to which it is settled. */
   #next = 0;
   #at = 0;
   /** Settled, and marked in the bitmap still. */
   #uncleared: number[] = [];
   #blocks = 0;
+  /** Regions at the end of the list that something in cannot be read now. */
+  #waiting = 0;
+  #waitMs = 0;
   #savedMs: number;
 
   constructor(options: ResyncOptions) {
@@ -62,12 +69,54 @@ export class ResyncWork implements TaskWork {
     const from = region * regionBytes + this.#at;
     const to = Math.min(from + Math.max(STEP_BYTES, 2 * chunkBytes), region * regionBytes + byteCount);
     // The workspace keeps rows from changing hands meanwhile.
-    await core.workspace.run(0, 0, () => this.#settle(from, to));
+    if (!(await this.#settled(region, () => core.workspace.run(0, 0, () => this.#settle(from, to))))) return true;
     this.#at += to - from;
     this.doneBytes += to - from;
     if (this.#at === byteCount) this.#finishRegion(region);
     if (core.clock.monotonicMs() - this.#savedMs >= SAVE_MS) await this.#clearBits();
     return true;
+  }
+
+  /** @returns false when something cannot be read now: the region comes to the end of the list, and is tried again */
+  async #settled(region: number, settle: () => Promise<void>): Promise<boolean> {
+    try {
+      await settle();
+      return true;
+    } catch (error) {
+      if (!isStorageError(error) || error.detail.waits !== true) throw error;
+      this.#regions.splice(this.#next, 1);
+      this.#regions.push(region);
+      this.#waiting = Math.min(this.#waiting + 1, this.#regions.length - this.#next);
+      this.doneBytes -= this.#at;
+      this.#at = 0;
+      return false;
+    }
+  }
+
+  /** What waits has been tried once more when it resolves. */
+  async retried(): Promise<void> {
+    const { core } = this.#options;
+    for (const region of this.#regions.slice(this.#regions.length - this.#waiting)) {
+      const { regionBytes } = core.shape;
+      const from = region * regionBytes;
+      await core.workspace.run(0, 0, () => this.#settle(from, from + this.#bytesOf(region)));
+    }
+  }
+
+  /** Regions that something in cannot be read now. */
+  get waitingCount(): number {
+    return this.#waiting;
+  }
+
+  /** While every region that is left has been tried in vain. */
+  get restMs(): number {
+    if (this.#waiting === 0 || this.#waiting < this.#regions.length - this.#next) return 0;
+    this.#waitMs = Math.min(Math.max(2 * this.#waitMs, WAIT_MS_MIN), WAIT_MS_MAX);
+    return this.#waitMs;
+  }
+
+  get waitsFor(): string | undefined {
+    return this.#waiting === 0 ? undefined : "waits for places that two disks cannot be read at now";
   }
 
   async #settle(from: number, to: number): Promise<void> {
@@ -81,6 +130,8 @@ export class ResyncWork implements TaskWork {
     this.#uncleared.push(region);
     this.#next++;
     this.#at = 0;
+    this.#waiting = Math.min(this.#waiting, this.#regions.length - this.#next);
+    this.#waitMs = 0;
   }
 
   /** While a member is away the bits are kept: they tell what it missed. */

@@ -1,4 +1,4 @@
-import { isStorageError } from "../lib/errors.js";
+import { isStorageError, StorageError } from "../lib/errors.js";
 import { allSettledOrThrow } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { GroupCore } from "./core.js";
@@ -33,13 +33,20 @@ export async function settleRaid5(core: GroupCore, geometry: Raid5Geometry, from
   if (unsettled.length === 0) return 0;
   core.guard();
   const members = core.members.slice(0, geometry.members);
-  const written = await resyncBands(core, geometry, members, unsettled);
+  const { written, unread } = await resyncBands(core, geometry, members, unsettled);
   if (written > 0) await Promise.all(members.map((member) => member.flush(false)));
   // With a member lost, its blocks are what the others say from now on: it must not come back as if nothing had been.
   await core.labelsSettled();
   core.assertAlive();
-  for (const inLu of unsettled) core.unsettled.settled(geometry.rows.memberByte(inLu), 0);
+  for (const inLu of unsettled) if (!unread.includes(inLu)) core.unsettled.settled(geometry.rows.memberByte(inLu), 0);
+  if (unread.length > 0) throw unsettledYet(geometry.rows.memberByte(unread[0]!));
   return written;
+}
+
+/** Two blocks of one column cannot be read now: what they hold, and whether the parity agrees, is open until they can. */
+export function unsettledYet(position: number): StorageError {
+  const text = `what a crash left at byte ${position} cannot be made consistent now: two members cannot be read there`;
+  return new StorageError("EIO", text, { position, waits: true });
 }
 
 async function resyncBands(
@@ -47,17 +54,20 @@ async function resyncBands(
   geometry: Raid5Geometry,
   members: readonly Member[],
   unsettled: readonly number[],
-): Promise<number> {
+): Promise<{ written: number; unread: readonly number[] }> {
   // What a member that is not there should hold is what the others say; nothing has been read from it since the crash.
-  if (!members.every((member) => member.online)) return 0;
+  if (!members.every((member) => member.online)) return { written: 0, unread: [] };
   const bands = await core.bands.acquireMany(members.length + 1);
   try {
     let written = 0;
+    const unread: number[] = [];
     for (const inLu of unsettled) {
       const parity = members[geometry.parityMember(Math.floor(inLu / geometry.chunkBytes))]!;
-      written += await resyncBand(core, members, parity, geometry.rows.memberByte(inLu), bands);
+      const count = await resyncBand(core, members, parity, geometry.rows.memberByte(inLu), bands);
+      if (count === null) unread.push(inLu);
+      else written += count;
     }
-    return written;
+    return { written, unread };
   } finally {
     core.bands.releaseMany(bands);
   }
@@ -70,7 +80,9 @@ async function resyncBand(
   parity: Member,
   position: number,
   bands: readonly Buffer[],
-): Promise<number> {
+): Promise<number | null> {
+  if (core.lost.apartWithin(position, core.bands.bandBytes))
+    return resyncBlocks(core, members, parity, position, bands);
   try {
     await allSettledOrThrow(members.map((member) => member.read(bands[member.slot]!, position)));
   } catch (error) {
@@ -85,40 +97,50 @@ async function resyncBand(
   return core.bands.bandBytes / BLOCK_BYTES;
 }
 
-/** Something cannot be read: block for block, so that one bad sector does not keep the group from coming up. */
+/**
+ * Something cannot be read: block for block, so that one bad sector does not keep the group from coming up.
+ * @returns blocks that had to be rewritten; null when a column has to wait for a block that cannot be read
+ */
 async function resyncBlocks(
   core: GroupCore,
   members: readonly Member[],
   parity: Member,
   position: number,
   bands: readonly Buffer[],
-): Promise<number> {
+): Promise<number | null> {
   let written = 0;
+  let whole = true;
   for (let from = 0; from < core.bands.bandBytes; from += BLOCK_BYTES) {
     const blocks = bands.map((band) => band.subarray(0, BLOCK_BYTES));
-    written += await resyncBlock(core, members, parity, position + from, blocks);
+    const count = await resyncBlock(core, members, parity, position + from, blocks);
+    if (count === null) whole = false;
+    else written += count;
   }
-  return written;
+  return whole ? written : null;
 }
 
-/** What cannot be read is written as the others say; where two cannot be read, a read will say so. */
+/** What cannot be read is written as the others say; where two cannot be read the column is not settled yet: null. */
 async function resyncBlock(
   core: GroupCore,
   members: readonly Member[],
   parity: Member,
   position: number,
   blocks: readonly Buffer[],
-): Promise<number> {
-  const there = await Promise.all(members.map((member, i) => succeeds(member.read(blocks[i]!, position))));
-  const lost = members.filter((_, i) => !there[i]);
-  if (lost.length > 1) return 0;
-  const wrong = lost[0] ?? parity;
+): Promise<number | null> {
+  const own = members.filter((member) => !core.lost.isApart(member.slot, position));
+  const there = await Promise.all(own.map((member) => readTwice(member, blocks[member.slot]!, position)));
+  const unread = own.filter((_, i) => !there[i]);
+  if (unread.length > 1) return core.cache.givingUp ? 0 : null;
+  const wrong = unread[0] ?? parity;
   const right = blocks[members.length]!;
-  core.arena.xorBuffers(
-    right,
-    blocks.filter((_, i) => i < members.length && members[i] !== wrong),
-  );
-  if (lost.length === 0 && right.equals(blocks[wrong.slot]!)) return 0;
+  const sources = own.filter((member) => member !== wrong).map((member) => blocks[member.slot]!);
+  if (sources.length === 0) right.fill(0);
+  else core.arena.xorBuffers(right, sources);
+  if (unread.length === 0 && right.equals(blocks[wrong.slot]!)) return 0;
   await wrong.writev([right], position, true);
   return 1;
+}
+
+async function readTwice(member: Member, target: Buffer, position: number): Promise<boolean> {
+  return (await succeeds(member.read(target, position))) || (await succeeds(member.read(target, position)));
 }

@@ -11,11 +11,13 @@ import { Member, type MemberHooks } from "./member.js";
 /** What the roster asks of the group that it belongs to. */
 export interface RosterOptions {
   readonly record: () => GroupRecord;
-  readonly hooks: Omit<MemberHooks, "failed">;
+  readonly hooks: Omit<MemberHooks, "failed" | "formerGone">;
   /** A member is out, already marked so; nothing of it has been recorded yet. */
   readonly onOut: (member: Member) => void;
-  /** Its device is closed: whoever opens disks may have it again. */
-  readonly onReleased: (member: Member) => void;
+  /** A disk's device is closed: whoever opens disks may have it again. */
+  readonly onReleased: (number: number, path: string | undefined) => void;
+  /** A member that is being rebuilt has lost the disk that had its place before. */
+  readonly onUncovered: (member: Member) => void;
 }
 
 /**
@@ -34,7 +36,10 @@ export class Roster {
 
   /** @param device  null: nobody fills the place */
   fill(slot: number, label: LabelMember, device: BlockDevice | null, reason?: string): Member {
-    const member = new Member(slot, label, device, { ...this.#options.hooks, failed: this.#memberFailed });
+    const member = new Member(slot, label, device, {
+      ...this.#options.hooks,
+      ...{ failed: this.#memberFailed, formerGone: this.formerGone },
+    });
     member.reason = reason;
     this.members[slot] = member;
     return member;
@@ -44,8 +49,9 @@ export class Roster {
     return this.members.some((member) => !member.online);
   }
 
+  /** Members without which the group has to do. One that is being replaced is none, while the disk that was there before can tell all it lacks. */
   get lostCount(): number {
-    return this.members.filter((member) => !member.online).length;
+    return this.members.filter((member) => !member.online && !member.covered).length;
   }
 
   get rebuilding(): Member | null {
@@ -54,8 +60,13 @@ export class Roster {
 
   /** Called by the member itself, before its failed operation settles. */
   readonly #memberFailed = (member: Member, error: unknown): void => {
-    // A place that another disk has taken since is no business of the old one.
-    if (this.members[member.slot] !== member) return;
+    const now = this.members[member.slot];
+    // A place that another disk has taken since is no business of the old one; but what it failed to write it cannot tell.
+    if (now !== member) {
+      if (now?.former?.uuid === member.label.uuid) this.formerGone(now);
+      return;
+    }
+    this.releaseFormer(member);
     member.state = isStorageError(error, "ENXIO") ? "missing" : "failed";
     member.reason = messageOf(error);
     this.#release(member);
@@ -64,14 +75,31 @@ export class Roster {
 
   /** Nothing is read from it or written to it any more; requests under way end first. */
   #release(member: Member): void {
-    const releasing = (member.device?.close() ?? Promise.resolve())
+    this.#close(member.device, member.label.number);
+  }
+
+  #close(device: BlockDevice | null, number: number): void {
+    const releasing = (device?.close() ?? Promise.resolve())
       .catch(() => {})
       .then(() => {
         this.#releasing.delete(releasing);
-        this.#options.onReleased(member);
+        this.#options.onReleased(number, device?.name);
       });
     this.#releasing.add(releasing);
   }
+
+  /** Nothing is wanted any more of the disk that had its place before: whoever opens disks may have it. */
+  releaseFormer({ former }: Member): void {
+    const device = former?.letGo() ?? null;
+    if (former !== null && device !== null) this.#close(device, former.number);
+  }
+
+  /** It cannot be asked any more: what it covered counts as lost from here on. */
+  readonly formerGone = (member: Member): void => {
+    const covered = member.covered;
+    this.releaseFormer(member);
+    if (covered) this.#options.onUncovered(member);
+  };
 
   /** Members in use, or the one with this number. Who turns out to be gone is released when it resolves. */
   async probe(position: number, number?: number): Promise<void> {
@@ -82,6 +110,7 @@ export class Roster {
 
   /** Every device is closed when it resolves. */
   async close(): Promise<void> {
+    for (const member of this.members) this.releaseFormer(member);
     await Promise.allSettled(this.members.map((member) => member.device?.close()));
     await Promise.all(this.#releasing);
   }
@@ -105,16 +134,24 @@ export class Roster {
   }
 
   /**
-   * The member whose place a new disk may take.
+   * The member whose place a new disk may take: one that is out, or one in use while all the others are, too.
    * @throws StorageError EBUSY, EEXIST, ENOSPC
    */
   placeFor(number: number, disk: LabelledDisk): Member {
-    const member = this.find(number);
-    if (member.takesWrites) {
-      throw new StorageError("EBUSY", `disk #${number} is ${member.state}: fail it before it is replaced`, { number });
-    }
-    this.refuseWhileRebuilding();
+    const member = this.placeOf(number);
     this.checkNew(disk);
+    return member;
+  }
+
+  /** As `placeFor`, before it is known which disk is to come. @throws StorageError EBUSY */
+  placeOf(number: number): Member {
+    const member = this.find(number);
+    this.refuseWhileRebuilding();
+    const lacking = this.members.find((one) => one !== member && !one.online);
+    if (member.online && lacking !== undefined) {
+      const text = `disk #${number} is in use, and disk #${lacking.label.number} is ${lacking.state}: that one comes first`;
+      throw new StorageError("EBUSY", text, { number });
+    }
     return member;
   }
 
@@ -123,11 +160,15 @@ export class Roster {
     if (disk.groupUuid !== undefined) {
       throw new StorageError("EEXIST", `disk #${disk.number} is in a group already`, { disk: disk.number });
     }
+    this.checkSize(`disk #${disk.number}`, disk.device.sizeBytes);
+  }
+
+  /** @throws StorageError ENOSPC */
+  checkSize(name: string, sizeBytes: number): void {
     const needed = memberBytesNeeded(this.#options.record().shape);
-    if (disk.device.sizeBytes >= needed) return;
-    const [has, wants] = formatSizes(disk.device.sizeBytes, needed);
-    const text = `disk #${disk.number} has ${has}, ${wants} are needed`;
-    throw new StorageError("ENOSPC", text, { disk: disk.number, needed });
+    if (sizeBytes >= needed) return;
+    const [has, wants] = formatSizes(sizeBytes, needed);
+    throw new StorageError("ENOSPC", `${name} has ${has}, ${wants} are needed`, { needed, sizeBytes });
   }
 
   /** @throws StorageError EBUSY */

@@ -1,6 +1,6 @@
 import { assert } from "../lib/assert.js";
 import type { CancelTimer, Clock } from "../lib/clock.js";
-import { messageOf } from "../lib/errors.js";
+import { isStorageError, messageOf } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import { allSettledOrThrow, Mutex } from "../lib/mutex.js";
 import { BLOCK_BYTES } from "../lib/units.js";
@@ -22,6 +22,9 @@ const RELIEF_TO = 0.6;
 const RELIEF_SHARE = 0.25;
 /** What does not help so often is not going to: then the journal itself says that it is full. */
 const RELIEF_TRIES = 8;
+/** A band that waits for a block that cannot be read is tried again after so long, at first and at last. */
+const WAIT_MS_MIN = 100;
+const WAIT_MS_MAX = 5000;
 /** A stripe that is written to here and there has a slot; more than so many would cost more memory than their blocks. */
 const SLOTS_MAX = 8192;
 /** The least that works: a few requests at once, each with a band of its own. */
@@ -75,6 +78,9 @@ export class StripeCache {
   #closed = false;
   /** The slots are about to be made anew: none is given out. */
   #cutting = false;
+  /** What cannot be read is given up, where something new depends on it. */
+  givingUp = false;
+  #endRest: () => void = () => {};
   /** While it is set, nothing is added to the journal but by who reserved it. */
   #reserved: Promise<void> | null = null;
   /** What is being put back from the journal after a crash needs the records from here on. */
@@ -228,9 +234,26 @@ export class StripeCache {
     await this.admit();
     do {
       const share = Math.max(BATCH, Math.ceil(this.#inUse.size * RELIEF_SHARE));
-      await this.#destage(this.#slots().slice(0, share));
+      await this.#destagePatiently(this.#slots().slice(0, share));
       await this.checkpoint();
-    } while (this.#fullness > RELIEF_TO && this.#inUse.size > 0);
+      if (this.#allWait) await this.#rest();
+    } while (this.#fullness > RELIEF_TO && this.#inUse.size > 0 && !this.#closed);
+  }
+
+  get #allWait(): boolean {
+    for (const slot of this.#inUse) if (slot.waitsUntilMs === 0) return false;
+    return this.#inUse.size > 0;
+  }
+
+  /** Nothing can be put in place now: who wants room waits with us. */
+  async #rest(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const cancel = this.#options.clock.after(WAIT_MS_MIN, () => resolve());
+      this.#endRest = () => {
+        cancel();
+        resolve();
+      };
+    });
   }
 
   /** Those in use, those first whose journal records are the oldest: the tail of the journal waits for them. */
@@ -242,13 +265,66 @@ export class StripeCache {
   async #destage(slots: readonly StripeSlot[]): Promise<void> {
     for (let at = 0; at < slots.length; at += BATCH) {
       await this.admit();
-      await destageAll(slots.slice(at, at + BATCH));
+      await this.#destageAll(slots.slice(at, at + BATCH));
       if (!this.#cutting) this.#wake();
     }
   }
 
   async #destageNow(slots: readonly StripeSlot[]): Promise<void> {
-    for (let at = 0; at < slots.length; at += BATCH) await destageAll(slots.slice(at, at + BATCH));
+    for (let at = 0; at < slots.length; at += BATCH) await this.#destageAll(slots.slice(at, at + BATCH));
+  }
+
+  async #destageAll(slots: readonly StripeSlot[]): Promise<void> {
+    await allSettledOrThrow(slots.map((slot) => this.#destageOne(slot)));
+  }
+
+  /** One that has to wait for a block that cannot be read now is left alone for a while, and for longer each time. */
+  async #destageOne(slot: StripeSlot): Promise<void> {
+    const { owner, band } = slot;
+    try {
+      await owner?.destage(slot);
+      if (slot.band === band) slot.waitsUntilMs = slot.waitMs = 0;
+    } catch (error) {
+      if (isWaiting(error) && slot.band === band) {
+        slot.waitMs = Math.min(Math.max(2 * slot.waitMs, WAIT_MS_MIN), WAIT_MS_MAX);
+        slot.waitsUntilMs = this.#options.clock.monotonicMs() + slot.waitMs;
+      }
+      throw error;
+    }
+  }
+
+  /** Slots that wait for a block that cannot be read now. */
+  get #waitingSlots(): StripeSlot[] {
+    return [...this.#inUse].filter((slot) => slot.waitsUntilMs > 0);
+  }
+
+  /** Bands that wait for a block that cannot be read now: what is new in them is in memory and in the journal. */
+  get stuckCount(): number {
+    return this.#waitingSlots.length;
+  }
+
+  /** Those that wait are tried once more, and what cannot be read then is given up; then the same for who waits elsewhere. @throws StorageError */
+  async giveUp(others: () => Promise<void>): Promise<void> {
+    this.givingUp = true;
+    try {
+      await this.#destageNow(this.#waitingSlots);
+      await others();
+    } finally {
+      this.givingUp = false;
+    }
+  }
+
+  /** As many as can be put in place are; those that have to wait go into the journal once more, so that its tail may move. */
+  async #destagePatiently(slots: readonly StripeSlot[]): Promise<void> {
+    const now = this.#options.clock.monotonicMs();
+    const due = slots.filter((slot) => slot.waitsUntilMs <= now);
+    for (let at = 0; at < due.length; at += BATCH) {
+      await this.admit();
+      const results = await Promise.allSettled(due.slice(at, at + BATCH).map((slot) => this.#destageOne(slot)));
+      if (!this.#cutting) this.#wake();
+      for (const result of results) if (result.status === "rejected" && !isWaiting(result.reason)) throw result.reason;
+    }
+    for (const slot of this.#waitingSlots.slice(0, BATCH)) await slot.owner?.journalAgain(slot);
   }
 
   /** Before anything is added to the journal for which there is no promise, or that somebody else may have reserved it against. */
@@ -284,9 +360,9 @@ export class StripeCache {
     );
   }
 
-  /** Everything that is in slots now goes to its place, and out of the journal. Others may be filled meanwhile. */
+  /** Everything that is in slots now, and need not wait, goes to its place and out of the journal. Others may be filled meanwhile. */
   async empty(): Promise<void> {
-    await this.#destage(this.#slots());
+    await this.#destagePatiently(this.#slots());
     await this.checkpoint();
   }
 
@@ -296,6 +372,18 @@ export class StripeCache {
       const slots = this.#slots().filter((slot) => owner === undefined || slot.owner === owner);
       if (slots.length === 0) return;
       await this.#destage(slots);
+    }
+  }
+
+  /** As `drain`. @returns false when something has to wait for what cannot be read now: it stays in the journal */
+  async drainOrLeave(): Promise<boolean> {
+    try {
+      await this.drain();
+      return true;
+    } catch (error) {
+      if (!isWaiting(error)) throw error;
+      this.#options.log.warn({ bands: this.stuckCount }, "closed with stripes that are not in place");
+      return false;
     }
   }
 
@@ -336,6 +424,8 @@ export class StripeCache {
   async #settleIdle(): Promise<void> {
     try {
       await this.empty();
+      // Those that wait are tried again.
+      if (this.#inUse.size > 0) this.#stir();
     } catch (error) {
       this.#options.log.warn({ error: messageOf(error) }, "idle stripes could not be put in place");
     }
@@ -343,6 +433,7 @@ export class StripeCache {
 
   close(): void {
     this.#closed = true;
+    this.#endRest();
     this.#idleTimer?.();
     this.#idleTimer = null;
   }
@@ -352,6 +443,6 @@ function ageOf(slot: StripeSlot): number {
   return slot.firstSeq > 0 ? slot.firstSeq : Number.MAX_SAFE_INTEGER;
 }
 
-async function destageAll(slots: readonly StripeSlot[]): Promise<void> {
-  await allSettledOrThrow(slots.map((slot) => slot.owner?.destage(slot) ?? Promise.resolve()));
+function isWaiting(error: unknown): boolean {
+  return isStorageError(error) && error.detail.waits === true;
 }

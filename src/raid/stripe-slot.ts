@@ -9,6 +9,8 @@ export interface SlotOwner {
   readonly dataMembers: number;
   /** Everything of this slot in place; the slot is free afterwards, unless it was written to meanwhile. */
   destage(slot: StripeSlot): Promise<void>;
+  /** What waits goes into the journal once more, so that the tail of the journal need not wait for it. */
+  journalAgain(slot: StripeSlot): Promise<void>;
   /** Records before `tailSeq` are gone. */
   forgetJournaled(tailSeq: number): void;
 }
@@ -83,6 +85,11 @@ export class SlotBlocks {
     this.dirty[chunk]! |= maskOf(first, end);
   }
 
+  /** What is in the journal is to go there once more. */
+  soil(): void {
+    for (let i = 0; i < this.dirty.length; i++) this.dirty[i]! |= this.journaled[i]!;
+  }
+
   /** Dirty blocks are in the journal now. */
   noteJournaled(seq: number): void {
     for (let i = 0; i < this.dirty.length; i++) {
@@ -143,6 +150,10 @@ export class StripeSlot {
   /** Of the array: which band of which stripe; -1 when free. */
   band = -1;
   lastUse = 0;
+  /** It waits for a block that cannot be read now (partial-stripes.ts): until then on the monotonic clock it is not tried again. 0: it does not. */
+  waitsUntilMs = 0;
+  /** Of the last wait; the next one is longer. */
+  waitMs = 0;
   /** Blocks that the journal will still get because of this slot; kept by the cache. */
   promised = 0;
   fresh: SlotBlocks;
@@ -222,6 +233,8 @@ export class StripeSlot {
     this.owner = owner;
     this.stripe = stripe;
     this.band = band;
+    this.waitsUntilMs = 0;
+    this.waitMs = 0;
   }
 }
 

@@ -14,6 +14,10 @@ export interface TaskWork {
   readonly healed: number;
   /** Before the first step; by default none. */
   readonly headStartMs?: number;
+  /** After a step: there is nothing to do for so long but to wait. */
+  readonly restMs?: number;
+  /** For people, while it waits for something. */
+  readonly waitsFor?: string | undefined;
   /** The next piece, some tens of milliseconds at most. @returns false when there is none left; an error ends the task */
   step(): Promise<boolean>;
   /** Everything that is to be true when the task has ended well; its error makes it fail. Also called, with false, when it ends otherwise. */
@@ -124,6 +128,8 @@ export class BackgroundTask {
       )
         return true;
       this.#sample(clock.monotonicMs());
+      const { restMs = 0 } = this.work;
+      if (restMs > 0 && !this.#stopping) await pace.wait(restMs);
     }
   }
 
@@ -147,13 +153,14 @@ export class BackgroundTask {
   describe(): TaskDescription {
     const { kind, disk, doneBytes, totalBytes, found, healed } = this.work;
     const rate = this.#rate();
+    const reason = this.#reason ?? (this.underWay ? this.work.waitsFor : undefined);
     return {
       ...{ kind, state: this.#state, doneBytes, totalBytes, found, healed, startedMs: this.startedMs },
       bytesPerSecond: Math.round(rate),
       secondsLeft: rate > 0 ? Math.ceil((totalBytes - doneBytes) / rate) : null,
       ...(disk === undefined ? {} : { disk }),
       ...(this.#endedMs === undefined ? {} : { endedMs: this.#endedMs }),
-      ...(this.#reason === undefined ? {} : { reason: this.#reason }),
+      ...(reason === undefined ? {} : { reason }),
     };
   }
 }

@@ -85,7 +85,7 @@ interface ReplaceOptions extends CommonOptions {
 
 function replace(): Command {
   return withDaemonOptions(new Command("replace"))
-    .description("put another disk in the place of a member that is not online; it is rebuilt in the background")
+    .description("put another disk in the place of a member; it is rebuilt in the background")
     .argument("<disk>", "the member's number", diskNumberArgument)
     .addOption(
       new Option(
@@ -94,7 +94,11 @@ function replace(): Command {
       ).argParser(diskOrPathArgument),
     )
     .option("--force", "with a path: overwrite what another system, or another group, keeps there")
-    .addHelpText("after", "\nFail an online member first: disk fail. How far it is: group rebuild, or status.")
+    .addHelpText(
+      "after",
+      "\nA member in use is a source until the other disk has everything; only then it is let go. One that failed, or was failed\n" +
+        "by hand, is a source too, where nothing was written since. How far it is: group rebuild, or status.",
+    )
     .action(async (disk: number, { force, with: other, ...options }: ReplaceOptions) => {
       const { api, out } = contextOf(options);
       const body = { with: other, force: force === true };

@@ -1,7 +1,10 @@
 import { Command, Option } from "commander";
+import { isUnderWay } from "../../control/task-state.js";
 import type { GroupRow } from "../../control/types.js";
+import { plural } from "../../lib/plural.js";
 import { type CommonOptions, contextOf, diskNumbersArgument, sizeArgument, withDaemonOptions } from "../context.js";
 import { diskNumber, diskNumbers, type Output, volume } from "../output.js";
+import { taskName } from "../progress.js";
 import { describeScrub, growCommand, rebuildCommand, scrubCommand } from "./task.js";
 
 export function groupCommand(): Command {
@@ -81,8 +84,15 @@ export function printGroups(out: Output, groups: readonly GroupRow[]): void {
       volume(group.chunkBytes),
     ]),
   );
-  for (const { name, missingDisks, scrub } of groups) {
+  for (const { name, missingDisks, scrub, lostBlocks, unreadable, tasks } of groups) {
     if (missingDisks.length > 0) out.line(`group ${name} lacks disk ${missingDisks.map(diskNumber).join(" ")}`);
+    if (unreadable > 0)
+      out.line(`group ${name}: ${plural(unreadable, "place")} cannot be read now; tried again and again`);
+    for (const task of tasks) {
+      if (isUnderWay(task) && task.reason !== undefined)
+        out.line(`group ${name}: the ${taskName(task)} ${task.reason}`);
+    }
+    if (lostBlocks > 0) out.line(`group ${name}: ${plural(lostBlocks, "block")} lost; fs check --data names the files`);
     if (scrub.everySeconds > 0 || scrub.startedMs > 0) out.line(`group ${name}: ${describeScrub(scrub)}`);
   }
 }

@@ -73,14 +73,27 @@ async function schedule(group: string | undefined, everySeconds: number, options
 interface RebuildOptions extends TaskOptions {
   readonly disk?: number;
   readonly force?: true;
+  readonly giveUp?: true;
 }
+
+const GIVE_UP_HELP = `
+What cannot be read now is waited for, as long as it takes; events and status say for which disk. --give-up tries it once more, and
+declares lost whatever cannot be read then: reading it is an I/O error until it is written. Disks that could not be read are not
+overwritten by that, so what turns up again later is taken back. Before that, plug an old disk in again: it is used as a source.`;
 
 export function rebuildCommand(): Command {
   return taskCommand("rebuild")
     .description("rebuild the member that is not online: taken back when it is here, else on a spare or unused disk")
     .addOption(new Option("--disk <number>", "which member").argParser(diskNumberArgument))
     .option("--force", "take a disk back that failed, or that went on without the group")
+    .addOption(
+      new Option("--give-up", "what cannot be read on another disk, and is waited for, is lost").conflicts([
+        ...["pause", "resume", "disk", "force"],
+      ]),
+    )
+    .addHelpText("after", GIVE_UP_HELP)
     .action((group: string | undefined, options: RebuildOptions) => {
+      if (options.giveUp === true) return order("rebuild", group, options, { giveUp: true });
       return order("rebuild", group, options, { disk: options.disk, force: options.force === true });
     });
 }

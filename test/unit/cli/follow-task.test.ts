@@ -71,8 +71,8 @@ test("report: how it ended decides the exit status when it was waited for", asyn
     ],
     [
       { kind: "rebuild", disk: 4, found: 1 },
-      "group g: rebuild of disk #004 is done after 12 s: 1 block lost, nothing could prove them\n",
-      "group g: 1 block lost, nothing could prove them; events names them",
+      "group g: rebuild of disk #004 is done after 12 s: 1 block given up\n",
+      "group g: 1 block given up and lost; events names them",
     ],
   ];
   for (const [values, text, error] of cases) assert.deepEqual(await outcome(false, values), { text, error });

@@ -68,6 +68,7 @@ export class FakeGroup implements Group {
     return {
       ...{ uuid: this.uuid, name, state, disks, lus, scrub, tasks: [...this.#tasks.values()] },
       ...{ chunkBytes: 65536, rowBytes: ROW_BYTES, rowCount: ROW_COUNT, nodes: [], ownerEpoch: 1, generation: 1 },
+      ...{ lostBlocks: 0, unreadable: 0 },
       rowsFree: ROW_COUNT - lus.reduce((sum, lu) => sum + lu.sizeBytes / ROW_BYTES, 0),
     };
   }
@@ -125,6 +126,17 @@ export class FakeGroup implements Group {
     this.#fill(number, disk);
     this.emit("member-replaced", { replaces: number }, disk.number);
     this.#begin("rebuild", disk.number);
+  }
+
+  checkReplacement(): void {}
+
+  async giveUp(): Promise<number> {
+    this.#play("give up");
+    return 0;
+  }
+
+  async lendDisk(disk: LabelledDisk): Promise<void> {
+    this.#play(`lend ${disk.number}`);
   }
 
   async returnDisk(disk: LabelledDisk, force = false): Promise<void> {

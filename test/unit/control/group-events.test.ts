@@ -24,7 +24,24 @@ test("events: a fault names disk, byte, file and what was done", () => {
     said("healed", where, 3),
     "warning: group g: disk #003, byte 12345 (/data/a.txt (block 17)) was bad and has been rewritten",
   );
-  assert.equal(said("lost-blocks", { lu: 1, at: 0 }), "error: group g: LU #1, byte 0 could not be proven and is lost");
+  assert.equal(said("lost-blocks", { lu: 1, at: 0 }), "error: group g: LU #1, byte 0 was given up and is lost");
+  assert.equal(
+    said("unread-block", { position: 4096 }, 2),
+    "warning: group g: disk #002, byte 4096 cannot be read now; it stays as it is, and is tried again",
+  );
+  assert.equal(
+    said("block-back", { lu: 1, at: 0 }),
+    "info: group g: LU #1, byte 0 could not be read, and is there again",
+  );
+  assert.equal(
+    said("rebuild-waits", { for: 2, position: 4096 }, 4),
+    "warning: group g: the rebuild of disk #004 waits for disk #002: unreadable at byte 4096",
+  );
+  assert.match(said("rebuild-goes-on", {}, 4), /^info: .*the rebuild of disk #004 waits for nothing any more/);
+  assert.match(
+    said("disk-lent", {}, 4),
+    /^info: .*disk #004 is here again, and what its successor lacks is read from it/,
+  );
   assert.equal(
     said("read-error", { position: 4096, error: "EIO" }, 2),
     "warning: group g: disk #002, byte 4096 could not be read: EIO",
@@ -75,7 +92,7 @@ test("events: work in the background tells how it ended", () => {
   assert.match(said("task-ended", { ...scrub, found: 3, healed: 1 }), /^error: .*3 places wrong, 1 healed/);
   assert.equal(
     said("task-ended", { kind: "rebuild", state: "done", found: 2, healed: 0 }, 4),
-    "error: group g: the rebuild of disk #004 is done: 2 blocks lost, nothing could prove them",
+    "error: group g: the rebuild of disk #004 is done: 2 blocks given up",
   );
   assert.equal(
     said("task-ended", { kind: "rebuild", state: "failed", reason: "disk #002: EIO" }, 4),

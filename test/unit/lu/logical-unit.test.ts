@@ -62,7 +62,7 @@ function luWithFlushes(): { lu: ArrayLu; started: Array<() => void> } {
     flush: () => new Promise<void>((resolve) => started.push(resolve)),
   } as unknown as RaidArray;
   const clock = new SystemClock();
-  const group = { lost: new LostBlocks([]), pace: new Pace(clock), clock, written: () => {} };
+  const group = { lost: new LostBlocks(), pace: new Pace(clock), clock, losses: { written: () => {} } };
   const description = { number: 1, name: "data" } as LuDescription;
   return {
     lu: new ArrayLu(

@@ -45,7 +45,14 @@ function fixture(count: number): Fixture {
       unbuiltBytes: 0,
       path: "",
     };
-    const hooks = { failed: () => {}, faulty: () => {}, errorsMax: 9, expendable: () => true, clock };
+    const hooks = {
+      failed: () => {},
+      faulty: () => {},
+      errorsMax: 9,
+      expendable: () => true,
+      clock,
+      formerGone: () => {},
+    };
     members.push(new Member(slot, label, device, { ...hooks, late: (member) => watch.judge(member) }));
   }
   return { members, changes, clock, takes };

@@ -1,0 +1,113 @@
+import type { BlockDevice } from "../device/device.js";
+import { BitSet } from "../lib/bit-set.js";
+import { StorageError } from "../lib/errors.js";
+import { BLOCK_BYTES } from "../lib/units.js";
+
+/** Blocks that one page of a set has bits for: 4 KiB of memory, 128 MiB of a member. */
+const PAGE_BLOCKS = 32 * 1024;
+
+/** A set of blocks of a member. Memory only where there are any. */
+class BlockSet {
+  readonly #pages = new Map<number, BitSet>();
+
+  has(block: number): boolean {
+    return this.#pages.get(Math.floor(block / PAGE_BLOCKS))?.has(block % PAGE_BLOCKS) ?? false;
+  }
+
+  add(block: number): void {
+    const number = Math.floor(block / PAGE_BLOCKS);
+    const page = this.#pages.get(number) ?? new BitSet(PAGE_BLOCKS);
+    this.#pages.set(number, page);
+    page.add(block % PAGE_BLOCKS);
+  }
+}
+
+/** How the label of a member stood when it was last in use: what an old disk has to show to be believed. */
+export interface LastLabel {
+  readonly generation: number;
+  readonly sequence: number;
+}
+
+export interface FormerOptions {
+  readonly uuid: string;
+  /** Of the old disk. */
+  readonly number: number;
+  /** null: nothing is known of how it left, and no disk is believed. */
+  readonly label: LastLabel | null;
+  /** null: it is not here; it may be lent later. */
+  readonly device: BlockDevice | null;
+  /** Regions that may have been written between its leaving and its successor's coming. */
+  readonly stale: ReadonlySet<number>;
+  readonly rowsStart: number;
+  readonly regionBytes: number;
+}
+
+/**
+ * The disk that had a member's place before, as a source of what its successor lacks: whatever has not been written since it left is as good there as
+ * anywhere (docs/decisions/0027-unreadable-is-not-lost.md). It is never written.
+ */
+export class Former {
+  readonly uuid: string;
+  readonly number: number;
+  readonly label: LastLabel | null;
+  device: BlockDevice | null;
+  readonly #options: FormerOptions;
+  /** Written since on the successor, or being written. */
+  readonly #outdated = new BlockSet();
+  /** As good on the successor as they will ever be. */
+  readonly #there = new BlockSet();
+
+  constructor(options: FormerOptions) {
+    this.#options = options;
+    this.uuid = options.uuid;
+    this.number = options.number;
+    this.label = options.label;
+    this.device = options.device;
+  }
+
+  /** It has everything that its successor has not. */
+  get whole(): boolean {
+    return this.device !== null && this.#options.stale.size === 0;
+  }
+
+  /** @param position  byte on the member; what lies before the rows is not looked at */
+  begin(position: number, byteCount: number): void {
+    for (let at = position; at < position + byteCount; at += BLOCK_BYTES) this.#outdated.add(at / BLOCK_BYTES);
+  }
+
+  end(position: number, byteCount: number): void {
+    for (let at = position; at < position + byteCount; at += BLOCK_BYTES) this.#there.add(at / BLOCK_BYTES);
+  }
+
+  /** What a block of the member should hold, from whichever of the two has it. @throws StorageError EIO when neither has */
+  async readBlock(target: Buffer, position: number, successor: BlockDevice): Promise<void> {
+    const device = this.#sourceOf(position, successor);
+    if (device === null)
+      throw new StorageError("EIO", "the disk that was here before does not have this block", { position });
+    await device.read(target, position);
+  }
+
+  /** As `readBlock`, from the old disk alone. */
+  async readOld(target: Buffer, position: number): Promise<void> {
+    const { rowsStart, regionBytes, stale } = this.#options;
+    const region = Math.floor((position - rowsStart) / regionBytes);
+    if (this.device === null || stale.has(region))
+      throw new StorageError("EIO", "the old disk does not have this block", { position });
+    await this.device.read(target, position);
+  }
+
+  #sourceOf(position: number, successor: BlockDevice): BlockDevice | null {
+    const { rowsStart, regionBytes, stale } = this.#options;
+    const block = position / BLOCK_BYTES;
+    if (this.#there.has(block)) return successor;
+    if (position < rowsStart || this.#outdated.has(block)) return null;
+    return stale.has(Math.floor((position - rowsStart) / regionBytes)) ? null : this.device;
+  }
+
+  /** @returns its device, which is the caller's from here on */
+  letGo(): BlockDevice | null {
+    const { device } = this;
+    this.device = null;
+    return device;
+  }
+}
