@@ -1,3 +1,4 @@
+import type { BlockChecksums } from "../lib/block-checksums.js";
 import type { Inode } from "./inode.js";
 import type { KeptReply } from "./vfs.js";
 
@@ -32,8 +33,17 @@ export interface ContentsFault {
 export interface Contents {
   /** @returns bytes read: less than target.length only at the end of the file. Holes read as zero. EIO when no copy matches the checksum. */
   read(inode: Inode, offset: number, target: Buffer): number | Promise<number>;
-  /** Into the cache; grows the file where it must. No promise when nothing had to be awaited. ENOSPC, EFBIG; `source` is copied. */
-  write(inode: Inode, offset: number, source: Buffer, observer: ApplyObserver): void | Promise<void>;
+  /**
+   * Into the cache; grows the file where it must. No promise when nothing had to be awaited. ENOSPC, EFBIG; `source` is copied.
+   * @param checksums  of its whole blocks, where the caller has them
+   */
+  write(
+    inode: Inode,
+    offset: number,
+    source: Buffer,
+    observer: ApplyObserver,
+    checksums?: BlockChecksums | null,
+  ): void | Promise<void>;
   /** Shrink (freeing) or grow (a hole). The new size is durable with the next commit, whatever the state of unstable writes. */
   truncate(inode: Inode, sizeBytes: number, observer: ApplyObserver): void | Promise<void>;
   /** The last link is gone: free everything, at once or, for a large file, in bounded steps that survive a restart. */

@@ -1,3 +1,4 @@
+import type { BlockChecksums } from "../lib/block-checksums.js";
 import { BuddyMemory } from "../lib/buddy-memory.js";
 import type { CancelTimer, Clock, Time } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
@@ -284,8 +285,9 @@ export class Namespace implements MountedFileSystem {
     source: Buffer,
     stability: Stability,
     onApplied?: OnApplied<WriteResult>,
+    checksums?: BlockChecksums | null,
   ): WriteResult | Promise<WriteResult> {
-    return data.write(this.#core, cred, id, offset, source, stability, onApplied);
+    return data.write(this.#core, cred, id, offset, source, stability, onApplied, checksums);
   }
 
   commit(_cred: Credentials, id: FileId, offset: number, count: number): Promise<Change> {

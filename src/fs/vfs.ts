@@ -1,3 +1,4 @@
+import type { BlockChecksums } from "../lib/block-checksums.js";
 import type { Time } from "../lib/clock.js";
 import type { FileLocks } from "./locks/contract.js";
 
@@ -202,7 +203,10 @@ export interface FileSystem {
    * A regular file only: EISDIR for a directory, EINVAL for the others.
    */
   read(cred: Credentials, id: FileId, offset: number, target: Buffer): ReadResult | Promise<ReadResult>;
-  /** `source` is borrowed until the promise resolves (or until the call returns, when it returns no promise). EFBIG past maxFileBytes. */
+  /**
+   * `source` is borrowed until the promise resolves (or until the call returns, when it returns no promise). EFBIG past maxFileBytes.
+   * @param checksums  of the whole blocks of `source`, when the caller had to work them out anyhow
+   */
   write(
     cred: Credentials,
     id: FileId,
@@ -210,6 +214,7 @@ export interface FileSystem {
     source: Buffer,
     stability: Stability,
     onApplied?: OnApplied<WriteResult>,
+    checksums?: BlockChecksums | null,
   ): WriteResult | Promise<WriteResult>;
   /** Make earlier unstable writes of the file durable. count 0 means to the end; a larger range than asked may be flushed. */
   commit(cred: Credentials, id: FileId, offset: number, count: number): Promise<Change>;

@@ -72,8 +72,10 @@ export class DataWriter {
     this.#inFlight++;
     try {
       for (let i = start; i < end; i++) {
-        const view = this.#frames.view(writes.frames[i]!);
-        writes.crcs[i] = crc32c(view);
+        const frame = writes.frames[i]!;
+        const view = this.#frames.view(frame);
+        const known = this.#frames.checksumOf(frame);
+        writes.crcs[i] = known >= 0 ? known : crc32c(view);
         views.push(view);
       }
       await this.#lu.writev(views, (writes.addresses[start]! * BLOCK_BYTES) as LuByte);

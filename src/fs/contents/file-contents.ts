@@ -1,5 +1,6 @@
 import type Database from "better-sqlite3";
 import { assert } from "../../lib/assert.js";
+import type { BlockChecksums } from "../../lib/block-checksums.js";
 import type { Clock } from "../../lib/clock.js";
 import { StorageError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/log.js";
@@ -194,9 +195,15 @@ export class FileContents implements Contents, CommitParticipant {
     return this.#reader.read(inode, offset, target);
   }
 
-  write(inode: Inode, offset: number, source: Buffer, observer: ApplyObserver): void | Promise<void> {
+  write(
+    inode: Inode,
+    offset: number,
+    source: Buffer,
+    observer: ApplyObserver,
+    checksums: BlockChecksums | null = null,
+  ): void | Promise<void> {
     refuseDead(inode);
-    return this.#fileWriter.write(inode, offset, source, observer);
+    return this.#fileWriter.write(inode, offset, source, observer, checksums);
   }
 
   truncate(inode: Inode, sizeBytes: number, observer: ApplyObserver): void | Promise<void> {

@@ -1,3 +1,4 @@
+import type { BlockChecksums } from "../../lib/block-checksums.js";
 import type { Clock } from "../../lib/clock.js";
 import { StorageError } from "../../lib/errors.js";
 import { BLOCK_BYTES } from "../../lib/units.js";
@@ -59,7 +60,13 @@ export class FileWriter {
   }
 
   /** @throws StorageError EFBIG, EINVAL (larger than half the cache), ENOSPC, EIO (the old block, or write-back failed), ESTALE */
-  write(inode: Inode, offset: number, source: Buffer, observer: ApplyObserver): void | Promise<void> {
+  write(
+    inode: Inode,
+    offset: number,
+    source: Buffer,
+    observer: ApplyObserver,
+    checksums: BlockChecksums | null,
+  ): void | Promise<void> {
     if (offset + source.length > LIMITS.fileBytesMax) throw new StorageError("EFBIG", "the file would be too large");
     if (source.length > this.#writeBytesMax) throw new StorageError("EINVAL", "the write is larger than the cache");
     const { table, frames, writeBack } = this.#parts;
@@ -70,12 +77,12 @@ export class FileWriter {
       frames.hasRoom(blocksOf(offset, source.length))
     ) {
       if (this.#lackOf(state, offset, source.length) === "none") {
-        this.#apply(state, offset, source, observer);
+        this.#apply(state, offset, source, observer, checksums);
         writeBack.kick();
         return;
       }
     }
-    return this.#enqueue(state, () => this.#writeSlowly(state, offset, source, observer));
+    return this.#enqueue(state, () => this.#writeSlowly(state, offset, source, observer, checksums));
   }
 
   /** @throws StorageError EFBIG, ENOSPC, EIO, ESTALE */
@@ -114,7 +121,13 @@ export class FileWriter {
     return done;
   }
 
-  async #writeSlowly(state: FileState, offset: number, source: Buffer, observer: ApplyObserver): Promise<void> {
+  async #writeSlowly(
+    state: FileState,
+    offset: number,
+    source: Buffer,
+    observer: ApplyObserver,
+    checksums: BlockChecksums | null,
+  ): Promise<void> {
     const { frames, writeBack, relieve } = this.#parts;
     const frameCount = blocksOf(offset, source.length);
     await this.#untilFreed(state, writeEnd(offset, source));
@@ -131,7 +144,7 @@ export class FileWriter {
         else if (lack === "old block") await this.#loadEdges(state, offset, source.length);
         else attempt = await this.#reclaim(attempt);
       }
-      this.#apply(state, offset, source, observer);
+      this.#apply(state, offset, source, observer, checksums);
     } finally {
       frames.unreserve(frameCount);
     }
@@ -223,10 +236,16 @@ export class FileWriter {
     }
   }
 
-  #apply(state: FileState, offset: number, source: Buffer, observer: ApplyObserver): void {
+  #apply(
+    state: FileState,
+    offset: number,
+    source: Buffer,
+    observer: ApplyObserver,
+    checksums: BlockChecksums | null,
+  ): void {
     const { inode } = state;
     observer.before();
-    if (source.length > 0) this.#copyIn(state, offset, source);
+    if (source.length > 0) this.#copyIn(state, offset, source, checksums);
     const end = offset + source.length;
     if (source.length > 0 && end > inode.sizeBytes) inode.sizeBytes = end;
     this.#parts.inodes.markDirty(inode);
@@ -234,7 +253,7 @@ export class FileWriter {
     observer.after();
   }
 
-  #copyIn(state: FileState, offset: number, source: Buffer): void {
+  #copyIn(state: FileState, offset: number, source: Buffer, checksums: BlockChecksums | null): void {
     const { table, frames, clock } = this.#parts;
     const nowMs = clock.monotonicMs();
     const end = offset + source.length;
@@ -251,6 +270,8 @@ export class FileWriter {
       const slot = block % GROUP_BLOCKS;
       const frame = newVersion(frames, group, slot, to - from === BLOCK_BYTES);
       source.copy(frames.view(frame), from - start, from - offset, to - offset);
+      const crc = checksums !== null && to - from === BLOCK_BYTES ? checksums.of(block) : -1;
+      if (crc >= 0) frames.noteChecksum(frame, crc);
       table.markDirty(group, slot, nowMs);
     }
   }

@@ -31,6 +31,9 @@ export class FrameCache {
   readonly states: Uint8Array;
   readonly owners: (FileGroup | null)[];
   readonly slots: Uint8Array;
+  /** CRC-32C of what a dirty frame holds, where it is known: 0 in `#checked` says that it is not. */
+  readonly #crcs: Uint32Array;
+  readonly #checked: Uint8Array;
   readonly pinnedMax: number;
   readonly loadingMax: number;
   readonly #views: BlockViews;
@@ -51,6 +54,8 @@ export class FrameCache {
     this.states = new Uint8Array(frameCount);
     this.owners = new Array<FileGroup | null>(frameCount).fill(null);
     this.slots = new Uint8Array(frameCount);
+    this.#crcs = new Uint32Array(frameCount);
+    this.#checked = new Uint8Array(frameCount);
     this.#recentlyUsed = new Uint8Array(frameCount);
     this.#free = Int32Array.from({ length: frameCount }, (_, i) => frameCount - 1 - i);
     this.#freeCount = frameCount;
@@ -72,6 +77,18 @@ export class FrameCache {
 
   view(frame: number): Buffer {
     return this.#views.at(frame);
+  }
+
+  /** The content of a dirty frame, all of it, has this CRC-32C. Forgotten as soon as the frame may change. */
+  noteChecksum(frame: number, crc: number): void {
+    assert(this.states[frame] === FrameState.dirty, "a dirty frame is checked");
+    this.#crcs[frame] = crc;
+    this.#checked[frame] = 1;
+  }
+
+  /** @returns -1: not known */
+  checksumOf(frame: number): number {
+    return this.#checked[frame] === 1 ? this.#crcs[frame]! : -1;
   }
 
   touch(frame: number): void {
@@ -109,6 +126,7 @@ export class FrameCache {
     assert(frame >= 0, "whoever has room finds a frame");
     this.#attach(frame, group, slot);
     this.states[frame] = FrameState.dirty;
+    this.#checked[frame] = 0;
     this.#pinnedCount++;
     return frame;
   }
@@ -146,8 +164,9 @@ export class FrameCache {
     this.#release(frame);
   }
 
-  /** clean, or writing again after a failed write-back, to dirty. */
+  /** clean, or writing again after a failed write-back, to dirty; or dirty already, and about to be changed. */
   makeDirty(frame: number): void {
+    this.#checked[frame] = 0;
     if (this.states[frame] === FrameState.clean) this.#pinnedCount++;
     this.states[frame] = FrameState.dirty;
     this.#recentlyUsed[frame] = 1;

@@ -1,3 +1,4 @@
+import type { BlockChecksums } from "../../lib/block-checksums.js";
 import { StorageError } from "../../lib/errors.js";
 import { atimeIsDue, attributesOf, setAtime, touchModified, unchanged } from "../attributes.js";
 import type { Core } from "../core.js";
@@ -80,6 +81,7 @@ export function write(
   source: Buffer,
   stability: Stability,
   onApplied?: OnApplied<WriteResult>,
+  checksums: BlockChecksums | null = null,
 ): WriteResult | Promise<WriteResult> {
   const inode = core.regularFile(id);
   requireWritable(cred, inode, offset, source.length);
@@ -96,7 +98,7 @@ export function write(
       if (kept !== null) core.contents.keepReply(inode, kept);
     },
   );
-  const pending = core.contents.write(inode, offset, source, observer);
+  const pending = core.contents.write(inode, offset, source, observer, checksums);
   if (pending === undefined && stability === "unstable") return written(observer, source.length, stability);
   return finishWrite(core, observer, source.length, stability, pending);
 }

@@ -1,3 +1,4 @@
+import { crc32c } from "../../lib/crc32c.js";
 import { XdrError, type XdrReader } from "../xdr/reader.js";
 import { AUTH_BODY_BYTES_MAX, AUTH_SYS_GROUPS_MAX, AuthFlavor, AuthStatus, MACHINE_NAME_BYTES_MAX } from "./message.js";
 
@@ -12,6 +13,8 @@ export class Auth {
     readonly gid: number,
     readonly groups: readonly number[],
     readonly machineName: string,
+    /** Of flavor and body without its stamp, which a client may set anew when it sends a call again. */
+    readonly checksum: number,
   ) {}
 }
 
@@ -22,7 +25,7 @@ const NOT_CACHED = Buffer.alloc(0);
  * call, so the last body is kept and compared: about 50 ns instead of building lists.
  */
 export class AuthParser {
-  readonly #none = new Auth(AuthFlavor.none, 0, 0, [], "");
+  readonly #none = new Auth(AuthFlavor.none, 0, 0, [], "", 0);
   #sysBody: Buffer = NOT_CACHED;
   #sys: Auth | null = null;
 
@@ -70,13 +73,15 @@ export class AuthParser {
 /** authsys_parms, RFC 5531 appendix A. */
 function decodeAuthSys(reader: XdrReader): Auth {
   reader.u32(); // stamp
+  const start = reader.at;
   const machineName = reader.opaque(MACHINE_NAME_BYTES_MAX).toString("utf8");
   const uid = reader.u32();
   const gid = reader.u32();
   const count = reader.choice(AUTH_SYS_GROUPS_MAX);
   const groups: number[] = [];
   for (let i = 0; i < count; i++) groups.push(reader.u32());
-  return new Auth(AuthFlavor.sys, uid, gid, groups, machineName);
+  const checksum = crc32c(reader.buffer.subarray(start, reader.at));
+  return new Auth(AuthFlavor.sys, uid, gid, groups, machineName, checksum);
 }
 
 function sameBytes(buffer: Buffer, start: number, body: Buffer, byteCount: number): boolean {

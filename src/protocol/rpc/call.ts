@@ -1,3 +1,4 @@
+import type { BlockChecksums } from "../../lib/block-checksums.js";
 import { StorageError } from "../../lib/errors.js";
 import type { Client } from "../streams/client-table.js";
 import type { Auth } from "./auth.js";
@@ -26,6 +27,8 @@ export interface SetAsideReply {
 
 /** One request. It lives until its reply is queued. */
 export class RpcCall {
+  /** Of the file's content among the arguments, when the checksum of all arguments came by them. */
+  blockChecksums: BlockChecksums | null = null;
   /** Set when the reply must be remembered by the duplicate-request cache. */
   cacheKey: string | null = null;
   /** What the duplicate-request cache remembers, once it is answered. */

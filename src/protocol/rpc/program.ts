@@ -5,6 +5,11 @@ export interface RpcProcedure {
   readonly name: string;
   /** Repeating it may answer otherwise: it goes through the duplicate-request cache. */
   readonly nonIdempotent?: boolean;
+  /**
+   * CRC-32C of all arguments, for a procedure that makes something more of them in the same pass. The reader stands at them, and stays there.
+   * Default: crc32c of the bytes.
+   */
+  checksum?(call: RpcCall, args: XdrReader): number;
   /** Not over UDP: its reply is large, and nobody has shown that he is where he says. */
   readonly streamOnly?: boolean;
 }

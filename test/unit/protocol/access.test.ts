@@ -80,11 +80,11 @@ test("exports: paths, the longest prefix, change and removal", () => {
 
 test("squash: every mode", () => {
   const rule = { ...RW, anonUid: 7, anonGid: 8 };
-  const caller = new Auth(1, 0, 0, [0, 5], "m");
+  const caller = new Auth(1, 0, 0, [0, 5], "m", 1);
   assert.deepEqual(squash({ ...rule, squash: "none" }, caller), { uid: 0, gid: 0, groups: [0, 5] });
   assert.deepEqual(squash({ ...rule, squash: "root" }, caller), { uid: 7, gid: 8, groups: [8, 5] });
   assert.deepEqual(squash({ ...rule, squash: "all" }, caller), { uid: 7, gid: 8, groups: [] });
-  assert.deepEqual(squash({ ...rule, squash: "none" }, new Auth(0, 0, 0, [], "")), { uid: 7, gid: 8, groups: [] });
+  assert.deepEqual(squash({ ...rule, squash: "none" }, new Auth(0, 0, 0, [], "", 0)), { uid: 7, gid: 8, groups: [] });
 });
 
 test("handles: the same after a restart, other for another export, key, inode or generation", () => {

@@ -249,3 +249,51 @@ test("exactly once: other arguments, another client or another procedure with th
   });
   assert.equal(statusOf(await send(after, { procedure: Proc.mkdir, args, xid: 5 })), 0);
 });
+
+test("exactly once: another user of the same host with the same xid and arguments is not answered as the first", async (t) => {
+  const life = await Life.begin(t);
+  const client = await life.connect();
+  const { handle: root } = await client.mount("/data");
+  const { handle } = await client.mkdir(root, "private", { mode: 0o700, uid: 1000, gid: 1000 });
+  const request = { procedure: Proc.create, args: createArgs(handle, "secret", "guarded"), xid: 4711 };
+  client.auth = { uid: 1000, gid: 1000, groups: [] };
+  const first = await send(client, request);
+  assert.equal(statusOf(first), 0);
+  for (const auth of [{ uid: 1001, gid: 1001, groups: [] }, { uid: 1001, gid: 1000, groups: [] }, null]) {
+    client.auth = auth;
+    assert.equal(statusOf(await send(client, request)), 13);
+  }
+  // Also by the partner, who has only what was kept.
+  const after = await life.crash();
+  after.auth = { uid: 1001, gid: 1001, groups: [] };
+  assert.equal(statusOf(await send(after, request)), 13);
+  after.auth = { uid: 1000, gid: 1000, groups: [] };
+  assert.deepEqual(await send(after, request), first);
+});
+
+test("exactly once: writes that differ in one byte anywhere are two writes, and the same bytes are one, also after a crash", async (t) => {
+  const life = await Life.begin(t);
+  let client = await life.connect();
+  const { handle: root } = await client.mount("/data");
+  const file = (await client.create(root, "file")).handle!;
+  for (const [offset, byteCount] of [
+    [0, 65_536],
+    [100, 200_001],
+  ] as const) {
+    const data = pattern(byteCount);
+    const xid = 99;
+    const first = await send(client, { procedure: Proc.write, args: writeArgs(file, offset, data, 2), xid });
+    for (const at of [0, 8_191, 8_192, 20_000, byteCount >> 1, byteCount - 8_193, byteCount - 1]) {
+      data[at]! ^= 1;
+      const args = writeArgs(file, offset, data, 2);
+      assert.equal(statusOf(await send(client, { procedure: Proc.write, args, xid })), 0);
+      assert.ok((await client.read(file, offset, byteCount)).data.equals(data.subarray(0, byteCount)), `byte ${at}`);
+      data[at]! ^= 1;
+    }
+    await client.write(file, offset, Buffer.from("newer"));
+    client = await life.crash();
+    const again = await send(client, { procedure: Proc.write, args: writeArgs(file, offset, data, 2), xid });
+    assert.deepEqual(again, first);
+    assert.equal((await client.read(file, offset, 5)).data.toString(), "newer");
+  }
+});

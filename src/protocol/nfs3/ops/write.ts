@@ -1,6 +1,11 @@
 import { LIMITS, type WriteResult } from "../../../fs/vfs.js";
+import { checksumWithBlocks } from "../../../lib/block-checksums.js";
+import { crc32c } from "../../../lib/crc32c.js";
 import { StorageError } from "../../../lib/errors.js";
+import { KIB } from "../../../lib/units.js";
 import { TRANSFER_BYTES_MAX } from "../../limits.js";
+import type { RpcCall } from "../../rpc/call.js";
+import { XdrError, type XdrReader } from "../../xdr/reader.js";
 import type { Nfs3Call, Operation, Target } from "../call.js";
 import { WCC_DATA_BYTES, writeChange } from "../codec.js";
 import { failChange } from "../failure.js";
@@ -8,6 +13,8 @@ import { NFS3_OK } from "../status.js";
 
 const UNSTABLE = 0;
 const FILE_SYNC = 2;
+/** RFC 1813 section 2.4 */
+const HANDLE_BYTES_MAX = 64;
 
 /**
  * NFSv3 WRITE, RFC 1813 section 3.3.7. data: [count bytes], borrowed from the record until the reply. A write of more than 1 MiB is cut,
@@ -18,6 +25,7 @@ const FILE_SYNC = 2;
 export const write: Operation = {
   name: "WRITE",
   nonIdempotent: true,
+  checksum: checksumOfArguments,
   run(call, args) {
     const target = call.target(args);
     const offset = args.u64();
@@ -32,12 +40,44 @@ export const write: Operation = {
     const source = count > TRANSFER_BYTES_MAX ? data.subarray(0, TRANSFER_BYTES_MAX) : data;
     const stability = stable === UNSTABLE ? "unstable" : "stable";
     return call.answerOnce<WriteResult>(
-      (onApplied) => fileSystem.write(credentials, target, offset, source, stability, onApplied),
+      (onApplied) =>
+        fileSystem.write(credentials, target, offset, source, stability, onApplied, call.rpc.blockChecksums),
       (result) => encode(call, target, verifier, result),
     );
   },
   fail: failChange,
 };
+
+/** Below this the content is checked again when it is stored: finding its blocks would cost more. */
+const BLOCKS_FROM_BYTES = 16 * KIB;
+
+/** Of a large write, by way of its blocks: their checksums are stored beside them, so that all of it is checked once. */
+function checksumOfArguments(call: RpcCall, args: XdrReader): number {
+  const { buffer, at: start, remaining } = args;
+  const end = start + remaining;
+  const place = remaining < BLOCKS_FROM_BYTES ? null : placeOfData(args);
+  args.at = start;
+  if (place === null) return crc32c(buffer.subarray(start, end));
+  const { checksum, blocks } = checksumWithBlocks(buffer, { start, ...place, end }, place.offset);
+  call.blockChecksums = blocks;
+  return checksum;
+}
+
+/** null: it is no WRITE. */
+function placeOfData(args: XdrReader): { offset: number; dataStart: number; dataEnd: number } | null {
+  try {
+    args.opaque(HANDLE_BYTES_MAX);
+    const offset = args.u64();
+    args.u32(); // count
+    args.u32(); // stable
+    const { length } = args.opaque(args.remaining);
+    const dataStart = args.at - ((length + 3) & ~3);
+    return offset > LIMITS.fileBytesMax ? null : { offset, dataStart, dataEnd: dataStart + length };
+  } catch (error) {
+    if (error instanceof XdrError) return null;
+    throw error;
+  }
+}
 
 function encode(call: Nfs3Call, target: Target, verifier: Buffer, result: WriteResult): void {
   const w = call.begin(NFS3_OK, WCC_DATA_BYTES + 16);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isStorageError } from "../../../../src/lib/errors.js";
 import { BLOCK_BYTES, KIB, MIB } from "../../../../src/lib/units.js";
-import { bytes, ManualClock, NOBODY, Rig } from "./fixture.js";
+import { bytes, checksumsOf, ManualClock, NOBODY, Rig } from "./fixture.js";
 
 async function settled(ms = 20): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, ms));
@@ -384,4 +384,36 @@ test("memory: an inode is let go when its groups have left the cache", async () 
   assert.ok(held.length <= 1024 + 64, `${held.length} inodes are held`);
   assert.deepEqual(await rig.content(rig.inodes.load(100)!), bytes(100, 0));
   await rig.store.close();
+});
+
+test("checksums that came with a write are stored beside its blocks; what was changed on its way is found out", async () => {
+  const rig = await Rig.create({ clock: new ManualClock() });
+  const inode = rig.inodes.create(2);
+  const data = bytes(40 * KIB, 7);
+  await rig.write(inode, 100, data);
+  // Not written out yet: blocks are changed in whole, in part, and by cutting the file, and are checked anew.
+  const part = bytes(5000, 8);
+  await rig.stableWrite(inode, 9_000, part);
+  await rig.write(inode, 16 * KIB, bytes(BLOCK_BYTES, 9));
+  await rig.truncate(inode, 30_000);
+  await rig.truncate(inode, 36_000);
+  await rig.contents.stabilize(inode);
+  const other = rig.inodes.create(3);
+  const sent = bytes(8 * BLOCK_BYTES, 10);
+  const checksums = checksumsOf(sent, 0);
+  sent[5 * BLOCK_BYTES + 77]! ^= 0x10;
+  await rig.contents.write(other, 0, sent, NOBODY, checksums);
+  await rig.contents.stabilize(other);
+  const after = await rig.remount();
+  const wanted = Buffer.alloc(36_000);
+  data.copy(wanted, 100);
+  part.copy(wanted, 9_000);
+  bytes(BLOCK_BYTES, 9).copy(wanted, 16 * KIB);
+  wanted.fill(0, 30_000);
+  assert.deepEqual(await after.content(after.inodes.load(2)!), wanted);
+  const found = after.inodes.load(3)!;
+  assert.deepEqual(await after.read(found, 0, 5 * BLOCK_BYTES), sent.subarray(0, 5 * BLOCK_BYTES));
+  await assert.rejects(after.read(found, 5 * BLOCK_BYTES, 10), (error) => isStorageError(error, "EIO"));
+  assert.equal((await after.faults()).length, 1);
+  await after.close();
 });

@@ -9,6 +9,7 @@ import { SidecarRecovery } from "../../../../src/fs/contents/sidecar-recovery.js
 import type { ApplyObserver } from "../../../../src/fs/contents-contract.js";
 import { Inode, type InodeMarks } from "../../../../src/fs/inode.js";
 import { FileKind } from "../../../../src/fs/vfs.js";
+import { type BlockChecksums, checksumWithBlocks } from "../../../../src/lib/block-checksums.js";
 import { type CancelTimer, type Clock, SystemClock } from "../../../../src/lib/clock.js";
 import { SILENT } from "../../../../src/lib/log.js";
 import { type Random, SeededRandom } from "../../../../src/lib/prng.js";
@@ -176,8 +177,9 @@ export class Rig {
     await this.store.close();
   }
 
+  /** As a large WRITE comes: with the checksums of its blocks. `stableWrite` is as a small one. */
   async write(inode: Inode, offset: number, source: Buffer): Promise<void> {
-    await this.contents.write(inode, offset, source, NOBODY);
+    await this.contents.write(inode, offset, source, NOBODY, checksumsOf(source, offset));
   }
 
   async stableWrite(inode: Inode, offset: number, source: Buffer): Promise<void> {
@@ -211,6 +213,11 @@ export class Rig {
     }
     return faults;
   }
+}
+
+export function checksumsOf(source: Buffer, offset: number): BlockChecksums {
+  const whole = { start: 0, dataStart: 0, dataEnd: source.length, end: source.length };
+  return checksumWithBlocks(source, whole, offset).blocks;
 }
 
 function participant(contents: FileContents, inodes: TestInodes): CommitParticipant {
