@@ -81,13 +81,14 @@ export interface BlockInspector {
 /**
  * Parts that are switched off: for the simulator, which must notice, and for the benchmark, which shows what they cost.
  * journal: partial stripes are written in place without a record. bitmap: nothing is marked, nothing made consistent after a crash.
- * parity: that of partial stripes is not updated. generation: a disk that missed writes is believed.
+ * parity: that of partial stripes is not updated. generation: a disk that missed writes is believed. transient: what cannot be read now is given up at once.
  */
 export interface Without {
   readonly journal?: boolean;
   readonly bitmap?: boolean;
   readonly parity?: boolean;
   readonly generation?: boolean;
+  readonly transient?: boolean;
 }
 
 /** What is known of an LU by everyone who sees it; kept on the labels. */

@@ -161,6 +161,7 @@ export class Membership {
       marked: core.bitmap.marked(),
       save: () => labels.save(),
       complete: () => this.#completed(member),
+      givesUp: core.without.transient === true,
       nowMs: () => core.clock.monotonicMs(),
     });
     tasks.start(this.#rebuild);

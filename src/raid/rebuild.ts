@@ -26,6 +26,8 @@ export interface RebuildOptions {
   readonly complete: () => Promise<void>;
   /** It begins to wait for a place on another member, or waits for nothing any more (null). */
   readonly waits: (place: { readonly member: Member; readonly position: number } | null) => void;
+  /** Whatever cannot be read at once is given up (Without.transient). */
+  readonly givesUp: boolean;
   readonly nowMs: () => number;
 }
 
@@ -164,7 +166,7 @@ export class RebuildWork implements TaskWork {
     try {
       await this.#waiting.retry(this.#options.stepBytes, givingUp, async (from, to) => {
         const done = this.#done;
-        await this.#rebuild(from, to, givingUp);
+        await this.#rebuild(from, to, givingUp || this.#options.givesUp);
         this.#done = done;
       });
       if (givingUp) this.#endGivingUp(({ resolve }) => resolve(this.found - before));
@@ -181,7 +183,7 @@ export class RebuildWork implements TaskWork {
     for (const asked of this.#givenUp.splice(0)) answer(asked);
   }
 
-  async #rebuild(from: number, to: number, giveUp = false): Promise<void> {
+  async #rebuild(from: number, to: number, giveUp = this.#options.givesUp): Promise<void> {
     const { member, rowsIn, rowsStart, waits } = this.#options;
     for (const { lu, array, from: first, to: end } of rowsIn(from, to)) {
       this.found += await array.rebuild({

@@ -14,6 +14,7 @@ const WITHIN: ReadonlyArray<readonly [Break, number]> = [
   ["bitmap", 20],
   ["generation", 20],
   ["checksum", 200],
+  ["transient", 50],
 ];
 const STEPS = 40;
 

@@ -54,6 +54,8 @@ export class Drive {
   failure: "EIO" | "ENXIO" | null = null;
   /** Blocks (by number) that cannot be read until they are written. */
   readonly badBlocks = new Set<number>();
+  /** Bytes that are not answered, for so many reads; null: all are. What is written there meanwhile arrives, and stays unanswered. */
+  unanswered: { readonly from: number; readonly to: number; reads: number } | null = null;
   slowness = 1;
   lies: Lie[] = [];
   /** Called with each range that a lie leaves with other content than it should have. */
@@ -141,11 +143,22 @@ export class Drive {
   #refuse({ operation, position, byteCount }: DriveRequest): void {
     const detail = { device: `disk ${this.index}`, position };
     if (this.failure !== null) throw new StorageError(this.failure, `disk ${this.index} has failed`, detail);
+    if (operation === "read" && this.#staysSilent(position, byteCount)) {
+      throw new StorageError("EIO", `disk ${this.index} does not answer now`, detail);
+    }
     if (this.badBlocks.size === 0) return;
     for (let at = Math.floor(position / BLOCK_BYTES); at * BLOCK_BYTES < position + byteCount; at++) {
       if (operation !== "read") this.badBlocks.delete(at);
       else if (this.badBlocks.has(at)) throw new StorageError("EIO", `bad block on disk ${this.index}`, detail);
     }
+  }
+
+  #staysSilent(position: number, byteCount: number): boolean {
+    const { unanswered } = this;
+    if (unanswered === null || unanswered.reads === 0) return false;
+    if (position >= unanswered.to || position + byteCount <= unanswered.from) return false;
+    unanswered.reads--;
+    return true;
   }
 
   #effect(request: DriveRequest): void {

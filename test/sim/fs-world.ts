@@ -41,6 +41,7 @@ export class FsWorld implements World {
   readonly machine: Machine;
   readonly budget = new FaultBudget();
   readonly proves = true;
+  patient = false;
   readonly model = new FsModel();
   readonly #without: FsWithout;
   fs!: MountedFileSystem;

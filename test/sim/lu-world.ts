@@ -40,6 +40,7 @@ export class LuWorld implements World {
   readonly machine: Machine;
   readonly budget = new FaultBudget();
   readonly proves = false;
+  patient = false;
   readonly units: SizedLu[] = [];
   readonly #shape: (typeof SHAPES)[number];
 
@@ -164,8 +165,8 @@ export class LuWorld implements World {
     if (dice < 9) return write(unit, stripeRange(unit, random), false);
     if (dice < 10) return write(unit, smallRange(unit, random), true);
     if (dice < 13) return flush(unit);
-    if (dice < 14) return destage(unit, random);
-    return read(unit, smallRange(unit, random));
+    const reading = dice < 14 ? destage(unit, random) : read(unit, smallRange(unit, random));
+    return this.patient ? reading.catch(unlessUnread) : reading;
   }
 
   crashed(): void {
@@ -212,6 +213,11 @@ export class LuWorld implements World {
     const { victim } = this.budget;
     for (const index of members) if (victim === null || victim === index) await this.#checkWithout(index);
   }
+}
+
+/** It cannot be read now; never is it made up. */
+function unlessUnread(error: unknown): void {
+  if (!isStorageError(error, "EIO")) throw error;
 }
 
 /** It cannot have this size now. */

@@ -164,6 +164,56 @@ async function untilPolluted(world: World, liar: Drive, action: () => Promise<vo
   if (failure !== null) throw failure;
 }
 
+/**
+ * A member does not answer some reads, or none for some seconds, and is well again: a cable, a reset of the bus. Perhaps another one is being rebuilt, or
+ * has a bad block; nothing may be lost by it, and nothing made up (I-2a).
+ */
+async function silence(world: World, random: Random): Promise<void> {
+  const { machine, simulation, budget } = world;
+  const members = machine.group.describe().disks;
+  const away = members.find(({ state }) => state !== "online");
+  // A file system would have to bear that it cannot be read; here it is to be seen what becomes of the blocks.
+  if (world.proves && (away !== undefined || budget.victim !== null)) return;
+  const drives = members.map(({ number }) => machine.drives[number - 1]!).filter((one) => one.index !== budget.victim);
+  const drive = pick(drives, random);
+  if (machine.unplugged.has(drive) || drive.failure !== null || members[0]?.state === undefined) return;
+  // With all members there the group may find that this one gives too many errors.
+  if (away === undefined && budget.victim === null) budget.spend(drive.index, false);
+  if (away !== undefined && away.state !== "rebuilding") await replace(world, machine.drives[away.number - 1]!);
+  const from = ROWS_START + random.below(96) * 16384;
+  const reads = random.below(2) === 0 ? 1 + random.below(12) : Number.POSITIVE_INFINITY;
+  drive.unanswered = { from, to: from + (1 + random.below(64)) * BLOCK_BYTES, reads };
+  const well = simulation.sleep(100 + random.below(6000)).then(() => (drive.unanswered = null));
+  world.patient = true;
+  for (let i = 0; i < 3; i++) await work(world, random);
+  if (random.below(3) === 0) {
+    // It answers again after a power cut.
+    if (!(await machine.runUntilCut(world.burst(random), 1 + random.below(24), "requests"))) machine.cut();
+    world.crashed();
+    drive.unanswered = null;
+    world.patient = false;
+    await world.recover();
+  }
+  await simulation.until(well, "a disk to answer again");
+  await untilAllRead(world);
+  world.patient = false;
+  await taskEnd(world, "rebuild");
+  const out = machine.group.describe().disks.find(({ state }) => state !== "online");
+  if (out !== undefined) budget.spend(out.number - 1, false);
+  else if (away !== undefined) budget.restore();
+}
+
+/** Whatever could not be read can be had again, by itself. */
+async function untilAllRead({ machine, simulation }: World): Promise<void> {
+  for (let waits = 0; waits < 200; waits++) {
+    const { lostBlocks, unreadable } = machine.group.describe();
+    if (lostBlocks > 0) throw new Error(`${lostBlocks} blocks are lost, and nobody gave them up`);
+    if (unreadable === 0) return;
+    await simulation.until(simulation.sleep(1000), "what could not be read");
+  }
+  throw new Error("what could not be read is waited for, though it can be read again");
+}
+
 async function slowDisk(world: World, random: Random): Promise<void> {
   const drive = pick(world.machine.drives, random);
   drive.slowness = 20 + random.below(400);
@@ -280,7 +330,7 @@ async function resize(world: World, random: Random): Promise<void> {
 }
 
 const ALL_STEPS = {
-  ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, rot, lie },
+  ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, silence, rot, lie },
   ...{ rebuild, failDisk, scrub, grow, resize },
 } satisfies Record<string, Step>;
 
@@ -290,7 +340,7 @@ export type StepName = keyof typeof ALL_STEPS;
 export const STEPS: readonly StepName[] = [
   ...(["work", "work", "work", "work", "work", "work"] as const),
   ...(["crash", "crash", "crash", "passTime", "passTime", "restart"] as const),
-  ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "rot", "rot", "lie"] as const),
+  ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "silence", "silence", "rot", "rot", "lie"] as const),
   ...(["rebuild", "rebuild", "failDisk", "scrub", "grow", "resize", "resize"] as const),
 ];
 

@@ -16,6 +16,8 @@ export interface World {
   create(): Promise<void>;
   /** Some requests at the same time; the model knows of each that was answered. */
   burst(random: Random): Promise<unknown>;
+  /** Two disks do not answer: a read may be an error for now. Never so of a world that proves what it reads. */
+  patient: boolean;
   /** An LU becomes larger or smaller, as far as it may; a larger one while it is used. */
   resize(random: Random): Promise<unknown>;
   /** The power has failed: what is not durable is not known any more. */
