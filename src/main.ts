@@ -3,7 +3,6 @@ import pino, { type Logger as PinoLogger } from "pino";
 import { loadConfig } from "./config/load.js";
 import type { Config } from "./config/schema.js";
 import type { AddressGuards } from "./control/address-guards.js";
-import type { AddressWatch } from "./control/address-watch.js";
 import { ManagementApi } from "./control/api.js";
 import { BackupAdmin } from "./control/backup/backup-admin.js";
 import { BackupBook } from "./control/backup/backup-book.js";
@@ -30,8 +29,10 @@ import {
   makePairAgent,
   makeReadiness,
   makeWatchdog,
+  networkWarnings,
   watchAddresses,
   watchPartnerRecords,
+  watchReach,
 } from "./control/pair.js";
 import { processFacts } from "./control/process-facts.js";
 import { RecordKeeper } from "./control/record-keeper.js";
@@ -170,12 +171,11 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const onChange = () => guards?.tick();
   const services = new ServiceAddresses({ nfs, clock, log, drainMs: LIMITS.drainMs, command, onChange });
   let guards: AddressGuards | null = null;
-  let addresses: AddressWatch | null = null;
+  let networkText: () => readonly string[] = () => [];
   if (config.pair === null) await services.bring(config.node, config.nfs);
   else {
     const sources = { config, pair: config.pair, clock, events, services, command };
     const watch = watchAddresses(() => agent, sources);
-    addresses = watch;
     guards = guardAddresses(() => agent, sources);
     undo.add("address guards", () => guards?.end());
     undo.add("service addresses", () => services.withdrawAll());
@@ -196,7 +196,12 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     guards?.start();
     await agent.start();
     follower?.start();
-    const readiness = makeReadiness(agent, { ...sources, addresses: watch });
+    const reach = watchReach(agent, sources, () => void readiness.check());
+    undo.add("network watch", () => reach.end());
+    reach.start();
+    const [serving, paired_] = [agent, config.pair];
+    networkText = () => [...watch.conflicts, ...reach.problems, ...networkWarnings(serving, paired_, reach)];
+    const readiness = makeReadiness(agent, { ...sources, addresses: watch, reach });
     undo.add("readiness", () => readiness.end());
     undo.add("address watch", () => watch.end());
     watch.start();
@@ -228,7 +233,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     status: () =>
       statusReport({
         ...{ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), loop, pair },
-        conflicts: addresses?.conflicts ?? [],
+        network: networkText(),
         clients: clientsRow(nfs.statistics()),
       }),
     metrics: () => collectMetrics({ cabinet, nfs: nfs.statistics(), io, loop, upSeconds: upSeconds() }),

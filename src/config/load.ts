@@ -55,12 +55,13 @@ function toConfig(written: Written, file: string): Config {
 
 function pairOf(written: Written["pair"], folder: string): PairConfig | null {
   if (written === undefined) return null;
-  const { partner, "fence-command": fence, "address-command": address, "watchdog-device": watchdog } = written;
+  const { partner, "fence-command": fence, "address-command": address, "watchdog-device": watchdog, reach } = written;
   return {
     partner,
     fenceCommand: fence === undefined ? null : path.resolve(folder, fence),
     addressCommand: address === undefined ? null : path.resolve(folder, address),
     watchdogDevice: watchdog === undefined ? null : path.resolve(folder, watchdog),
+    reach,
     heartbeatMs: written["heartbeat-milliseconds"],
     leaseMs: written["lease-seconds"] * 1000,
   };
@@ -84,6 +85,12 @@ function checkPair(config: Config, document: Document, file: string, lineCounter
       `${pair.leaseMs / 1000} is too short for a heartbeat every ${pair.heartbeatMs} ms: ${seconds} at least`,
     );
   }
+  const bare = pair.reach.find(({ port }) => port === null);
+  if (bare !== undefined && pair.addressCommand === null)
+    mistake(
+      "reach",
+      `${bare.text} is asked by pair.address-command, which is missing; or give it a port (${bare.text}:53)`,
+    );
   if (nfs.port === 0)
     mistake("partner", "a pair needs a fixed nfs.port: clients must find the service again at the partner");
   if (mistakes.length > 0) throw asError(file, lineCounter, mistakes);

@@ -105,6 +105,26 @@ const care = z.strictObject(
 );
 
 /** The other node of a pair, which looks at the same disks. */
+const REACH_MAX = 4;
+const wantsTarget = "wants gateway, an address, or an address with a port such as 192.0.2.254:53 or [2001:db8::1]:53";
+
+/** Somebody whom a node reaches as long as clients reach the node. @param port  null: by ARP or ICMP */
+export interface ReachTarget {
+  readonly text: string;
+  readonly host: string;
+  readonly port: number | null;
+}
+
+const reachTarget = z.string({ error: wantsTarget }).transform((text, context): ReachTarget => {
+  const [, v6, v4, digits] = /^(?:\[([0-9A-Fa-f:]+)\]|([0-9.]+)):(\d{1,5})$/.exec(text) ?? [];
+  const host = v6 ?? v4 ?? text;
+  const targetPort = digits === undefined ? null : Number(digits);
+  const isPort = targetPort === null || (targetPort > 0 && targetPort < 65_536);
+  if (isPort && (isIP(host) !== 0 || text === "gateway")) return { text, host, port: targetPort };
+  context.addIssue(wantsTarget);
+  return z.NEVER;
+});
+
 const pair = z
   .strictObject(
     {
@@ -114,6 +134,10 @@ const pair = z
       "fence-command": pathText("the path of an executable").optional(),
       "address-command": pathText("the path of an executable").optional(),
       "watchdog-device": pathText("the path of a watchdog, such as /dev/watchdog").optional(),
+      reach: z
+        .array(reachTarget, { error: "wants a list of targets" })
+        .max(REACH_MAX, `wants ${REACH_MAX} targets at most`)
+        .default([]),
       "heartbeat-milliseconds": z
         .int({ error: "wants 50 to 5000" })
         .min(50, "wants 50 to 5000")
@@ -186,6 +210,8 @@ export interface PairConfig {
   readonly addressCommand: string | null;
   /** Resets the machine when this node, while it serves, has not been heard for as long as its lease lasts; null: none. */
   readonly watchdogDevice: string | null;
+  /** Whoever reaches none of them, while the partner does, lets go; empty: a cut network with the carrier up is not noticed. */
+  readonly reach: readonly ReachTarget[];
   readonly heartbeatMs: number;
   readonly leaseMs: number;
 }

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { constants, statSync } from "node:fs";
 import { access } from "node:fs/promises";
 import net from "node:net";
-import type { Duplex, Writable } from "node:stream";
+import type { Writable } from "node:stream";
 import { messageOf, StorageError } from "../lib/errors.js";
 import { runCommand } from "./run-command.js";
 
@@ -25,6 +25,11 @@ export interface AddressGuard {
   live(): void;
   /** Its work is over: the address is left alone. */
   release(): void;
+}
+
+interface Started {
+  readonly input: Writable;
+  readonly stop: () => void;
 }
 
 /**
@@ -63,7 +68,7 @@ export class AddressCommand {
   }
 
   guard(host: string, seconds: number): AddressGuard {
-    const input = this.#start(["guard", wantAddress(host), String(seconds)], () => {
+    const { input } = this.#start(["guard", wantAddress(host), String(seconds)], () => {
       guard.ended = true;
     });
     const guard = {
@@ -89,8 +94,9 @@ export class AddressCommand {
       rest = (lines.pop() ?? "").slice(-ANSWER_BYTES_MAX);
       for (const line of lines) onRound(line.split(" ").filter((word) => word !== ""));
     };
-    const input = this.#start(["reach", ...targets], onEnd, hear);
-    return () => void input.end();
+    const started = this.#start(["reach", ...targets], onEnd, hear);
+    // It ends when it finds nobody who reads what it says.
+    return () => started.stop();
   }
 
   /** From a process that ends at once: another one does it, and nobody waits for that. */
@@ -108,8 +114,8 @@ export class AddressCommand {
     return await runCommand(this.path, words, { timeMsMax: COMMAND_MS_MAX, what });
   }
 
-  /** Something that goes on, until its input ends. @returns its input */
-  #start(words: readonly string[], onEnd: () => void, onText?: (text: string) => void): Writable {
+  /** Something that goes on, until its input ends or nobody reads its output. */
+  #start(words: readonly string[], onEnd: () => void, onText?: (text: string) => void): Started {
     if (this.#isSocket()) return openSocket(this.path, words, onEnd, onText);
     // A session of its own: it is to outlive what ends this process.
     const child = spawn(this.path, words, { stdio: ["pipe", "pipe", "ignore"], detached: true });
@@ -118,7 +124,11 @@ export class AddressCommand {
     child.stdout.on("data", onText ?? (() => {}));
     child.stdin.on("error", () => {});
     unref(child.stdin, child.stdout);
-    return child.stdin;
+    const stop = (): void => {
+      child.stdin.destroy();
+      child.stdout.destroy();
+    };
+    return { input: child.stdin, stop };
   }
 
   #isSocket(): boolean {
@@ -137,13 +147,13 @@ function openSocket(
   words: readonly string[],
   onEnd: () => void,
   onText: (text: string) => void = () => {},
-): Duplex {
+): Started {
   const socket = net.connect(path);
   socket.setEncoding("utf8").on("data", onText);
   socket.on("error", () => {}).on("close", onEnd);
   socket.unref();
   socket.write(`${words.join(" ")}\n`);
-  return socket;
+  return { input: socket, stop: () => void socket.destroy() };
 }
 
 /** @throws StorageError EIO */

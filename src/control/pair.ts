@@ -20,6 +20,7 @@ import type { GroupHands } from "./group-hands.js";
 import { LeaseWatchdog } from "./lease-watchdog.js";
 import { PartnerRecords } from "./partner-records.js";
 import { ProcessFence } from "./process-fence.js";
+import { answersAt, ReachWatch } from "./reach-watch.js";
 import { cachedText, Readiness } from "./readiness.js";
 import type { ServiceAddresses } from "./service-addresses.js";
 import type { SharedAdmin } from "./shared-admin.js";
@@ -135,14 +136,16 @@ export interface ReadinessSources {
   readonly events: EventLog;
   readonly command: AddressCommand | null;
   readonly addresses: AddressWatch;
+  readonly reach: ReachWatch;
 }
 
 export function makeReadiness(agent: PairAgent, sources: ReadinessSources): Readiness {
-  const { config, pair, clock, events, command, addresses } = sources;
+  const { config, pair, clock, events, command, addresses, reach } = sources;
   return new Readiness({
     ...{ pair: agent, config: pair, directIo: config.directIo, clock, events, command },
     unheard: () => agent.unheard(),
     stuck: () => addresses.stuck,
+    cutOff: () => reach.problems,
   });
 }
 
@@ -173,6 +176,32 @@ export function watchAddresses(agent: () => PairAgent | null, sources: AddressSo
     onLost: (home, why) => agent()?.addressLost(home, why),
     onEvent: (event) => events.add(event),
   });
+}
+
+/** @param onChange  this node is cut off, or is not any more */
+export function watchReach(agent: PairAgent, sources: AddressSources, onChange: () => void): ReachWatch {
+  const { pair, clock, events, command } = sources;
+  return new ReachWatch({
+    ...{ clock, targets: pair.reach, connect: answersAt },
+    ask: command === null ? null : (targets, onRound, onEnd) => command.reach(targets, onRound, onEnd),
+    onStanding: (reach) => {
+      agent.reach = reach;
+    },
+    onCut: (why) => agent.cutOff(why),
+    onEvent: (event) => {
+      events.add(event);
+      onChange();
+    },
+  });
+}
+
+/** What nobody looks after, for people. On one machine there is no network between a node and its partner's clients. */
+export function networkWarnings(agent: PairAgent, pair: PairConfig, reach: ReachWatch): string[] {
+  const { heartbeat } = agent.partner();
+  if (pair.reach.length > 0 || heartbeat === null || sharesNetwork(agent.self, heartbeat)) return reach.warnings;
+  return [
+    "nobody notices when the network is cut and the carrier stays: pair.reach names no targets (docs/FAILOVER.md)",
+  ];
 }
 
 /** A partner on this very machine may serve at any of them: then all of them may be here. */

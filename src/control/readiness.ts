@@ -27,6 +27,8 @@ export interface ReadinessParts {
   readonly command: Pick<AddressCommand, "trouble" | "check"> | null;
   /** Addresses that this machine has and cannot give up, a sentence each. */
   readonly stuck: () => readonly string[];
+  /** Why clients could not reach this node; empty: nothing speaks against it. */
+  readonly cutOff: () => readonly string[];
 }
 
 const CHECK_MS = 60_000;
@@ -62,6 +64,7 @@ export class Readiness {
       ...(await this.#diskProblems()),
       ...(await this.#fenceProblems()),
       ...(await this.#addressProblems()),
+      ...this.parts.cutOff(),
     ];
     this.#report(problems);
     return problems;

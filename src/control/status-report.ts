@@ -17,20 +17,20 @@ export interface StatusSources {
   readonly loop: LoopWatch;
   /** null: it has no partner. */
   readonly pair: PairAgent | null;
-  /** Other machines have a service address that is served here, a sentence each. */
-  readonly conflicts: readonly string[];
+  /** What is wrong with the network, or with its watch, a sentence each. */
+  readonly network: readonly string[];
 }
 
 /** Everything about the node in one document. */
 export function statusReport(sources: StatusSources): StatusReport {
-  const { cabinet, config, version, service, clients, upSeconds, loop, pair, conflicts } = sources;
+  const { cabinet, config, version, service, clients, upSeconds, loop, pair, network } = sources;
   return {
     ...{ node: config.node, role: roleOf(pair), pid: process.pid, version, upSeconds: Math.round(upSeconds * 10) / 10 },
     residentBytes: process.memoryUsage.rss(),
     eventLoop: loop.delay(),
     state: worstState(cabinet),
     warnings: [
-      ...conflicts,
+      ...network,
       ...cabinet.warnings(),
       ...memoryWarnings(config.memory, cabinet.fileSystems.rows().length, controlGroupLimit()),
       ...(pair === null ? [] : pairWarnings(pair)),

@@ -8,7 +8,7 @@ import { type GroupStanding, newTracked, type PairAgentParts, type Tracked } fro
 import { PairReport } from "./pair-report.js";
 import { type PartnerView, PartnerWatch } from "./partner-watch.js";
 import type { ProcessIdentity } from "./process-identity.js";
-import type { Heartbeat, Lease, ServiceAddress } from "./record.js";
+import type { Heartbeat, Lease, Reach, ServiceAddress } from "./record.js";
 import { RETRY_MS } from "./retry.js";
 import { TakeoverReasons } from "./takeover-reasons.js";
 
@@ -18,6 +18,10 @@ const POLL_MS = 10;
 const LOOK_MS = 2 * RETRY_MS;
 /** And while any disk is missing. */
 const LOOK_MS_MAX = 10_000;
+/** What the partner says it reaches must be as young as that: it may have been cut off by the same switch. */
+const CUT_OFF_HEARD_MS = 1000;
+/** A group that came back all the same, because the partner could not take it, is not given up again before that. */
+const CUT_OFF_HOLD_MS = 30_000;
 /** A disk may miss some beats, slow as it may be. */
 const UNHEARD_BEATS = 50;
 /** They must fit a heartbeat's block. */
@@ -50,6 +54,9 @@ export class PairAgent {
   #lookedMs = 0;
   /** Why this node could not take over now; null: nobody has looked yet. Travels with the heartbeat. */
   trouble: readonly string[] | null = null;
+  /** Whom this node reaches on the network. Travels with the heartbeat. */
+  reach: Reach | null = null;
+  #cutOffUntilMs = Number.NEGATIVE_INFINITY;
   /** What is being taken or released. */
   #working = new Set<Promise<void>>();
 
@@ -239,6 +246,19 @@ export class PairAgent {
     for (const group of this.#groups.values()) if (group.home === home) this.#giveUp(group, why);
   }
 
+  /**
+   * This node reaches nobody on the network, so that clients hardly reach it. What it serves moves to the partner when that one reaches somebody now and could
+   * take over; when both are cut off nobody moves. Called again as long as it stays so.
+   */
+  cutOff(why: string): void {
+    const { heartbeat, silentMs } = this.partner();
+    if (heartbeat === null || silentMs > CUT_OFF_HEARD_MS || this.#nowMs() < this.#cutOffUntilMs) return;
+    if ((heartbeat.reach?.reached ?? 0) === 0 || (heartbeat.trouble?.length ?? 0) > 0) return;
+    const owned = [...this.#groups.values()].filter(({ role, busy }) => role === "owned" && !busy);
+    if (owned.length > 0) this.#cutOffUntilMs = this.#nowMs() + CUT_OFF_HOLD_MS;
+    for (const group of owned) this.#giveUp(group, why);
+  }
+
   #giveUp(group: Tracked, why: string): void {
     if (group.role !== "owned" || group.busy || this.#stopped || !this.partnerIsAlive) return;
     this.#parts.services.hangUp(group.home);
@@ -312,6 +332,7 @@ export class PairAgent {
         this.trouble === null
           ? null
           : this.trouble.slice(0, TROUBLE_MAX).map((one) => one.slice(0, TROUBLE_LENGTH_MAX)),
+      reach: this.reach,
       sequence: ++this.#sequence,
       wallMs: wallMs(clock),
     };

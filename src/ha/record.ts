@@ -46,6 +46,8 @@ const heartbeat = z.object({
   letGo: z.array(z.object({ group: z.string(), epoch: count })).default([]),
   /** Why it could not take over now; empty when it could, null when it has not looked yet. */
   trouble: z.array(z.string()).nullable(),
+  /** Of the targets that it knows to answer, how many do now; null: it knows none. A version before this one has no such field. */
+  reach: z.object({ reached: count, targets: count }).nullable().default(null),
   /** Its clock, for people: nothing is decided by it. */
   wallMs: count,
 });
@@ -70,6 +72,7 @@ const lease = z.object({
 });
 
 export type Heartbeat = z.infer<typeof heartbeat>;
+export type Reach = NonNullable<Heartbeat["reach"]>;
 export type Lease = z.infer<typeof lease>;
 
 export function encodeHeartbeat(value: Heartbeat): Buffer {

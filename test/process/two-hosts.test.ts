@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type AddressProbe, type Host, TwoHosts, until, withoutTwoHosts } from "../support/two-hosts.js";
 
 const skip = withoutTwoHosts();
@@ -7,7 +8,8 @@ let lab: TwoHosts;
 let probe: AddressProbe;
 before(async () => {
   if (skip !== false) return;
-  lab = await TwoHosts.up();
+  // Refused connections are answers, and the second is asked by ARP.
+  lab = await TwoHosts.up({ reach: ["10.99.0.100:9", "10.99.0.100"] });
   probe = lab.probe("10.99.0.1");
 });
 after(async () => {
@@ -84,4 +86,48 @@ test("two hosts: an address that appears on the node that stands by is given up 
   await until("it is gone again", () => !standby.has("10.99.0.1"));
   assert.ok((await kinds(standby)).includes("address-cleared"));
   await servedBy(active);
+});
+
+test("two hosts: a switch passes nothing any more while the carrier stays: the node that is cut off lets go, if the other is not", {
+  skip,
+}, async (t) => {
+  const [active, other] = await roles();
+  const moved = async (): Promise<boolean> => (await other.status()).role === "active";
+  lab.cut(other);
+  await until("the one that stands by is cut off", async () => (await kinds(other)).includes("network-cut"));
+  await until("the partner knows", async () => {
+    const { nodes } = await active.row();
+    return nodes.some(
+      ({ name, trouble }) => name === other.name && trouble?.[0]?.startsWith("this node reaches nobody") === true,
+    );
+  });
+  lab.cut(active);
+  await until("both are cut off", async () => (await kinds(active)).includes("network-cut"));
+  await sleep(3000);
+  assert.equal(await moved(), false, "nobody moves when both are");
+  lab.mend(active);
+  await probe.answers();
+  lab.mend(other);
+  await until("both reach the client again", async () => (await kinds(other)).includes("network-whole"));
+  await until("the one that stands by could take over", async () => {
+    const { nodes } = await active.row();
+    return nodes.every(({ trouble }) => trouble?.length === 0);
+  });
+  await probe.answers();
+  probe.takeGapMs();
+  lab.cut(active);
+  await servedBy(other);
+  t.diagnostic(`cut off: ${active.name} to ${other.name}, ${probe.takeGapMs()} ms`);
+  const said = (await active.events()).find(({ kind }) => kind === "group-lost");
+  assert.match(
+    said?.what ?? "",
+    /this node reaches nobody on its network \(10\.99\.0\.100:9, 10\.99\.0\.100\).*the partner tries$/,
+  );
+  lab.mend(active);
+  await until(
+    "it reaches the client again",
+    async () => (await kinds(active)).filter((kind) => kind === "network-whole").length > 1,
+  );
+  await servedBy(other);
+  assert.deepEqual((await other.status()).warnings, []);
 });

@@ -111,7 +111,8 @@ test("units: the helper's restrictions let it do each of its works, and no other
   ip("-n", theirs, "address", "add", `${ADDRESS}/24`, "dev", "there");
   assert.match(serve(`check ${ADDRESS}`), /^held by ([0-9A-F]{2}:){5}[0-9A-F]{2}\nok\n$/);
   ip("-n", theirs, "address", "delete", `${ADDRESS}/24`, "dev", "there");
-  assert.equal(serve("reach 10.98.0.15 10.98.0.99"), "10.98.0.15 \n");
+  const reached = 'echo reach 10.98.0.15 10.98.0.99 | sh "$0" serve | head -n 1';
+  assert.equal(confined(helperUnit, HELPER, ["sh", "-c", reached, HOOK]).stdout, "10.98.0.15 \n");
   assert.equal(serve(`guard ${ADDRESS} 5\n..q`), "");
   assert.equal(has(ours), true, "a guard that is released leaves the address");
   assert.equal(serve(`guard ${ADDRESS} 5\n..`), "");

@@ -53,6 +53,29 @@ test("config: every mistake is one line with its place", () => {
   ]);
 });
 
+test("config: whom the nodes of a pair reach", () => {
+  const text = (reach: string) =>
+    `node: chn1\ndisks: []\nnfs: { port: 2049 }\npair:\n  partner: chn5\n  reach: ${reach}\n`;
+  const targets = parseConfig(text('["192.0.2.254:53", "[2001:db8::1]:443"]'), "/etc/s.yaml").pair?.reach;
+  assert.deepEqual(targets, [
+    { text: "192.0.2.254:53", host: "192.0.2.254", port: 53 },
+    { text: "[2001:db8::1]:443", host: "2001:db8::1", port: 443 },
+  ]);
+  assert.deepEqual(parseConfig(text("[]"), "/etc/s.yaml").pair?.reach, []);
+  const bare = `${text("[gateway, 192.0.2.7]")}  address-command: /run/a.socket\n`;
+  assert.deepEqual(
+    parseConfig(bare, "/etc/s.yaml").pair?.reach.map(({ port }) => port),
+    [null, null],
+  );
+  const wants = "wants gateway, an address, or an address with a port such as 192.0.2.254:53 or [2001:db8::1]:53";
+  assert.deepEqual(mistakes(text('[router, "192.0.2.1:0", "192.0.2.1:70000", 7]')), [
+    ...[0, 1, 2, 3].map((i) => `/etc/s.yaml:6:${[11, 19, 34, 53][i]}: pair.reach[${i}]: ${wants}`),
+  ]);
+  assert.deepEqual(mistakes(text("[192.0.2.7]")), [
+    "/etc/s.yaml:6:10: pair.reach: 192.0.2.7 is asked by pair.address-command, which is missing; or give it a port (192.0.2.7:53)",
+  ]);
+});
+
 test("config: how long the cabinet waits before it helps itself", () => {
   assert.deepEqual(parseConfig("disks: []\n", "/s.yaml").care, { spareDelaySeconds: 30, diskScanSeconds: 10 });
   const text = "disks: []\ncare:\n  spare-delay-seconds: 0\n  disk-scan-seconds: 60\n";

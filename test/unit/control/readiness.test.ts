@@ -23,12 +23,13 @@ const self = { ...thisProcess(), version: "1.2.3", service: { host: "127.0.0.1",
 const HEARTBEAT: Heartbeat = {
   ...{ node: "chn5", sequence: 7, bootId: self.bootId, pid: self.pid, processStart: self.processStart, network: "" },
   ...{ version: "1.2.3", service: { host: "127.0.0.1", port: 2049 }, owned: [], wants: [], letGo: [], trouble: [] },
+  reach: null,
   wallMs: clock.wallTime().seconds * 1000,
 };
 const GROUP = { uuid: "g", name: "g", paths: [disk], memberCount: 1, home: "chn5", role: "watched" } as const;
 
 const SETTINGS: PairConfig = {
-  ...{ partner: "chn5", fenceCommand: null, addressCommand: null, watchdogDevice: null },
+  ...{ partner: "chn5", fenceCommand: null, addressCommand: null, watchdogDevice: null, reach: [] },
   ...{ heartbeatMs: 200, leaseMs: 10_000 },
 };
 
@@ -40,6 +41,7 @@ interface Seen {
   readonly unheard?: readonly string[];
   readonly command?: ReadinessParts["command"];
   readonly stuck?: readonly string[];
+  readonly cutOff?: readonly string[];
 }
 
 /** What a node that sees this says. */
@@ -52,6 +54,7 @@ async function problems(seen: Seen) {
     unheard = [],
     command = null,
     stuck = [],
+    cutOff = [],
   } = seen;
   const pair: ReadinessParts["pair"] = {
     ...{ name: "chn1", partnerName: "chn5", partnerIsAlive: true, self, trouble: null },
@@ -61,7 +64,7 @@ async function problems(seen: Seen) {
   const events = new EventLog(clock, SILENT);
   const readiness = new Readiness({
     ...{ pair, config: { ...SETTINGS, ...config }, directIo, clock, events },
-    ...{ unheard: async () => unheard, command, stuck: () => stuck },
+    ...{ unheard: async () => unheard, command, stuck: () => stuck, cutOff: () => cutOff },
   });
   const found = await readiness.check();
   deepEqual(pair.trouble, found, "it travels with the heartbeat");
@@ -132,6 +135,7 @@ test("readiness: the address command must work, with its privileges, and what th
   deepEqual(await problems({ heartbeat, command: command({ kind: "unknown", why: "no arping" }) }), []);
   const stuck = ["this machine may have the service address 192.0.2.7"];
   deepEqual(await problems({ heartbeat, command: command({ kind: "alone" }), stuck }), stuck);
+  deepEqual(await problems({ cutOff: ["this node reaches nobody"] }), ["this node reaches nobody"]);
 });
 
 test("readiness: what stands in the way is looked at again soon, and told when it is over", async () => {
@@ -144,7 +148,7 @@ test("readiness: what stands in the way is looked at again soon, and told when i
   };
   const readiness = new Readiness({
     ...{ pair, config: SETTINGS, directIo: false, clock: hand, events, unheard: async () => [] },
-    ...{ command: null, stuck: () => [] },
+    ...{ command: null, stuck: () => [], cutOff: () => [] },
   });
   readiness.start();
   await hand.advance(3_000);

@@ -184,3 +184,50 @@ test("two hosts: a node that had no disk at all for longer than a lease makes it
   await bench.clock.advance(60_000);
   deepEqual([one.ends, roleOf(one, "g")], [[], "owned"]);
 });
+
+const REACHED = { reached: 2, targets: 2 };
+const NOBODY = { reached: 0, targets: 2 };
+
+test("two hosts: whoever is cut off from the network lets go when the partner is not, and the partner serves at once", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g")]);
+  [one.agent.reach, two.agent.reach] = [NOBODY, REACHED];
+  await bench.clock.advance(1000);
+  one.agent.cutOff("nobody answers");
+  await bench.clock.advance(1000);
+  deepEqual([roleOf(one, "g"), roleOf(two, "g")], ["watched", "owned"]);
+  equal(one.events.filter(({ kind }) => kind === "group-lost").length, 1);
+  await bench.clock.advance(60_000);
+  deepEqual([roleOf(one, "g"), roleOf(two, "g"), one.ends, two.ends], ["watched", "owned", [], []], "it stays there");
+});
+
+test("two hosts: both are cut off, or nobody knows about the partner, or it could not take over: nobody moves", async () => {
+  for (const theirs of [NOBODY, null, "trouble", "silent"] as const) {
+    const bench = new PairBench();
+    const { one, two } = await bench.pair([bench.group("g")]);
+    one.agent.reach = NOBODY;
+    two.agent.reach = typeof theirs === "string" ? REACHED : theirs;
+    if (theirs === "trouble") two.agent.trouble = ["this node can use 1 of the 3 disks of group g"];
+    await bench.clock.advance(1000);
+    // What it said last is old by then: the same switch may have cut it off.
+    if (theirs === "silent") for (const disk of bench.disks) disk.hiddenFrom.add("chn2");
+    if (theirs === "silent") await bench.clock.advance(1300);
+    one.agent.cutOff("nobody answers");
+    await bench.clock.advance(3000);
+    equal(roleOf(one, "g"), "owned", String(theirs));
+  }
+});
+
+test("two hosts: a group that the partner could not take after all is served here again, and given up anew only later", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g")]);
+  two.host.refusal = "too few disks";
+  [one.agent.reach, two.agent.reach] = [NOBODY, REACHED];
+  await bench.clock.advance(1000);
+  const gaveUp = (): number => one.events.filter(({ kind }) => kind === "group-lost").length;
+  for (let second = 0; second < 25; second++) {
+    one.agent.cutOff("nobody answers");
+    await bench.clock.advance(1000);
+  }
+  deepEqual([gaveUp(), roleOf(one, "g")], [1, "owned"]);
+});

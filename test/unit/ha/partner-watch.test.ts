@@ -6,7 +6,15 @@ import type { Heartbeat } from "../../../src/ha/record.js";
 function beat(sequence: number): Heartbeat {
   return {
     ...{ node: "chn1", sequence, bootId: "boot", pid: 1, processStart: 1, network: "", version: "1" },
-    ...{ service: { host: "127.0.0.1", port: 2049 }, owned: [], wants: [], letGo: [], trouble: null, wallMs: 0 },
+    ...{
+      service: { host: "127.0.0.1", port: 2049 },
+      owned: [],
+      wants: [],
+      letGo: [],
+      trouble: null,
+      reach: null,
+      wallMs: 0,
+    },
   };
 }
 
