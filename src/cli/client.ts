@@ -4,6 +4,15 @@ import type { ErrorBody } from "../control/types.js";
 import { isStorageError, messageOf } from "../lib/errors.js";
 import { CliError } from "./errors.js";
 
+interface Patience {
+  /** When an answer is not there by then, the daemon is asked whether it is. */
+  readonly askMs: number;
+  /** A daemon that answers nothing for so long more is stopped, or hangs: it works in portions of some milliseconds. */
+  readonly silentMs: number;
+}
+
+const PATIENCE: Patience = { askMs: 5000, silentMs: 5000 };
+
 type Method = "GET" | "POST" | "DELETE";
 export type Query = Readonly<Record<string, string | number | undefined>>;
 
@@ -15,7 +24,10 @@ export class ApiClient {
   socket = "";
   readonly #choose: SocketChoice;
 
-  constructor(socket: string | SocketChoice) {
+  constructor(
+    socket: string | SocketChoice,
+    private readonly patience: Patience = PATIENCE,
+  ) {
     this.#choose = typeof socket === "string" ? async () => socket : socket;
   }
 
@@ -96,8 +108,15 @@ export class ApiClient {
     const headers = text === undefined ? {} : { "content-type": "application/json" };
     return await new Promise((resolve, reject) => {
       const options = { socketPath: this.socket, method, path: path + encodeQuery(query), headers, agent: false };
-      const request = http.request(options, resolve);
-      request.once("error", (error: NodeJS.ErrnoException) => reject(this.#explain(error)));
+      const request = http.request(options, (response) => {
+        watch.end();
+        resolve(response);
+      });
+      const watch = new AliveWatch(this.socket, this.patience, (what) => request.destroy(new CliError(what)));
+      request.once("error", (error: NodeJS.ErrnoException) => {
+        watch.end();
+        reject(error instanceof CliError ? error : this.#explain(error));
+      });
       request.end(text);
     });
   }
@@ -108,8 +127,43 @@ export class ApiClient {
         `no daemon answers at ${this.socket} (start it with "stripeward serve" or "stripeward rig up")`,
       );
     }
+    // Those that wait already are more than the kernel keeps for it.
+    if (error.code === "EAGAIN") return new CliError(silentText(this.socket));
     if (error.code === "EACCES") return new CliError(`not allowed to open the management socket ${this.socket}`);
     return new CliError(`the daemon at ${this.socket} went away: ${error.message}`);
+  }
+}
+
+function silentText(socket: string): string {
+  return `the daemon at ${socket} takes connections and answers nothing: it is stopped (SIGSTOP) or hangs; look at its process`;
+}
+
+/** While an answer is waited for, which may take hours: does the daemon still run? The kernel takes connections for one that is stopped, too. */
+class AliveWatch {
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(
+    private readonly socket: string,
+    private readonly patience: Patience,
+    private readonly onSilent: (what: string) => void,
+  ) {
+    this.#timer = setInterval(() => this.#ask(), patience.askMs);
+    this.#timer.unref();
+  }
+
+  end(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** Any answer will do; that it went away the request itself finds out. */
+  #ask(): void {
+    const options = { socketPath: this.socket, path: "/v1/alive", agent: false, timeout: this.patience.silentMs };
+    const asked = http.get(options, (response) => response.resume());
+    asked.on("error", () => {});
+    asked.on("timeout", () => {
+      asked.destroy();
+      this.onSilent(silentText(this.socket));
+    });
   }
 }
 

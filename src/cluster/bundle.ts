@@ -1,18 +1,10 @@
 import { createHash } from "node:crypto";
-import {
-  createReadStream,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-} from "node:fs";
+import { createReadStream, existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, renameSync } from "node:fs";
 import { open } from "node:fs/promises";
 import path from "node:path";
 import { constants, createGzip } from "node:zlib";
 import { StorageError } from "../lib/errors.js";
+import { makeFolder } from "../lib/make-folder.js";
 import { TAR_END, type TarEntry, tarHeader, tarPadding } from "./tar.js";
 
 /** A release as nodes get it. */
@@ -68,7 +60,7 @@ export async function makeBundle(root: string, folder: string): Promise<Bundle> 
     ...TOP.flatMap((name) => walk(root, name, false)),
     ...modulesOf(root).flatMap((name) => walk(root, name, true)),
   ];
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolder(folder, 0o700);
   const name = `stripeward-${version}.tar.gz`;
   const file = path.join(folder, name);
   const { sha256, byteCount } = await pack(root, [...new Set(files)].sort(), `${file}.new`);

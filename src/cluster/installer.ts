@@ -4,7 +4,6 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readFileSync,
   readlinkSync,
@@ -17,6 +16,7 @@ import {
 import http from "node:http";
 import path from "node:path";
 import { createInterface } from "node:readline";
+import { makeFolder } from "../lib/make-folder.js";
 
 /*
  * What a node does to be installed. The terminal serves this file (cluster/installer-script.ts) to be run by Node alone, before anything of
@@ -120,7 +120,7 @@ async function install(invitation: Invitation, say: (what: string) => void): Pro
   const here = `${process.platform}-${process.arch}`;
   if (here !== orders.bundle.platform)
     throw new Error(`this machine is ${here}, and the release is for ${orders.bundle.platform}`);
-  mkdirSync(orders.install, { recursive: true, mode: 0o755 });
+  makeFolder(orders.install, 0o755);
   const release = await lockFolder(orders.install);
   try {
     await notify(invitation, { kind: "step", step: `install ${orders.node}`, state: "begun", what: "" });
@@ -175,7 +175,7 @@ async function unpackRelease(
     await tell(`unpacking ${archive.length} bytes into ${place}`);
     const fresh = path.join(folder, "releases", `.${name}.new`);
     rmSync(fresh, { recursive: true, force: true });
-    mkdirSync(fresh, { recursive: true, mode: 0o755 });
+    makeFolder(fresh, 0o755);
     const { status, stderr, error } = spawnSync("tar", ["-xzf", "-", "--no-same-owner"], {
       cwd: fresh,
       input: archive,
@@ -194,9 +194,9 @@ async function unpackRelease(
 }
 
 function writeConfiguration({ config, configuration, state, socket }: NodeOrders): void {
-  mkdirSync(state, { recursive: true, mode: 0o700 });
-  mkdirSync(path.dirname(socket), { recursive: true, mode: 0o750 });
-  mkdirSync(path.dirname(config), { recursive: true, mode: 0o755 });
+  makeFolder(state, 0o700);
+  makeFolder(path.dirname(socket), 0o750);
+  makeFolder(path.dirname(config), 0o755);
   if (existsSync(config) && readFileSync(config, "utf8") === configuration) return;
   // Nothing in it is secret, and the daemon's account has to read it.
   const descriptor = openSync(`${config}.new`, "w", 0o644);

@@ -1,9 +1,10 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { flockSync } from "fs-ext";
 import { z } from "zod";
 import { messageOf, StorageError } from "../lib/errors.js";
+import { makeFolder } from "../lib/make-folder.js";
 
 const stepSchema = z.object({
   /** `shared`, `install chn1`, … unique in the sequence. */
@@ -76,7 +77,7 @@ export class RecordBook {
     steps: readonly StepPlan[],
     now = () => new Date(),
   ): RecordBook {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder, 0o700);
     const found = RecordBook.read(folder);
     const before = new Map(found?.steps.map((step) => [step.id, step]));
     const rows = steps.map((step) => before.get(step.id) ?? pending(step));
@@ -154,7 +155,7 @@ function writeDurably(file: string, content: string): void {
 
 /** One set-up at a time works with a folder; the kernel drops the lock with the process. @returns releases it @throws StorageError EBUSY */
 export function lockFolder(folder: string): () => void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolder(folder, 0o700);
   const descriptor = openSync(path.join(folder, "lock"), "w", 0o600);
   try {
     flockSync(descriptor, "exnb");

@@ -127,6 +127,8 @@ export class ManagementApi {
 
   #readRoutes(): void {
     const { cabinet, events, status, metrics } = this.options;
+    // Answers as long as the process runs: whoever waits for a long call asks whether it is worth waiting.
+    this.#app.get("/v1/alive", () => ({ pid: process.pid }));
     this.#app.get("/v1/status", () => status());
     this.#app.get("/v1/disks", () => cabinet.disks());
     this.#app.get("/v1/groups", () => cabinet.groups());

@@ -59,6 +59,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
     openDevice: (place) => openFileDevice(place, { mode: "read-write-exclusive", ...opened }),
     openShared: (place) => openFileDevice(place, { mode: "read-write-shared", ...opened }),
     openReadOnly: (place) => openFileDevice(place, { mode: "read-only", log }),
+    sizeOf: (place) => sizeOf(place, log),
     surveyDisk: (place) => surveyDisk(place, log),
     identify,
     readLabel: async (device) => {
@@ -133,6 +134,16 @@ function newGroupEpoch(epochOf: ((uuid: string) => number) | undefined) {
     uuid = made;
   };
   return { epoch: epochOf === undefined ? undefined : current, made };
+}
+
+async function sizeOf(place: string, log: Logger): Promise<number | null> {
+  try {
+    const device = await openFileDevice(place, { mode: "read-only", log });
+    await device.close();
+    return device.sizeBytes;
+  } catch {
+    return null;
+  }
 }
 
 async function surveyDisk(place: string, log: Logger): Promise<SurveyedDisk | null> {

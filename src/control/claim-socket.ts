@@ -1,14 +1,15 @@
-import { lstatSync, mkdirSync, unlinkSync } from "node:fs";
+import { lstatSync, unlinkSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { StorageError } from "../lib/errors.js";
+import { makeFolder } from "../lib/make-folder.js";
 
 /**
  * Make way for a listener on a Unix socket: create its folder, remove a socket that nobody listens on any more.
  * @throws StorageError EBUSY when another daemon answers there, EEXIST when something else than a socket is in the way
  */
 export async function claimSocket(socket: string): Promise<void> {
-  mkdirSync(path.dirname(socket), { recursive: true });
+  makeFolder(path.dirname(socket));
   const found = lstatSync(socket, { throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isSocket()) throw new StorageError("EEXIST", `${socket} is in the way: it is not a socket`);

@@ -1,9 +1,10 @@
-import { existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync } from "node:fs";
 import path from "node:path";
 import { expandPattern } from "../config/glob.js";
 import type { BlockDevice } from "../device/device.js";
 import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import { replaceJson } from "../lib/json-file.js";
+import { makeFolder } from "../lib/make-folder.js";
 import type { LabelledDisk } from "../raid/contract.js";
 import type { EventLog } from "./event-log.js";
 import type { StorageLayers, SurveyedDisk } from "./layers.js";
@@ -333,13 +334,19 @@ export class DiskShelf {
     return typeof pid === "number" && this.options.sharing?.isPartner(pid) === true;
   }
 
-  /** A disk that was pulled out while nobody used it, or that has another name now. */
+  /** A disk that was pulled out while nobody used it, that has another name now, or that shrank or grew. */
   async #dropVanished(): Promise<void> {
     for (const [place, { device }] of this.#slots) {
-      if (this.options.layers.exists(place)) continue;
+      if (this.options.layers.exists(place) && !(await this.#hasChanged(place, device))) continue;
       this.#slots.delete(place);
       await device.close();
     }
+  }
+
+  /** Its size is another one than when it was opened: what was found on it then may be wrong, and it is to be opened anew. */
+  async #hasChanged(place: string, device: BlockDevice): Promise<boolean> {
+    const sizeBytes = await this.options.layers.sizeOf(place);
+    return sizeBytes !== null && sizeBytes !== device.sizeBytes;
   }
 
   /** Whether a disk that somebody else holds carries our label. One that does not (a mounted root disk) is none of our business. */
@@ -408,7 +415,7 @@ export class DiskShelf {
 
   #record(places: readonly string[]): void {
     const file = this.options.knownDisksFile;
-    mkdirSync(path.dirname(file), { recursive: true });
+    makeFolder(path.dirname(file));
     replaceJson(file, places);
   }
 }

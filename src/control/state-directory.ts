@@ -1,7 +1,9 @@
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { flockSync } from "fs-ext";
 import { messageOf, StorageError } from "../lib/errors.js";
+import { writeSmallFile } from "../lib/json-file.js";
+import { makeFolder } from "../lib/make-folder.js";
 
 /** The daemon's own folder: scratch copies, process id, disks added by hand. Nothing in it is needed to get at the data. */
 export class StateDirectory {
@@ -23,19 +25,19 @@ export class StateDirectory {
     this.backups = StateDirectory.#inside(path, "backups.json");
     this.backupFolder = StateDirectory.#inside(path, "backups");
     this.#pid = StateDirectory.#inside(path, "stripeward.pid");
-    mkdirSync(this.scratch, { recursive: true });
-    writeFileSync(this.#pid, `${process.pid}\n`);
+    makeFolder(this.scratch);
+    writeSmallFile(this.#pid, `${process.pid}\n`);
   }
 
   static #inside(folder: string, name: string): string {
     return path.join(folder, name);
   }
 
-  /** @throws StorageError EBUSY naming the daemon that works there; EACCES when it cannot be made */
+  /** @throws StorageError EBUSY naming the daemon that works there; EACCES when it cannot be made; ENOSPC, EIO when nothing can be written there */
   static claim(folder: string): StateDirectory {
     let lock: number;
     try {
-      mkdirSync(folder, { recursive: true });
+      makeFolder(folder);
       lock = openSync(path.join(folder, "lock"), "a", 0o600);
     } catch (error) {
       throw new StorageError("EACCES", `the state directory cannot be used: ${messageOf(error)}`);
@@ -46,7 +48,12 @@ export class StateDirectory {
       closeSync(lock);
       throw new StorageError("EBUSY", `another daemon${holder(folder)} works in the state directory ${folder}`);
     }
-    return new StateDirectory(folder, lock);
+    try {
+      return new StateDirectory(folder, lock);
+    } catch (error) {
+      closeSync(lock);
+      throw error;
+    }
   }
 
   release(): void {

@@ -205,7 +205,9 @@ export class Roster {
     if (doubt !== null && !force)
       throw new StorageError("EACCES", `disk #${disk.number} ${doubt}`, { disk: disk.number });
     const { rowBytes, rowCount } = record.shape;
-    const unbuiltBytes = doubt === null ? member.label.unbuiltBytes : rowBytes * rowCount;
+    // An end without its label has been cut off, or written over: what else is gone nobody knows.
+    const isWhole = doubt === null && label.badEnd === undefined;
+    const unbuiltBytes = isWhole ? member.label.unbuiltBytes : rowBytes * rowCount;
     const { sizeBytes, name: path } = disk.device;
     const entry: LabelMember = { ...member.label, state: "rebuilding", unbuiltBytes, sizeBytes, path };
     return { slot: member.slot, label: entry, sequence: label.sequence };

@@ -49,6 +49,12 @@ test("cli: help of every command is on stdout with status 0", async () => {
   assert.match((await cli("--version")).stdout, /^\d+\.\d+\.\d+\n$/);
 });
 
+test("cli: a rig where no folder can be made is one line, at once", async () => {
+  const { status, stderr } = await cli("rig", "up", "--dir", "/proc/stripeward-rig");
+  const said = "stripeward: the folder /proc/stripeward-rig cannot be made: this file system takes no folders there\n";
+  assert.deepEqual([status, stderr], [1, said]);
+});
+
 test("cli: without a daemon every command says so in one line, status 1", async () => {
   const commands = [
     ["status"],

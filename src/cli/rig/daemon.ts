@@ -1,11 +1,12 @@
 import { spawn } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 import { someoneAnswers } from "../../control/claim-socket.js";
 import type { StatusReport } from "../../control/types.js";
+import { makeFolder } from "../../lib/make-folder.js";
 import { LIMITS } from "../../limits.js";
 import { ApiClient } from "../client.js";
 import { daemonEnvironment } from "../daemon-environment.js";
@@ -38,7 +39,7 @@ export function writeConfig(node: RigNode, record: RigRecord, disks: readonly st
  * @throws CliError with the daemon's own last words when it does not come up
  */
 export async function startDaemon(node: RigNode): Promise<void> {
-  mkdirSync(node.state, { recursive: true });
+  makeFolder(node.state);
   const log = openSync(node.log, "a", 0o600);
   const complaint = openSync(node.complaint, "w", 0o600);
   const cli = fileURLToPath(new URL("../main.js", import.meta.url));

@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
-import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, statfsSync } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, openSync, statfsSync } from "node:fs";
+import { makeFolder } from "../../lib/make-folder.js";
 import { formatSize } from "../../lib/size.js";
 import { MIB } from "../../lib/units.js";
 import { CliError } from "../errors.js";
@@ -11,7 +12,7 @@ const SHARED_BYTES = 64 * MIB;
 
 /** Sparse files of the wanted size; one that is there already stays as it is. */
 export function makeDiskFiles(paths: RigPaths, record: RigRecord): void {
-  mkdirSync(paths.disks, { recursive: true });
+  makeFolder(paths.disks);
   warnWhenTight(paths, record);
   for (const place of dataDisks(paths, record)) makeSparse(place, record.diskBytes);
   for (const place of sharedPaths(paths, record)) makeSparse(place, SHARED_BYTES);

@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { z } from "zod";
 import { messageOf } from "../../lib/errors.js";
 import { replaceJson } from "../../lib/json-file.js";
+import { makeFolder } from "../../lib/make-folder.js";
 import { LIMITS } from "../../limits.js";
 import { CliError } from "../errors.js";
 
@@ -119,7 +120,7 @@ export function writeRig(dir: string, record: RigRecord): void {
 
 /** A new rig goes into a folder that is absent or empty, so that it never mixes with what somebody keeps there. */
 export function prepareFolder(dir: string): void {
-  mkdirSync(dir, { recursive: true });
+  makeFolder(dir);
   const found = readdirSync(dir).find((name) => name !== ".lock");
   if (found !== undefined) throw new CliError(`${dir} is not empty (${found}) and holds no rig: choose another folder`);
 }

@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { z } from "zod";
 import { replaceJson } from "../../lib/json-file.js";
+import { makeFolder } from "../../lib/make-folder.js";
 
 const KEPT_MAX = 1000;
 
@@ -37,7 +38,7 @@ export class BackupBook {
     private readonly file: string,
     private readonly folder: string,
   ) {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     this.#rows = load(file);
   }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { StorageError } from "../../../src/lib/errors.js";
-import { FakeWorld } from "./fake-layers.js";
+import { FakeWorld, SHRUNK_BYTES } from "./fake-layers.js";
 import { furnished, orders } from "./furnished.js";
 
 /** The disk moves to another path with everything on it. */
@@ -226,4 +226,17 @@ test("return: a disk pulled out while nobody used it is forgotten", async (t) =>
   await group().lose(1, "failed");
   await world.clock.advance(1_000);
   assert.deepEqual(orders(world, "replace"), []);
+});
+
+test("return: a path that shrank to nothing and grew back is looked at anew, and its disk handed back", async (t) => {
+  const world = new FakeWorld(3);
+  const { group, row } = await furnished(t, world);
+  world.sizes.set("/disks/d2", SHRUNK_BYTES);
+  await group().lose(2, "missing");
+  await world.clock.advance(30_000);
+  assert.deepEqual(orders(world, "return"), []);
+  world.sizes.delete("/disks/d2");
+  await world.clock.advance(10_000);
+  assert.deepEqual(orders(world, "return"), ["return 2"]);
+  assert.equal(row(2).state, "rebuilding");
 });

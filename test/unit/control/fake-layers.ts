@@ -85,6 +85,7 @@ export function fakeLayers(world: FakeWorld): StorageLayers {
     openReadOnly: async (path) => openFake(world, path, false),
     // Bytes count there: played by shared-world.ts.
     shared: { create: unplayed, open: unplayed, openRecords: unplayed, readRecords: unplayed },
+    sizeOf: async (path) => (world.present.has(path) ? (world.sizes.get(path) ?? DISK_BYTES) : null),
     surveyDisk: async (path) => surveyFake(world, path),
     identify: async ({ name }) => world.foreign.get(name) ?? null,
     readLabel: async (device) => labelOf(world, device),
@@ -110,6 +111,9 @@ function unplayed(): Promise<never> {
   return Promise.reject(new StorageError("ENOTSUP", "shared groups are not played here"));
 }
 
+/** No label can be read on so little. */
+export const SHRUNK_BYTES = 4096;
+
 function openFake(world: FakeWorld, path: string, exclusive: boolean): BlockDevice {
   world.opened++;
   if (!world.present.has(path)) throw new StorageError("ENXIO", `${path} is not there`);
@@ -126,7 +130,7 @@ function openFake(world: FakeWorld, path: string, exclusive: boolean): BlockDevi
 
 function labelOf(world: FakeWorld, device: BlockDevice): LabelledDisk | null {
   const label = world.labels.get(device.name);
-  return label === undefined ? null : { device, ...label };
+  return label === undefined || device.sizeBytes <= SHRUNK_BYTES ? null : { device, ...label };
 }
 
 function createFake(world: FakeWorld, disks: readonly LabelledDisk[], { name, onEvent }: NewGroup): Group {

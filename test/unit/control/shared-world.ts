@@ -44,6 +44,8 @@ export class SharedWorld {
       openDevice: async (place) => this.#open(place, "exclusive"),
       openShared: async (place) => this.#open(place, "shared"),
       openReadOnly: async (place) => this.#open(place, null),
+      // Disks keep their size here.
+      sizeOf: async () => null,
       surveyDisk: async (place) => {
         const label = await readLabel(this.#open(place, null)).catch(() => null);
         if (label === null) return null;
