@@ -69,6 +69,8 @@ export class Scratch {
       this.#pageCount = this.db.prepare("PRAGMA page_count").pluck();
       this.#freelistCount = this.db.prepare("PRAGMA freelist_count").pluck();
       this.#begin.run();
+      // Now, and not with the first commit: then there may be no descriptor left, and a commit that cannot be read is the end of the file system.
+      this.#openWal();
     } catch (error) {
       this.db.close();
       throw error;
@@ -112,16 +114,21 @@ export class Scratch {
   }
 
   #newFrames(): number {
-    if (this.#walFd === null) {
-      if (!fs.existsSync(`${this.#file}-wal`)) return 0;
-      this.#walFd = fs.openSync(`${this.#file}-wal`, "r");
-    }
+    if (this.#walFd === null && !this.#openWal()) return 0;
+    assert(this.#walFd !== null, "the WAL is open");
     const size = fs.fstatSync(this.#walFd).size;
     if (size <= this.#walOffset) return 0;
     if (this.#walOffset === 0) this.#walOffset = WAL_HEADER_BYTES;
     const count = (size - this.#walOffset) / FRAME.end;
     assert(Number.isInteger(count), "the WAL holds whole frames");
     return count;
+  }
+
+  /** @returns whether SQLite has made it yet */
+  #openWal(): boolean {
+    if (!fs.existsSync(`${this.#file}-wal`)) return false;
+    this.#walFd = fs.openSync(`${this.#file}-wal`, "r");
+    return true;
   }
 
   /**
