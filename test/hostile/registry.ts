@@ -2,6 +2,7 @@ import type { Scenario } from "./scenario.js";
 import { callbacks } from "./scenarios/callbacks.js";
 import { connections } from "./scenarios/connections.js";
 import { datagrams } from "./scenarios/datagrams.js";
+import { deaf, halves, idlers, writers } from "./scenarios/hoarders.js";
 import { lockedFile, lockNames, waiters } from "./scenarios/locks.js";
 import { management } from "./scenarios/management.js";
 import { packets } from "./scenarios/packets.js";
@@ -15,7 +16,5 @@ export const SCENARIOS: readonly Scenario[] = [
   records,
   callbacks,
   management,
-  waiters,
-  lockedFile,
-  lockNames,
+export const SCENARIOS: readonly Scenario[] = [waiters, lockedFile, lockNames, idlers, halves, deaf, writers];
 ];

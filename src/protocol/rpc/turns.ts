@@ -5,7 +5,7 @@
 const TURN_MS = 8;
 /** And one connection of it, before others have theirs. */
 export const SLICE_MS = 2;
-/** Less than this is not worth a second look. */
+/** While less than this was spent it is not looked when the turn ends. */
 const SHORT_MS = 0.2;
 
 /** Somebody with bytes to go on with. */
@@ -27,9 +27,8 @@ export class Turns {
   }
 
   spent(ms: number): void {
-    if (ms < SHORT_MS) return;
     this.#spentMs += ms;
-    this.#schedule();
+    if (this.#spentMs >= SHORT_MS) this.#schedule();
   }
 
   /** `goOn` is called once, in a later turn. */
