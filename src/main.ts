@@ -200,8 +200,10 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     undo.add("network watch", () => reach.end());
     reach.start();
     const [serving, paired_] = [agent, config.pair];
-    networkText = () => [...watch.conflicts, ...reach.problems, ...networkWarnings(serving, paired_, reach)];
-    const readiness = makeReadiness(agent, { ...sources, addresses: watch, reach });
+    networkText = () => {
+      return [...watch.conflicts, ...reach.problems, ...networkWarnings(serving, paired_, reach), ...readiness.remarks];
+    };
+    const readiness = makeReadiness(agent, { ...sources, addresses: watch, reach, log });
     undo.add("readiness", () => readiness.end());
     undo.add("address watch", () => watch.end());
     watch.start();

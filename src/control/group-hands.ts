@@ -1,6 +1,7 @@
 import { LockProbe, type LockState } from "../device/lock-probe.js";
 import type { GroupHost, SeenGroup } from "../ha/contract.js";
 import { StorageError } from "../lib/errors.js";
+import type { GroupState } from "../raid/contract.js";
 import { FailedGroup } from "./failed-group.js";
 import type { GroupAdmin } from "./group-admin.js";
 import type { SurveyedDisk } from "./layers.js";
@@ -60,6 +61,10 @@ export class GroupHands implements GroupHost {
 
   hasFailed(uuid: string): boolean {
     return this.parts.groups.get(uuid)?.describe().state === "failed";
+  }
+
+  stateOf(uuid: string): GroupState | null {
+    return this.parts.groups.get(uuid)?.describe().state ?? null;
   }
 
   lockState(uuid: string): LockState {

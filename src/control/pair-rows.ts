@@ -1,4 +1,5 @@
 import type { PairAgent } from "../ha/pair-agent.js";
+import type { GroupState } from "../raid/contract.js";
 import type { NodeRole, NodeRow, PairGroupRow, PairRow } from "./types.js";
 
 /**
@@ -13,6 +14,12 @@ export function roleOf(pair: PairAgent | null): NodeRole {
   return pair === null || pair.groups().some(({ role }) => role === "owned") ? "active" : "standby";
 }
 
+/** Of the groups of the pair the worst, wherever they are served: what nobody serves has failed. */
+export function worstOf(pair: PairAgent | null): GroupState {
+  const states = pair === null ? [] : groupRows(pair).map(({ state }) => state ?? "failed");
+  return states.find((state) => state === "failed") ?? states.find((state) => state === "degraded") ?? "clean";
+}
+
 export function pairWarnings(pair: PairAgent): string[] {
   const { heartbeat, silentMs } = pair.partner();
   const found: string[] = [];
@@ -23,7 +30,9 @@ export function pairWarnings(pair: PairAgent): string[] {
   if (pair.partnerIsAlive)
     for (const one of theirs ?? []) found.push(`${pair.partnerName} could not take over now: ${one}`);
   for (const one of pair.trouble ?? []) found.push(`${pair.name} could not take over now: ${one}`);
-  for (const { name, trouble } of groupRows(pair)) {
+  for (const { name, servedBy, state, trouble } of groupRows(pair)) {
+    if (servedBy === null) found.push(`group ${name} is served by nobody now`);
+    else if (servedBy !== pair.name && state !== "clean") found.push(`group ${name} is ${state} at ${servedBy}`);
     if (trouble !== null) found.push(`group ${name} could not be taken over: ${trouble}`);
   }
   return found;
@@ -67,6 +76,8 @@ function groupRows(pair: PairAgent, epochs: ReadonlyMap<string, number> = new Ma
     const theirs = pair.partnerIsAlive && heartbeat?.owned.includes(uuid) === true;
     const servedBy = role === "owned" ? pair.name : theirs ? pair.partnerName : null;
     const known = epoch < 0 ? (epochs.get(uuid) ?? null) : epoch;
-    return { name, home, servedBy, epoch: known, trouble: complaint === "" ? null : complaint };
+    const ailing = heartbeat?.ailing.find(({ group }) => group === uuid)?.state ?? "clean";
+    const state = role === "owned" ? pair.stateOf(uuid) : theirs ? ailing : null;
+    return { name, home, servedBy, state, epoch: known, trouble: complaint === "" ? null : complaint };
   });
 }

@@ -14,6 +14,7 @@ import { AddressCommand } from "./address-command.js";
 import { AddressGuards } from "./address-guards.js";
 import { AddressWatch } from "./address-watch.js";
 import type { DiskSharing } from "./disk-shelf.js";
+import { DiskSight } from "./disk-sight.js";
 import type { EventLog } from "./event-log.js";
 import { FollowerKeeper } from "./follower-keeper.js";
 import type { GroupHands } from "./group-hands.js";
@@ -105,6 +106,7 @@ export function refusingCached(
     settle: (group) => host.settle(group),
     close: (group) => host.close(group),
     hasFailed: (group) => host.hasFailed(group),
+    stateOf: (group) => host.stateOf?.(group) ?? null,
     lockState: (group) => host.lockState(group),
   };
 }
@@ -137,13 +139,17 @@ export interface ReadinessSources {
   readonly command: AddressCommand | null;
   readonly addresses: AddressWatch;
   readonly reach: ReachWatch;
+  readonly log: Logger;
 }
 
 export function makeReadiness(agent: PairAgent, sources: ReadinessSources): Readiness {
-  const { config, pair, clock, events, command, addresses, reach } = sources;
+  const { config, pair, clock, events, command, addresses, reach, log } = sources;
+  // Past the page cache where there is one of our own: what was read before says nothing about a path.
+  const sight = new DiskSight((path) => openFileDevice(path, { mode: "read-only", log, direct: config.directIo }));
   return new Readiness({
     ...{ pair: agent, config: pair, directIo: config.directIo, clock, events, command },
     unheard: () => agent.unheard(),
+    sees: (path) => sight.sees(path),
     stuck: () => addresses.stuck,
     cutOff: () => reach.problems,
   });

@@ -4,6 +4,7 @@ import net from "node:net";
 import type { PairConfig } from "../config/schema.js";
 import type { PairAgent } from "../ha/pair-agent.js";
 import { processStat } from "../ha/process-identity.js";
+import type { GroupLack } from "../ha/record.js";
 import type { CancelTimer, Clock } from "../lib/clock.js";
 import type { AddressCommand } from "./address-command.js";
 import type { EventLog } from "./event-log.js";
@@ -11,7 +12,7 @@ import type { EventLog } from "./event-log.js";
 /** What it asks of the pair, and where its answer goes. */
 type ReadinessPair = Pick<
   PairAgent,
-  "name" | "partnerName" | "partner" | "partnerIsAlive" | "self" | "groups" | "trouble"
+  "name" | "partnerName" | "partner" | "partnerIsAlive" | "self" | "groups" | "trouble" | "lacks"
 >;
 
 export interface ReadinessParts {
@@ -21,6 +22,8 @@ export interface ReadinessParts {
   readonly directIo: boolean;
   readonly clock: Clock;
   readonly events: EventLog;
+  /** Whether a disk answers: a path that is lost may still be there by name. */
+  readonly sees: (path: string) => Promise<boolean>;
   /** Disks that we see and the partner says nothing on. */
   readonly unheard: () => Promise<readonly string[]>;
   /** null: addresses are not moved by a command. */
@@ -31,7 +34,7 @@ export interface ReadinessParts {
   readonly cutOff: () => readonly string[];
 }
 
-const CHECK_MS = 60_000;
+const CHECK_MS = 10_000;
 /** While something stands in the way: it may be a partner that is just starting. */
 const TROUBLED_CHECK_MS = 1_000;
 /** The first check, when both nodes of a pair that has just been started have had time to hear each other. */
@@ -46,7 +49,14 @@ export class Readiness {
   #cancel: CancelTimer = () => {};
   #ended = false;
 
+  #remarks: readonly string[] = [];
+
   constructor(private readonly parts: ReadinessParts) {}
+
+  /** What does not stand in the way of a takeover, and should be known all the same; a sentence each. */
+  get remarks(): readonly string[] {
+    return this.#remarks;
+  }
 
   start(): void {
     this.#later(FIRST_MS);
@@ -67,6 +77,7 @@ export class Readiness {
       ...this.parts.cutOff(),
     ];
     this.#report(problems);
+    await this.#remark();
     return problems;
   }
 
@@ -93,39 +104,60 @@ export class Readiness {
   }
 
   #partnerProblems(): string[] {
-    const { pair, clock } = this.parts;
+    const { pair } = this.parts;
     const { heartbeat } = pair.partner();
     if (heartbeat === null) return [`${pair.partnerName} has never been seen on these disks`];
-    const found: string[] = [];
-    if (heartbeat.version !== pair.self.version) {
-      found.push(`${pair.partnerName} runs version ${heartbeat.version}, this node ${pair.self.version}`);
-    }
+    if (heartbeat.version === pair.self.version) return [];
+    return [`${pair.partnerName} runs version ${heartbeat.version}, this node ${pair.self.version}`];
+  }
+
+  async #remark(): Promise<void> {
+    const { pair, events } = this.parts;
+    const before = this.#remarks;
+    const unheard = pair.partnerIsAlive ? await this.parts.unheard() : [];
+    this.#remarks = [...this.#clockRemarks(), ...unheardRemarks(pair.partnerName, unheard)];
+    for (const what of this.#remarks)
+      if (!before.includes(what)) events.add({ severity: "warning", kind: "pair-remark", what });
+  }
+
+  /** Nothing is decided by wall clocks. */
+  #clockRemarks(): string[] {
+    const { pair, clock } = this.parts;
+    const { heartbeat } = pair.partner();
+    if (heartbeat === null || !pair.partnerIsAlive) return [];
     const { seconds } = clock.wallTime();
     const apartMs = Math.abs(seconds * 1000 - heartbeat.wallMs);
-    if (pair.partnerIsAlive && apartMs > CLOCKS_APART_MS_MAX) {
-      const about =
-        apartMs >= 120_000 ? `${Math.round(apartMs / 60_000)} minutes` : `${Math.round(apartMs / 1000)} seconds`;
-      found.push(`the clocks of the two nodes are ${about} apart (file times will jump; nothing else depends on it)`);
+    if (apartMs <= CLOCKS_APART_MS_MAX) return [];
+    const about =
+      apartMs >= 120_000 ? `${Math.round(apartMs / 60_000)} minutes` : `${Math.round(apartMs / 1000)} seconds`;
+    return [`the clocks of the two nodes are ${about} apart (file times will jump; nothing else depends on it)`];
+  }
+
+  /**
+   * Members that this node cannot use. Of a group that it serves they count where the partner sees more: a disk that has failed for both is nobody's path, and
+   * the group may be degraded.
+   */
+  async #diskProblems(): Promise<string[]> {
+    const { pair } = this.parts;
+    const { heartbeat } = pair.partner();
+    const found: string[] = [];
+    const lacks: GroupLack[] = [];
+    for (const { uuid, name, paths, memberCount, role } of pair.groups()) {
+      const answers = await Promise.all(paths.map((path) => this.#canUse(path)));
+      const usable = Math.min(memberCount, answers.filter((one) => one).length);
+      if (usable === memberCount) continue;
+      lacks.push({ group: uuid, disks: memberCount - usable });
+      const theirs = memberCount - (heartbeat?.lacks.find(({ group }) => group === uuid)?.disks ?? 0);
+      const text = `this node can use ${usable} of the ${memberCount} disks of group ${name}`;
+      if (role !== "owned") found.push(text);
+      else if (pair.partnerIsAlive && theirs > usable) found.push(`${text}, ${pair.partnerName} ${theirs}`);
     }
+    pair.lacks = lacks;
     return found;
   }
 
-  /** Members that this node cannot open for writing, and disks that only one of the two looks at. */
-  async #diskProblems(): Promise<string[]> {
-    const { pair } = this.parts;
-    const found: string[] = [];
-    for (const { name, paths, memberCount, role } of pair.groups()) {
-      if (role === "owned") continue;
-      const readable = await Promise.all(paths.map((path) => can(path, constants.R_OK | constants.W_OK)));
-      const usable = readable.filter((one) => one).length;
-      if (usable < memberCount) found.push(`this node can use ${usable} of the ${memberCount} disks of group ${name}`);
-    }
-    const unheard = pair.partnerIsAlive ? await this.parts.unheard() : [];
-    if (unheard.length > 0)
-      found.push(
-        `${pair.partnerName} does not look at ${unheard.join(", ")}: both configurations must name the same disks`,
-      );
-    return found;
+  async #canUse(path: string): Promise<boolean> {
+    return (await can(path, constants.R_OK | constants.W_OK)) && (await this.parts.sees(path));
   }
 
   async #fenceProblems(): Promise<string[]> {
@@ -160,6 +192,13 @@ export class Readiness {
       ? []
       : [`this machine does not have the service address ${service.host} of ${pair.partnerName}`];
   }
+}
+
+function unheardRemarks(partner: string, unheard: readonly string[]): string[] {
+  if (unheard.length === 0) return [];
+  return [
+    `${partner} says nothing on ${unheard.join(", ")}: its configuration does not name them, or it has lost the path`,
+  ];
 }
 
 async function commandProblems(command: Pick<AddressCommand, "trouble" | "check">, host: string): Promise<string[]> {

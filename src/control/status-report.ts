@@ -4,7 +4,7 @@ import type { GroupState } from "../raid/contract.js";
 import type { Cabinet } from "./cabinet.js";
 import type { LoopWatch } from "./loop-watch.js";
 import { controlGroupLimit, memoryWarnings } from "./memory-promise.js";
-import { pairRow, pairWarnings, roleOf } from "./pair-rows.js";
+import { pairRow, pairWarnings, roleOf, worstOf } from "./pair-rows.js";
 import type { ClientsRow, ServiceRow, StatusReport } from "./types.js";
 
 export interface StatusSources {
@@ -28,7 +28,7 @@ export function statusReport(sources: StatusSources): StatusReport {
     ...{ node: config.node, role: roleOf(pair), pid: process.pid, version, upSeconds: Math.round(upSeconds * 10) / 10 },
     residentBytes: process.memoryUsage.rss(),
     eventLoop: loop.delay(),
-    state: worstState(cabinet),
+    state: worse(worstState(cabinet), worstOf(pair)),
     warnings: [
       ...network,
       ...cabinet.warnings(),
@@ -45,6 +45,11 @@ export function statusReport(sources: StatusSources): StatusReport {
     fileSystems: cabinet.fileSystems.rows(),
     exports: cabinet.fileSystems.exports.rows(),
   };
+}
+
+function worse(one: GroupState, other: GroupState): GroupState {
+  const states = [one, other];
+  return states.includes("failed") ? "failed" : states.includes("degraded") ? "degraded" : "clean";
 }
 
 function worstState(cabinet: Cabinet): GroupState {

@@ -223,6 +223,8 @@ export interface PairGroupRow {
   readonly name: string;
   readonly home: string;
   readonly servedBy: string | null;
+  /** As the node says that serves it; null: nobody does. */
+  readonly state: GroupState | null;
   readonly epoch: number | null;
   /** Why this node could not take it; null when it did not try. */
   readonly trouble: string | null;

@@ -35,6 +35,8 @@ export interface GroupHost {
   close(group: string): Promise<void>;
   /** It has lost more disks than it can, as this node sees it. */
   hasFailed(group: string): boolean;
+  /** How a group is that is served here; null: it is not. Absent: nobody is told. */
+  stateOf?(group: string): "clean" | "degraded" | "failed" | null;
   /** Whether another process has the group's disks. */
   lockState(group: string): LockState;
 }

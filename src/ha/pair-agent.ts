@@ -8,7 +8,7 @@ import { type GroupStanding, newTracked, type PairAgentParts, type Tracked } fro
 import { PairReport } from "./pair-report.js";
 import { type PartnerView, PartnerWatch } from "./partner-watch.js";
 import type { ProcessIdentity } from "./process-identity.js";
-import type { Heartbeat, Lease, Reach, ServiceAddress } from "./record.js";
+import type { GroupLack, Heartbeat, Lease, Reach, ServiceAddress } from "./record.js";
 import { RETRY_MS } from "./retry.js";
 import { TakeoverReasons } from "./takeover-reasons.js";
 
@@ -27,6 +27,7 @@ const UNHEARD_BEATS = 50;
 /** They must fit a heartbeat's block. */
 const TROUBLE_MAX = 4;
 const TROUBLE_LENGTH_MAX = 200;
+const LACKS_MAX = 8;
 
 /**
  * One node's part in a pair: its heartbeat, its eye on the partner, and for each group whether to serve it. A group is served by whoever holds its lease
@@ -56,6 +57,8 @@ export class PairAgent {
   trouble: readonly string[] | null = null;
   /** Whom this node reaches on the network. Travels with the heartbeat. */
   reach: Reach | null = null;
+  /** Groups of which this node cannot use all disks. Travels with the heartbeat. */
+  lacks: readonly GroupLack[] = [];
   #cutOffUntilMs = Number.NEGATIVE_INFINITY;
   /** What is being taken or released. */
   #working = new Set<Promise<void>>();
@@ -332,10 +335,24 @@ export class PairAgent {
         this.trouble === null
           ? null
           : this.trouble.slice(0, TROUBLE_MAX).map((one) => one.slice(0, TROUBLE_LENGTH_MAX)),
-      reach: this.reach,
+      ...{ reach: this.reach, ailing: this.#ailing(), lacks: this.lacks.slice(0, LACKS_MAX) },
       sequence: ++this.#sequence,
       wallMs: wallMs(clock),
     };
+  }
+
+  /** Of a group that is served here; clean when nobody can tell. */
+  stateOf(uuid: string): "clean" | "degraded" | "failed" {
+    return this.#parts.host.stateOf?.(uuid) ?? "clean";
+  }
+
+  #ailing(): Heartbeat["ailing"] {
+    const owned = [...this.#groups.values()].filter(({ role }) => role === "owned");
+    const ailing = owned.flatMap(({ seen: { uuid: group } }) => {
+      const state = this.stateOf(group);
+      return state === "clean" ? [] : [{ group, state }];
+    });
+    return ailing.slice(0, LACKS_MAX);
   }
 
   #letGo(): Heartbeat["letGo"] {

@@ -48,6 +48,10 @@ const heartbeat = z.object({
   trouble: z.array(z.string()).nullable(),
   /** Of the targets that it knows to answer, how many do now; null: it knows none. A version before this one has no such field. */
   reach: z.object({ reached: count, targets: count }).nullable().default(null),
+  /** Groups that it serves and that are not whole. A version before this one has no such field. */
+  ailing: z.array(z.object({ group: z.string(), state: z.enum(["degraded", "failed"]) })).default([]),
+  /** Groups of which it cannot use all disks now, and how many not; those that have failed count, too. A version before this one has no such field. */
+  lacks: z.array(z.object({ group: z.string(), disks: count })).default([]),
   /** Its clock, for people: nothing is decided by it. */
   wallMs: count,
 });
@@ -72,6 +76,7 @@ const lease = z.object({
 });
 
 export type Heartbeat = z.infer<typeof heartbeat>;
+export type GroupLack = Heartbeat["lacks"][number];
 export type Reach = NonNullable<Heartbeat["reach"]>;
 export type Lease = z.infer<typeof lease>;
 

@@ -81,6 +81,13 @@ export class BenchHost implements GroupHost {
     return false;
   }
 
+  /** Of every group that this node serves. */
+  stateNow: "clean" | "degraded" | "failed" = "clean";
+
+  stateOf(): "clean" | "degraded" | "failed" {
+    return this.stateNow;
+  }
+
   lockState(): LockState {
     return this.lockStateNow;
   }

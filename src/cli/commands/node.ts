@@ -31,17 +31,27 @@ function list(): Command {
     });
 }
 
+type ForceOptions = CommonOptions & { readonly force?: true };
+
+function forced(force: true | undefined): { readonly force?: true } {
+  return force === true ? { force } : {};
+}
+
 function takeover(): Command {
   return withDaemonOptions(new Command("takeover"))
     .description("let one node serve everything: a planned takeover, without a crash")
     .argument("[node]", "which (default: the one that serves nothing now)")
+    .option("--force", "although that node says why it could not take over (node list)")
     .addHelpText(
       "after",
       "\nClients see a pause of a fraction of a second; nothing is lost or done twice, and locks stay.",
     )
-    .action(async (to: string | undefined, options: CommonOptions) => {
+    .action(async (to: string | undefined, { force, ...options }: ForceOptions) => {
       const { api, out } = contextOf(options);
-      const pair = await api.post<PairRow>("/v1/pair/takeover", to === undefined ? {} : { to });
+      const pair = await api.post<PairRow>("/v1/pair/takeover", {
+        ...(to === undefined ? {} : { to }),
+        ...forced(force),
+      });
       out.result(pair, () => printPair(out, pair));
     });
 }
@@ -49,9 +59,10 @@ function takeover(): Command {
 function giveback(): Command {
   return withDaemonOptions(new Command("giveback"))
     .description("let each node serve its own groups again")
-    .action(async (options: CommonOptions) => {
+    .option("--force", "although a node says why it could not take over (node list)")
+    .action(async ({ force, ...options }: ForceOptions) => {
       const { api, out } = contextOf(options);
-      const pair = await api.post<PairRow>("/v1/pair/giveback", {});
+      const pair = await api.post<PairRow>("/v1/pair/giveback", forced(force));
       out.result(pair, () => printPair(out, pair));
     });
 }
@@ -120,11 +131,12 @@ export function printPair(out: Output, pair: PairRow): void {
   );
   out.line();
   out.table(
-    ["GROUP", "HOME", "SERVED BY", "EPOCH"],
-    pair.groups.map(({ name, home, servedBy, epoch }) => [
+    ["GROUP", "HOME", "SERVED BY", "STATE", "EPOCH"],
+    pair.groups.map(({ name, home, servedBy, state, epoch }) => [
       name,
       home,
       servedBy ?? "nobody",
+      state === null ? "NOT SERVED" : state.toUpperCase(),
       epoch === null ? "–" : String(epoch),
     ]),
   );

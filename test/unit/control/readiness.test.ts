@@ -23,7 +23,7 @@ const self = { ...thisProcess(), version: "1.2.3", service: { host: "127.0.0.1",
 const HEARTBEAT: Heartbeat = {
   ...{ node: "chn5", sequence: 7, bootId: self.bootId, pid: self.pid, processStart: self.processStart, network: "" },
   ...{ version: "1.2.3", service: { host: "127.0.0.1", port: 2049 }, owned: [], wants: [], letGo: [], trouble: [] },
-  reach: null,
+  ...{ reach: null, ailing: [], lacks: [] },
   wallMs: clock.wallTime().seconds * 1000,
 };
 const GROUP = { uuid: "g", name: "g", paths: [disk], memberCount: 1, home: "chn5", role: "watched" } as const;
@@ -41,11 +41,34 @@ interface Seen {
   readonly unheard?: readonly string[];
   readonly command?: ReadinessParts["command"];
   readonly stuck?: readonly string[];
+  /** Paths that are there by name and do not answer. */
+  readonly lost?: readonly string[];
   readonly cutOff?: readonly string[];
 }
 
-/** What a node that sees this says. */
+/** What stands in the way for a node that sees this. */
 async function problems(seen: Seen) {
+  const { readiness, pair, events } = made(seen);
+  const found = await readiness.check();
+  deepEqual(pair.trouble, found, "it travels with the heartbeat");
+  equal(events.last(10).length, found.length === 0 ? 0 : 1, "and it is told once");
+  return found;
+}
+
+/** What it should know all the same. */
+async function remarks(seen: Seen) {
+  const { readiness, events } = made(seen);
+  deepEqual(await readiness.check(), []);
+  await readiness.check();
+  deepEqual(
+    events.last(10).map(({ what }) => what),
+    readiness.remarks,
+    "it is told once",
+  );
+  return readiness.remarks;
+}
+
+function made(seen: Seen) {
   const {
     heartbeat = {},
     groups = [{}],
@@ -54,22 +77,26 @@ async function problems(seen: Seen) {
     unheard = [],
     command = null,
     stuck = [],
+    lost = [],
     cutOff = [],
   } = seen;
   const pair: ReadinessParts["pair"] = {
-    ...{ name: "chn1", partnerName: "chn5", partnerIsAlive: true, self, trouble: null },
+    ...{ name: "chn1", partnerName: "chn5", partnerIsAlive: true, self, trouble: null, lacks: [] },
     partner: () => ({ heartbeat: heartbeat === null ? null : { ...HEARTBEAT, ...heartbeat }, silentMs: 10 }),
     groups: () => groups.map((group) => ({ ...GROUP, epoch: 1, complaint: "", ...group })),
   };
   const events = new EventLog(clock, SILENT);
   const readiness = new Readiness({
     ...{ pair, config: { ...SETTINGS, ...config }, directIo, clock, events },
-    ...{ unheard: async () => unheard, command, stuck: () => stuck, cutOff: () => cutOff },
+    ...{
+      sees: async (at: string) => !lost.includes(at),
+      unheard: async () => unheard,
+      command,
+      stuck: () => stuck,
+      cutOff: () => cutOff,
+    },
   });
-  const found = await readiness.check();
-  deepEqual(pair.trouble, found, "it travels with the heartbeat");
-  equal(events.last(10).length, found.length === 0 ? 0 : 1, "and it is told once");
-  return found;
+  return { readiness, pair, events };
 }
 
 test("readiness: a pair in order has nothing to say", async () => {
@@ -84,20 +111,30 @@ test("readiness: a partner of another version", async () => {
   deepEqual(await problems({ heartbeat: { version: "1.3.0" } }), ["chn5 runs version 1.3.0, this node 1.2.3"]);
 });
 
-test("readiness: clocks an hour apart are told, and nothing depends on them", async () => {
+test("readiness: clocks an hour apart and disks without a word of the partner are told, and stand in nobody's way", async () => {
   const wallMs = HEARTBEAT.wallMs - 3_600_000;
   const text = "the clocks of the two nodes are 60 minutes apart (file times will jump; nothing else depends on it)";
-  deepEqual(await problems({ heartbeat: { wallMs } }), [text]);
+  deepEqual(await remarks({ heartbeat: { wallMs } }), [text]);
+  // That node may have lost a path; this one has it, and could take over.
+  deepEqual(await remarks({ unheard: ["/d/7", "/d/8"] }), [
+    "chn5 says nothing on /d/7, /d/8: its configuration does not name them, or it has lost the path",
+  ]);
+  deepEqual(await remarks({}), []);
 });
 
-test("readiness: configurations that name different disks, from either side", async () => {
+test("readiness: disks that this node does not find, or that are there by name alone", async () => {
   const here = await problems({ groups: [{ memberCount: 3 }] });
   deepEqual(here, ["this node can use 1 of the 3 disks of group g"]);
   const gone = await problems({ groups: [{ paths: [path.join(directory, "absent.img")] }] });
   deepEqual(gone, ["this node can use 0 of the 1 disks of group g"]);
-  const there = await problems({ unheard: ["/d/7", "/d/8"] });
-  deepEqual(there, ["chn5 does not look at /d/7, /d/8: both configurations must name the same disks"]);
-  deepEqual(await problems({ groups: [{ role: "owned", memberCount: 3 }] }), [], "its own group may be degraded");
+  deepEqual(await problems({ lost: [disk] }), ["this node can use 0 of the 1 disks of group g"]);
+});
+
+test("readiness: of a group that it serves a node says what it lacks only when the partner has it", async () => {
+  const groups = [{ role: "owned", paths: [disk, disk], memberCount: 3 }] as const;
+  const lacking = { lacks: [{ group: "g", disks: 1 }] };
+  deepEqual(await problems({ groups, heartbeat: lacking }), [], "it has failed for both: the group is degraded");
+  deepEqual(await problems({ groups }), ["this node can use 2 of the 3 disks of group g, chn5 3"]);
 });
 
 test("readiness: two hosts need direct I/O, and a fence command that can be run", async () => {
@@ -143,12 +180,12 @@ test("readiness: what stands in the way is looked at again soon, and told when i
   const events = new EventLog(hand, SILENT);
   let heartbeat: Heartbeat | null = null;
   const pair: ReadinessParts["pair"] = {
-    ...{ name: "chn1", partnerName: "chn5", partnerIsAlive: false, self, trouble: null },
+    ...{ name: "chn1", partnerName: "chn5", partnerIsAlive: false, self, trouble: null, lacks: [] },
     ...{ partner: () => ({ heartbeat, silentMs: 10 }), groups: () => [] },
   };
   const readiness = new Readiness({
     ...{ pair, config: SETTINGS, directIo: false, clock: hand, events, unheard: async () => [] },
-    ...{ command: null, stuck: () => [], cutOff: () => [] },
+    ...{ sees: async () => true, command: null, stuck: () => [], cutOff: () => [] },
   });
   readiness.start();
   await hand.advance(3_000);

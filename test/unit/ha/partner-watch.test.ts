@@ -12,7 +12,7 @@ function beat(sequence: number): Heartbeat {
       wants: [],
       letGo: [],
       trouble: null,
-      reach: null,
+      ...{ reach: null, ailing: [], lacks: [] },
       wallMs: 0,
     },
   };
