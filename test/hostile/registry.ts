@@ -10,11 +10,7 @@ import { records } from "./scenarios/records.js";
 
 /** One file a scenario, in scenarios/. */
 export const SCENARIOS: readonly Scenario[] = [
-  packets,
-  datagrams,
-  connections,
-  records,
-  callbacks,
-  management,
-export const SCENARIOS: readonly Scenario[] = [waiters, lockedFile, lockNames, idlers, halves, deaf, writers];
+  ...[packets, datagrams, connections, records, callbacks, management],
+  ...[waiters, lockedFile, lockNames],
+  ...[idlers, halves, deaf, writers],
 ];
