@@ -65,7 +65,7 @@ test("locks: over a takeover, in the tables of the command line, and released by
 
   assert.match(
     await rig.ok(["lock", "list"]),
-    /^FILE NAME +LOCKING STATE .*\n\/ledger +LOCKED +exclusive +100–149 +alpha +42 /,
+    /^FILE NAME +LOCKING STATE .*\n\/ledger +LOCKED +exclusive +100–149 +alpha +127\.0\.0\.1 +42 /,
   );
   assert.match(await rig.ok(["lock", "list", "--lu"]), /^LU NAME +LOCKING STATE .*\ndata[. ].*LOCKED BY chn\d/);
   const released = await rig.ok(["lock", "release", "--host", "alpha"]);
