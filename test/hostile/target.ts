@@ -65,7 +65,7 @@ export class Target {
 
   /** A sample of /metrics, such as `event_loop_delays_total{over="0.02"}`; null when there is none. */
   async metric(name: string): Promise<number | null> {
-    const line = (await this.#metrics()).split("\n").find((one) => one.startsWith(`stripeward_${name} `));
+    const line = (await this.get("/metrics")).split("\n").find((one) => one.startsWith(`stripeward_${name} `));
     return line === undefined ? null : Number(line.slice(line.lastIndexOf(" ") + 1));
   }
 
@@ -73,9 +73,19 @@ export class Target {
     await this.rig.remove();
   }
 
-  #metrics(): Promise<string> {
+  get(path: string): Promise<string> {
+    return this.#request("GET", path);
+  }
+
+  post(path: string, body: object): Promise<string> {
+    return this.#request("POST", path, JSON.stringify(body));
+  }
+
+  #request(method: string, path: string, body?: string): Promise<string> {
+    const headers = body === undefined ? {} : { "content-type": "application/json" };
     return new Promise((resolve, reject) => {
-      const request = http.get({ socketPath: this.socket, path: "/metrics", agent: false }, (response) => {
+      const options = { socketPath: this.socket, method, path, headers, agent: false };
+      const request = http.request(options, (response) => {
         let text = "";
         response.setEncoding("utf8").on("data", (piece: string) => {
           text += piece;
@@ -84,6 +94,7 @@ export class Target {
         response.once("error", reject);
       });
       request.once("error", reject);
+      request.end(body);
     });
   }
 

@@ -178,6 +178,11 @@ export class NfsClient {
     this.socket.write(bytes);
   }
 
+  /** As a real client: another connection from the same address does not repeat the calls of an earlier one. */
+  beginXidsAt(xid: number): void {
+    this.#nextXid = xid;
+  }
+
   nextXid(): number {
     return this.#nextXid++;
   }

@@ -90,8 +90,8 @@ export interface FreedLocks {
  * Locks, waiting requests and reservations are rows of the file system: they survive a restart. They go with their inode.
  */
 export interface FileLocks {
-  /** Who would be in the way of this request; null: nobody. */
-  test(id: FileId, request: LockRequest): LockHolder | null;
+  /** Who would be in the way of this request; null: nobody. Not in the middle of what is under way on the file. */
+  test(id: FileId, request: LockRequest): LockHolder | null | Promise<LockHolder | null>;
   /**
    * @param wait  null: a request that cannot be granted is denied. Otherwise it waits, behind those that came before it, and `wait` comes
    * back with its grant. A request that waits already goes on waiting; one whose grant was not confirmed has it confirmed by this.

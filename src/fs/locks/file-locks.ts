@@ -74,9 +74,14 @@ export class FileLockTable implements FileLocks {
     this.#lanes.stop(new StorageError("EIO", "the file system is closed"));
   }
 
-  test(id: FileId, request: LockRequest): LockHolder | null {
+  test(id: FileId, request: LockRequest): LockHolder | null | Promise<LockHolder | null> {
     this.ground.requireFile(id);
-    return this.#book.test(id.ino, request);
+    if (this.#lanes.isFree(id.ino)) return this.#book.test(id.ino, request);
+    const look = function* (this: FileLockTable): Steps<LockHolder | null> {
+      yield 0;
+      return this.#book.test(id.ino, request);
+    };
+    return this.#apply(id, () => look.call(this));
   }
 
   async lock(

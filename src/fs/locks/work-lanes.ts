@@ -42,6 +42,11 @@ export class WorkLanes {
     this.#arm();
   }
 
+  /** Nothing is under way on it. */
+  isFree(lane: number): boolean {
+    return !this.#lanes.has(lane);
+  }
+
   /** Resolves at once, or in the next turn when this one has had its part. */
   async rest(): Promise<void> {
     if (this.#spent < TURN_COST) return;

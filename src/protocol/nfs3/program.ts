@@ -1,7 +1,8 @@
 import { messageOf, StorageError } from "../../lib/errors.js";
 import type { RpcCall } from "../rpc/call.js";
+import { FairGate } from "../rpc/fair-gate.js";
 import type { RpcProgram } from "../rpc/program.js";
-import { XdrError, type XdrReader } from "../xdr/reader.js";
+import { XdrError, XdrReader } from "../xdr/reader.js";
 import { Nfs3Call, type Nfs3Services, type Operation } from "./call.js";
 import { access } from "./ops/access.js";
 import { commit } from "./ops/commit.js";
@@ -32,6 +33,13 @@ const OPERATIONS: readonly Operation[] = [
   ...[mknod, remove, rmdir, rename, link, readdir, readdirplus, fsstat, fsinfo, pathconf, commit],
 ];
 
+/**
+ * Requests that change names and attributes, at once: each may have changed pages of its own, which one commit then writes in one piece. More do not make the
+ * commits larger, which has no more to give; they wait. WRITE has bounds of its own, in the cache.
+ */
+const CHANGING: ReadonlySet<Operation> = new Set([setattr, create, mkdir, symlink, mknod, remove, rmdir, rename, link]);
+const CHANGES_AT_ONCE_MAX = 512;
+
 /** What may go better the next time. */
 const TRANSIENT: ReadonlySet<number> = new Set([
   NFS3_STATUS.EIO,
@@ -47,6 +55,8 @@ export class Nfs3Program implements RpcProgram {
   readonly versionLow = 3;
   readonly versionHigh = 3;
 
+  readonly #changes = new FairGate(CHANGES_AT_ONCE_MAX);
+
   constructor(private readonly services: Nfs3Services) {}
 
   procedures(): readonly Operation[] {
@@ -55,6 +65,29 @@ export class Nfs3Program implements RpcProgram {
 
   invoke(rpc: RpcCall, args: XdrReader): void | Promise<void> {
     const operation = OPERATIONS[rpc.procedure]!;
+    return CHANGING.has(operation) ? this.#change(operation, rpc, args) : this.#run(operation, rpc, args);
+  }
+
+  /** In the piece in which it came, unless too many are under way. */
+  #change(operation: Operation, rpc: RpcCall, args: XdrReader): void | Promise<void> {
+    const turn = this.#changes.enter(rpc.connection.peer.address);
+    if (turn === null) return this.#inside(operation, rpc, args);
+    // The reader serves the next record meanwhile.
+    const own = new XdrReader(Buffer.from(args.buffer.subarray(args.at, args.at + args.remaining)));
+    return turn.then(() => this.#inside(operation, rpc, own));
+  }
+
+  #inside(operation: Operation, rpc: RpcCall, args: XdrReader): void | Promise<void> {
+    let pending: Promise<void> | undefined;
+    try {
+      pending = this.#run(operation, rpc, args) ?? undefined;
+    } finally {
+      if (pending === undefined) this.#changes.leave();
+    }
+    return pending?.finally(() => this.#changes.leave());
+  }
+
+  #run(operation: Operation, rpc: RpcCall, args: XdrReader): void | Promise<void> {
     const call = new Nfs3Call(this.services, rpc);
     try {
       const pending = operation.run(call, args);

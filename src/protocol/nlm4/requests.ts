@@ -17,10 +17,10 @@ export const test: Prepare = (services, call, args) => {
   const lock = readLock(args);
   return {
     cookie,
-    run: () => {
+    run: async () => {
       const target = targetOf(services, call, lock.handle);
       target.mayLock(false);
-      const holder = target.locks.test(target.id, requestOf(call, lock, exclusive));
+      const holder = await target.locks.test(target.id, requestOf(call, lock, exclusive));
       return holder === null ? GRANTED : { status: Nlm4Status.denied, holder };
     },
   };

@@ -17,6 +17,7 @@ async function lockers(context: HostileContext, count: number): Promise<Locker[]
   const { target, clients } = context;
   const from = Array.from({ length: count }, (_, i) => clients[i % clients.length]!);
   const connections = await Promise.all(from.map((address) => NfsClient.connect(target.port, target.host, address)));
+  for (const nfs of connections) nfs.beginXidsAt(context.random.below(2 ** 31));
   return connections.map((nfs) => ({ nfs, nlm: new NlmClient(nfs) }));
 }
 

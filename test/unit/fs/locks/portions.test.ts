@@ -70,6 +70,16 @@ test("locks in portions: operations on one file keep their order: the lock that 
   assert.equal(counts(fs), 2);
 });
 
+test("locks in portions: a TEST does not see what is half done: those who wait have their locks before it looks", async () => {
+  const { fs } = openNamespace();
+  const file = await makeFile(fs, ROOT, fs.root, "f");
+  await lockMany(fs.locks, file, "a");
+  assert.equal((await fs.locks.lock(file, whole("w"), NOTE)).status, "blocked");
+  const unlocked = fs.locks.unlock(file, whole("a"));
+  assert.equal((await fs.locks.test(file, whole("b")))?.owner.host, "w");
+  await unlocked;
+});
+
 test("locks in portions: what is asked of a file that goes meanwhile is stale, and nothing of it stays", async () => {
   const { fs, store } = openNamespace();
   const file = await makeFile(fs, ROOT, fs.root, "f");
