@@ -16,6 +16,7 @@ import { LIMITS } from "../limits.js";
 import { assembleGroup, createGroup } from "../lu/group.js";
 import type { WarmPages } from "../pagestore/warm-copy.js";
 import { ARENA_BYTES_MAX, Arena } from "../parity/arena.js";
+import { isPutBack, putBackText } from "../raid/assemble.js";
 import type { DiskDescription, Group, GroupDescription, LabelledDisk } from "../raid/contract.js";
 import type { GroupRecord } from "../raid/label.js";
 import { initDisk, labelledDisk, readLabel, wipeDisk } from "../raid/label-io.js";
@@ -173,11 +174,12 @@ async function describeGroup(disks: readonly LabelledDisk[]): Promise<GroupDescr
   const record = records.sort((a, b) => b.generation - a.generation)[0];
   if (record === undefined) return null;
   const { uuid, name, shape, generation, nodes, ownerEpoch } = record;
+  const ownOf = (disk: string) => labels.find((label) => label?.uuid === disk)?.group;
   const usedRows = record.lus.flatMap(({ runs }) => runs).reduce((sum, { count }) => sum + count, 0);
   return {
     ...{ uuid, name, state: "failed", ...shape, rowsFree: shape.rowCount - usedRows, generation, nodes },
     ownerEpoch,
-    disks: record.members.map((member) => describeMember(member, disks, record)),
+    disks: record.members.map((member) => describeMember(member, disks, record, ownOf(member.uuid))),
     lus: record.lus.map(({ runs: _, moving: __, ...lu }) => ({ ...lu, groupUuid: uuid })),
     scrub: record.scrub,
     tasks: [],
@@ -189,13 +191,17 @@ async function describeGroup(disks: readonly LabelledDisk[]): Promise<GroupDescr
 function describeMember(
   member: GroupRecord["members"][number],
   disks: readonly LabelledDisk[],
-  { uuid: groupUuid, name: groupName }: GroupRecord,
+  record: GroupRecord,
+  own: GroupRecord | undefined,
 ): DiskDescription {
   const found = disks.find(({ uuid }) => uuid === member.uuid);
   const { uuid, number, sizeBytes } = member;
+  const { uuid: groupUuid, name: groupName } = record;
   const known = { uuid, number, sizeBytes, groupUuid, groupName };
   if (found === undefined) return { ...known, path: member.path, state: "missing", reason: "not found" };
-  return { ...known, path: found.device.name, state: member.state };
+  const path = found.device.name;
+  if (own === undefined || !isPutBack(member, own, record)) return { ...known, path, state: member.state };
+  return { ...known, path, state: "stale", reason: putBackText(own, record) };
 }
 
 interface GroupArena {

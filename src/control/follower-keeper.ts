@@ -7,6 +7,7 @@ import { WarmCopy, type WarmPages } from "../pagestore/warm-copy.js";
 import { FollowedLu } from "../raid/followed-lu.js";
 import type { GroupRecord, LabelLu } from "../raid/label.js";
 import { readLabel } from "../raid/label-io.js";
+import { isBehind } from "../raid/lineage.js";
 
 export interface FollowerParts {
   readonly clock: Clock;
@@ -44,7 +45,8 @@ interface Followed {
 class FollowedGroup {
   #devices: (BlockDevice | null)[] = [];
   #followed: Followed[] = [];
-  #generation = -1;
+  /** Members and LUs as they are followed; the generation rises also when none of them has changed. */
+  #layout = "";
   #renewAtMs = 0;
   #round: Promise<number> | null = null;
   #ended = false;
@@ -91,7 +93,7 @@ class FollowedGroup {
     } catch (error) {
       if (operatingError(error) === null) throw error;
       this.parts.log.debug({ error: messageOf(error) }, "a group of the partner is not followed just now");
-      this.#generation = -1;
+      this.#layout = "";
       this.#renewAtMs = this.parts.clock.monotonicMs() + RENEW_MS;
     }
     return records;
@@ -106,13 +108,19 @@ class FollowedGroup {
     );
     const records = labels.flatMap((label) => label?.group ?? []);
     const record = records.sort((a, b) => b.generation - a.generation)[0];
-    if (record === undefined || record.generation === this.#generation) return;
-    this.#generation = record.generation;
-    const bySlot = record.members.map(({ uuid, state }) => {
+    if (record === undefined) return;
+    const places = record.members.map(({ uuid, state }) => {
       const i = labels.findIndex((label) => label?.uuid === uuid);
-      return state === "online" ? (this.#devices[i] ?? null) : null;
+      const own = labels[i]?.group;
+      return state === "online" && own !== undefined && !isBehind(own, record.lineage.wholeFrom) ? i : -1;
     });
-    await this.#setFollowed(record, bySlot);
+    const layout = JSON.stringify([places, record.lus]);
+    if (layout === this.#layout) return;
+    this.#layout = layout;
+    await this.#setFollowed(
+      record,
+      places.map((i) => this.#devices[i] ?? null),
+    );
   }
 
   async #setFollowed(record: GroupRecord, devices: readonly (BlockDevice | null)[]): Promise<void> {

@@ -1,8 +1,9 @@
 import { StorageError } from "../lib/errors.js";
 import type { LabelledDisk } from "./contract.js";
-import type { GroupRecord, MemberState } from "./label.js";
+import type { GroupRecord, LabelMember, MemberState } from "./label.js";
 import { type Label, readLabel } from "./label-io.js";
 import { memberBytesNeeded } from "./layout.js";
+import { isBehind, wentApart } from "./lineage.js";
 
 /** A disk that was found, with what its label says of the group. */
 export interface FoundDisk {
@@ -16,6 +17,8 @@ export interface Place {
   readonly found: FoundDisk | null;
   readonly state: MemberState;
   readonly reason?: string;
+  /** The list calls it online, or rebuilding; it is stale because its own label is older than that. */
+  readonly behind?: boolean;
 }
 
 export interface AssemblyPlan {
@@ -30,7 +33,8 @@ export const LOSSES_MAX = 1;
 
 /**
  * Decide from the labels alone what the group is and which disks belong to it. Order and paths of the disks do not matter.
- * The newest generation's member list is the truth: who is not online there missed writes and stays out (I-2), whatever its own label says.
+ * The newest generation's member list is the truth: who is not online there missed writes and stays out (I-2), whatever its own label says. So does
+ * who is online there and has an older label than every member had when something was last written: it was put back as it was at an earlier time.
  * @throws StorageError EINVAL (a disk of another group), EEXIST (the same disk twice; halves that were both in use), EIO (too few members)
  */
 export async function planAssembly(disks: readonly LabelledDisk[], force: boolean): Promise<AssemblyPlan> {
@@ -91,22 +95,34 @@ function excludes(by: FoundDisk, other: FoundDisk): boolean {
 }
 
 /**
- * The label to believe. Among equals the one whose holder nobody excludes; when holders of the newest generation exclude each other,
- * both went on alone, and only a person can say whose writes count.
+ * The label to believe. Among equals the one whose holder nobody excludes; when two were each used without the other, only a person can say whose
+ * writes count, however many generations each has seen since.
  */
 function newestOf(found: readonly FoundDisk[], force: boolean): FoundDisk {
-  const generation = Math.max(...found.map(({ group }) => group.generation));
-  const equals = found.filter(({ group }) => group.generation === generation);
-  equals.sort((a, b) => b.label.sequence - a.label.sequence || a.label.slot - b.label.slot);
+  const ordered = [...found].sort(
+    (a, b) =>
+      b.group.generation - a.group.generation || b.label.sequence - a.label.sequence || a.label.slot - b.label.slot,
+  );
+  const equals = ordered.filter(({ group }) => group.generation === ordered[0]!.group.generation);
+  const newest = equals.find((a) => !equals.some((b) => b !== a && excludes(b, a))) ?? ordered[0]!;
+  const rivals = force ? null : findRivals(newest, ordered, equals);
+  if (rivals === null) return newest;
+  const [a, b] = rivals.map(({ disk }) => disk.device.name);
+  const text = `group "${newest.group.name}": ${a} and ${b} were each used without the other since they parted`;
+  throw new StorageError("EEXIST", `${text}; remove one, or force the choice of the one written to more`, {
+    generation: newest.group.generation,
+  });
+}
+
+/** Two disks that were each used without the other: as their labels come from different lives, or, when they know of none, as they say. */
+function findRivals(newest: FoundDisk, ordered: readonly FoundDisk[], equals: readonly FoundDisk[]) {
+  const apart = ordered.find((one) => one !== newest && wentApart(newest.group, one.group));
+  if (apart !== undefined) return [newest, apart];
   for (const a of equals) {
     const rival = equals.find((b) => b !== a && excludes(a, b) && excludes(b, a));
-    if (rival === undefined || force) continue;
-    const text = `group "${a.group.name}": ${a.disk.device.name} and ${rival.disk.device.name} were each used without the other since they parted`;
-    throw new StorageError("EEXIST", `${text}; remove one, or force the choice of the one written to more`, {
-      generation,
-    });
+    if (rival !== undefined) return [a, rival];
   }
-  return equals.find((a) => !equals.some((b) => b !== a && excludes(b, a))) ?? equals[0]!;
+  return null;
 }
 
 function placeFor(record: GroupRecord, slot: number, found: readonly FoundDisk[]): Place {
@@ -119,9 +135,22 @@ function placeFor(record: GroupRecord, slot: number, found: readonly FoundDisk[]
     return { found: one, state: "failed", reason: `the device shrank to ${one.disk.device.sizeBytes} bytes` };
   }
   // A member under rebuild got every write, too, while it was there.
-  if (member.state === "online" || member.state === "rebuilding") return { found: one, state: member.state };
+  if (member.state === "online" || member.state === "rebuilding") {
+    if (wentApart(record, one.group)) return { found: one, state: "stale", reason: "was used without the others" };
+    if (!isPutBack(member, one.group, record)) return { found: one, state: member.state };
+    return { found: one, state: "stale", behind: true, reason: putBackText(one.group, record) };
+  }
   if (member.state === "failed") return { found: one, state: "failed", reason: "gave errors earlier" };
   return { found: one, state: "stale", reason: "missed writes while it was away" };
+}
+
+/** Who is to be believed calls the member whole, and its own label is older than that. */
+export function isPutBack({ state }: LabelMember, own: GroupRecord, newest: GroupRecord): boolean {
+  return (state === "online" || state === "rebuilding") && isBehind(own, newest.lineage.wholeFrom);
+}
+
+export function putBackText({ generation }: GroupRecord, newest: GroupRecord): string {
+  return `was put back as it was at an earlier time (generation ${generation}, the group has ${newest.generation})`;
 }
 
 function refuseTooFew(record: GroupRecord, places: readonly Place[]): void {

@@ -81,13 +81,15 @@ export interface BlockInspector {
 /**
  * Parts that are switched off: for the simulator, which must notice, and for the benchmark, which shows what they cost.
  * journal: partial stripes are written in place without a record. bitmap: nothing is marked, nothing made consistent after a crash.
- * parity: that of partial stripes is not updated. generation: a disk that missed writes is believed. transient: what cannot be read now is given up at once.
+ * parity: that of partial stripes is not updated. generation: a disk that the others call online is believed, however old its own label is.
+ * stale: any disk is believed, also one that the others know to have missed writes. transient: what cannot be read now is given up at once.
  */
 export interface Without {
   readonly journal?: boolean;
   readonly bitmap?: boolean;
   readonly parity?: boolean;
   readonly generation?: boolean;
+  readonly stale?: boolean;
   readonly transient?: boolean;
 }
 

@@ -11,6 +11,7 @@ import { WriteIntentBitmap } from "./bitmap.js";
 import { BitmapKeeper } from "./bitmap-keeper.js";
 import type { GroupDescription, GroupEvent, GroupState, LabelledDisk, LuDescription, Without } from "./contract.js";
 import type { GroupCore, MutableCounters, RaidArray } from "./core.js";
+import { newUuid } from "./fields.js";
 import { Raid1Geometry, Raid5Geometry, RowMap } from "./geometry.js";
 import { Growth } from "./grow.js";
 import { Journal } from "./journal.js";
@@ -190,7 +191,7 @@ export class RaidGroup implements GroupCore {
   #makeBitmapKeeper(): BitmapKeeper {
     const group = this;
     return new BitmapKeeper({
-      ...{ core: this, roster: this.#roster, membership: this.membership },
+      ...{ core: this, roster: this.#roster, labels: this.labels, membership: this.membership },
       get alive() {
         return !group.#failed && !group.#closed;
       },
@@ -231,9 +232,9 @@ export class RaidGroup implements GroupCore {
   }
 
   #makeLabels(record: GroupRecord, sequence: number): LabelKeeper {
-    const { guard, epoch } = this.#environment;
+    const { guard, epoch, random } = this.#environment;
     return new LabelKeeper(record, sequence, {
-      ...{ members: this.members, lost: this.lost, guard, epoch },
+      ...{ members: this.members, lost: this.lost, life: newUuid(random), guard, epoch },
       assertAlive: () => this.assertAlive(),
     });
   }
@@ -310,8 +311,7 @@ export class RaidGroup implements GroupCore {
   async #markInUse(): Promise<void> {
     this.assertAlive();
     this.guard();
-    this.labels.record = { ...this.labels.record, clean: false };
-    await this.labels.save();
+    await this.labels.change({ clean: false });
     this.#inUse = true;
     this.#bitmapKeeper.start();
   }
@@ -591,8 +591,7 @@ export class RaidGroup implements GroupCore {
     await this.cache.checkpoint();
     await this.#bitmapKeeper.clearAll();
     // What is not settled yet is as a crash left it: the next life goes on with it.
-    this.labels.record = { ...this.labels.record, clean: !this.unsettled.any };
-    await this.labels.save();
+    await this.labels.change({ clean: !this.unsettled.any });
     this.#inUse = false;
   }
 }

@@ -2,14 +2,14 @@ import { must } from "../lib/assert.js";
 import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import { Mutex } from "../lib/mutex.js";
 import { formatSizes } from "../lib/size.js";
-import { BLOCK_BYTES, MIB } from "../lib/units.js";
+import { BLOCK_BYTES } from "../lib/units.js";
+import { clearJournal } from "./clear-member.js";
 import type { LabelledDisk } from "./contract.js";
 import type { GroupCore } from "./core.js";
-import { RING_START } from "./journal.js";
 import type { LabelLu, LabelMember } from "./label.js";
 import { type Label, readLabel, writeLabel } from "./label-io.js";
 import type { LabelKeeper } from "./label-keeper.js";
-import { LAYOUT, memberBytesNeeded } from "./layout.js";
+import { memberBytesNeeded } from "./layout.js";
 import { MEMBERS_MAX } from "./limits.js";
 import type { LuTable } from "./lu-table.js";
 import { WindowMover } from "./move-window.js";
@@ -140,26 +140,32 @@ export class Growth {
   }
 
   #entryFor({ uuid, number, device }: LabelledDisk): LabelMember {
-    return { uuid, number, state: "online", sizeBytes: device.sizeBytes, unbuiltBytes: 0, path: device.name };
+    return {
+      uuid,
+      number,
+      state: "online",
+      sizeBytes: device.sizeBytes,
+      unbuiltBytes: 0,
+      partedFrom: 0,
+      path: device.name,
+    };
   }
 
   /**
    * Nothing on it may be taken for the group's; then the label that says whose it is, of generation 0: nobody believes it before another
-   * member's label names this disk, and from then on it is there, whatever a crash leaves unwritten.
+   * member's label names this disk, and from then on it is there, whatever a crash leaves unwritten: as whole as who had the generation from which
+   * members are whole at this moment.
    */
   async #prepare({ uuid, number, device }: LabelledDisk, sequence: number, member: LabelMember): Promise<void> {
     const { core, labels } = this.#group;
-    const end = RING_START + core.journal.ringBytes;
-    await core.workspace.run(1, Math.min(MIB, core.workspace.partBytes(1)), async ([zeros]) => {
-      zeros!.fill(0);
-      for (let at: number = LAYOUT.bitmapSlot0; at < end; at += zeros!.length) {
-        await device.write(zeros!.subarray(0, Math.min(zeros!.length, end - at)), at);
-      }
-      await device.flush();
-    });
-    const members = [...labels.record.members, member];
-    const group = { ...labels.record, generation: 0, members };
-    await writeLabel(device, { uuid, number, sequence, sizeBytes: device.sizeBytes, slot: members.length - 1, group });
+    await clearJournal(core, device);
+    const { sizeBytes } = device;
+    for (let wholeFrom = -1; wholeFrom !== labels.record.lineage.wholeFrom; ) {
+      ({ wholeFrom } = labels.record.lineage);
+      const members = [...labels.record.members, member];
+      const group = { ...labels.record, generation: 0, members };
+      await writeLabel(device, { uuid, number, sequence, sizeBytes, slot: members.length - 1, group });
+    }
   }
 
   /** Go on with what the labels say is to be spread anew. */

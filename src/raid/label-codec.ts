@@ -21,6 +21,7 @@ import {
   LABEL,
   type LabelLu,
   type LabelMember,
+  LIFE_ENTRY,
   LU_ENTRY,
   MEMBER_ENTRY,
   type MemberState,
@@ -30,6 +31,7 @@ import {
 import type { GroupShape } from "./layout.js";
 import { shapeIsSound } from "./layout.js";
 import {
+  LIVES_MAX,
   LOST_BLOCKS_MAX,
   LUS_MAX,
   MEMBERS_MAX,
@@ -38,10 +40,13 @@ import {
   ROW_RUNS_MAX,
   SHARED_MEMBERS_MAX,
 } from "./limits.js";
+import { type Life, type Lineage, NO_LINEAGE } from "./lineage.js";
 import { LOST_KINDS, type LostBlock } from "./lost-blocks.js";
 
 const MAGIC = "STRPWARD";
-const VERSION = 1;
+/** Of a label without lives, as all were once. */
+const VERSION_WITHOUT_LIVES = 1;
+const VERSION = 2;
 const CLEAN = 1;
 const NAME_FIELD = 64;
 const SPARE = 2;
@@ -66,7 +71,8 @@ const SCRUB_STATES = ["idle", "running", "paused"] as const satisfies readonly S
 export function encodeLabel(label: DiskLabel): Buffer {
   const block = Buffer.alloc(LABEL.end);
   block.write(MAGIC, LABEL.magic, "latin1");
-  block.writeUInt32LE(VERSION, LABEL.version);
+  const hasLives = label.group !== undefined && label.group.lineage.lives.length > 0;
+  block.writeUInt32LE(hasLives ? VERSION : VERSION_WITHOUT_LIVES, LABEL.version);
   putUuid(block, LABEL.diskUuid, label.uuid);
   block.writeUInt32LE(label.number, LABEL.diskNumber);
   block.writeUInt32LE(label.slot, LABEL.slot);
@@ -100,6 +106,39 @@ function putGroup(block: Buffer, group: GroupRecord): void {
   putLus(block, group.lus);
   putScrub(block, group.scrub);
   putLost(block, group.lost);
+  putLineage(block, group);
+}
+
+function putLineage(block: Buffer, { lineage: { wholeFrom, lives }, members }: GroupRecord): void {
+  assert(lives.length <= LIVES_MAX, "the lives fit the label");
+  putU64(block, LABEL.wholeFrom, wholeFrom);
+  block.writeUInt32LE(lives.length, LABEL.lifeCount);
+  for (const [i, { generation, id }] of lives.entries()) {
+    const at = LABEL.lives + i * LIFE_ENTRY.end;
+    putU64(block, at + LIFE_ENTRY.generation, generation);
+    putUuid(block, at + LIFE_ENTRY.id, id);
+  }
+  for (const [i, { partedFrom }] of members.entries()) putU64(block, LABEL.parted + i * 8, partedFrom);
+}
+
+/** @param generation  of the label. @returns null for nonsense */
+function getLineage(block: Buffer, generation: number): Lineage | null {
+  if (block.readUInt32LE(LABEL.version) === VERSION_WITHOUT_LIVES) {
+    const known = isZero(block, LABEL.wholeFrom, LABEL.reserved) && isZero(block, LABEL.parted, LABEL.tail);
+    return known ? NO_LINEAGE : null;
+  }
+  const wholeFrom = getU64(block, LABEL.wholeFrom);
+  const count = block.readUInt32LE(LABEL.lifeCount);
+  if (Number.isNaN(wholeFrom) || (generation > 0 && wholeFrom > generation)) return null;
+  if (count === 0 || count > LIVES_MAX || !isZero(block, LABEL.lives + count * LIFE_ENTRY.end, LABEL.tail)) return null;
+  const lives: Life[] = [];
+  for (let i = 0; i < count; i++) {
+    const at = LABEL.lives + i * LIFE_ENTRY.end;
+    const life = { generation: getU64(block, at + LIFE_ENTRY.generation), id: getUuid(block, at + LIFE_ENTRY.id) };
+    if (!(life.generation > (lives[i - 1]?.generation ?? -1)) || life.id === NO_UUID) return null;
+    lives.push(life);
+  }
+  return { wholeFrom, lives };
 }
 
 /** Labels of before there were runs have zero here, and parity that moves with every stripe: so has such a group's label to this day. */
@@ -124,7 +163,7 @@ function putLost(block: Buffer, lost: readonly LostBlock[]): void {
 
 function getLost(block: Buffer): LostBlock[] | null {
   const count = block.readUInt32LE(LABEL.lostCount);
-  if (count > LOST_BLOCKS_MAX || !isZero(block, LABEL.lost + count * 8, LABEL.tail)) return null;
+  if (count > LOST_BLOCKS_MAX || !isZero(block, LABEL.lost + count * 8, LABEL.parted)) return null;
   const lost: LostBlock[] = [];
   for (let i = 0; i < count; i++) {
     const entry = getU64(block, LABEL.lost + i * 8);
@@ -191,7 +230,8 @@ export function hasLabelMagic(block: Buffer): boolean {
 /** @returns null unless every field, every reserved byte and the checksum hold */
 export function decodeLabel(block: Buffer): DiskLabel | null {
   if (block.length !== LABEL.end || !hasLabelMagic(block)) return null;
-  if (block.readUInt32LE(LABEL.version) !== VERSION || !checksumHolds(block, LABEL.checksum)) return null;
+  const version = block.readUInt32LE(LABEL.version);
+  if ((version !== VERSION && version !== VERSION_WITHOUT_LIVES) || !checksumHolds(block, LABEL.checksum)) return null;
   const sequence = getU64(block, LABEL.sequence);
   const sizeBytes = getU64(block, LABEL.diskBytes);
   const disk = {
@@ -232,8 +272,9 @@ function getGroup(block: Buffer): GroupRecord | null {
   const generation = getU64(block, LABEL.generation);
   const ownerEpoch = getU64(block, LABEL.ownerEpoch);
   const [nodes, members, scrub, lost] = [getNodes(block), getMembers(block), getScrub(block), getLost(block)];
+  const lineage = getLineage(block, generation);
   if (!name || Number.isNaN(generation) || Number.isNaN(ownerEpoch)) return null;
-  if (nodes === null || members === null || scrub === null || lost === null) return null;
+  if (nodes === null || members === null || scrub === null || lost === null || lineage === null) return null;
   const lus = getLus(block, shape.rowCount, members.length);
   if (lus === null || lost.some(({ kind }) => kind !== undefined) !== ((flags & KINDS) !== 0)) return null;
   if (members.some(({ unbuiltBytes }) => unbuiltBytes > shape.rowBytes * shape.rowCount)) return null;
@@ -242,6 +283,7 @@ function getGroup(block: Buffer): GroupRecord | null {
     uuid: getUuid(block, LABEL.groupUuid),
     name,
     generation,
+    lineage,
     ownerEpoch,
     clean: (flags & CLEAN) !== 0,
     shape,
@@ -262,6 +304,7 @@ function getSharedGroup(block: Buffer): GroupRecord | null {
     [LABEL.scrubEverySeconds, LABEL.nodes],
     [LABEL.lus, LABEL.tail],
   ] as const;
+  if (block.readUInt32LE(LABEL.version) !== VERSION_WITHOUT_LIVES) return null;
   if (!areas.every(([from, to]) => isZero(block, from, to))) return null;
   const name = getText(block, LABEL.groupName, NAME_FIELD);
   const generation = getU64(block, LABEL.generation);
@@ -271,7 +314,7 @@ function getSharedGroup(block: Buffer): GroupRecord | null {
   if (!name || Number.isNaN(generation) || Number.isNaN(ownerEpoch) || nodes === null || members === null) return null;
   if (members.length > SHARED_MEMBERS_MAX || members.some(({ state }) => state !== "online")) return null;
   const uuid = getUuid(block, LABEL.groupUuid);
-  const nothing = { clean: false, shape: NO_SHAPE, lus: [], scrub: NO_SCRUB, lost: [] };
+  const nothing = { clean: false, shape: NO_SHAPE, lus: [], scrub: NO_SCRUB, lost: [], lineage: NO_LINEAGE };
   return { uuid, name, generation, ownerEpoch, ...nothing, nodes, members, shared: true };
 }
 
@@ -306,24 +349,28 @@ function getMembers(block: Buffer, countMin = 2): LabelMember[] | null {
   const count = block.readUInt32LE(LABEL.memberCount);
   if (count < countMin || count > MEMBERS_MAX) return null;
   if (!isZero(block, LABEL.members + count * MEMBER_ENTRY.end, LABEL.lus)) return null;
+  if (!isZero(block, LABEL.parted + count * 8, LABEL.lives)) return null;
   const members: LabelMember[] = [];
   for (let i = 0; i < count; i++) {
-    const member = getMember(block, LABEL.members + i * MEMBER_ENTRY.end);
+    const member = getMember(block, LABEL.members + i * MEMBER_ENTRY.end, LABEL.parted + i * 8);
     if (member === null) return null;
     members.push(member);
   }
   return new Set(members.map((member) => member.uuid)).size === count ? members : null;
 }
 
-function getMember(block: Buffer, at: number): LabelMember | null {
+function getMember(block: Buffer, at: number, partedAt: number): LabelMember | null {
   const state = STATES[block.readUInt32LE(at + MEMBER_ENTRY.state)];
   const path = getText(block, at + MEMBER_ENTRY.path, MEMBER_ENTRY.end - MEMBER_ENTRY.path);
   const sizeBytes = getU64(block, at + MEMBER_ENTRY.sizeBytes);
   const uuid = getUuid(block, at + MEMBER_ENTRY.uuid);
   if (state === undefined || state === null || path === null || Number.isNaN(sizeBytes)) return null;
   const unbuiltBytes = getU64(block, at + MEMBER_ENTRY.unbuiltBytes);
+  const partedFrom = getU64(block, partedAt);
   if (uuid === NO_UUID || Number.isNaN(unbuiltBytes) || (state === "online" && unbuiltBytes > 0)) return null;
-  return { uuid, number: block.readUInt32LE(at + MEMBER_ENTRY.number), state, sizeBytes, unbuiltBytes, path };
+  if (Number.isNaN(partedFrom) || (state === "online" && partedFrom > 0)) return null;
+  const number = block.readUInt32LE(at + MEMBER_ENTRY.number);
+  return { uuid, number, state, sizeBytes, unbuiltBytes, partedFrom, path };
 }
 
 function getLus(block: Buffer, rowCount: number, memberCount: number): LabelLu[] | null {

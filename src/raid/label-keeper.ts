@@ -1,14 +1,18 @@
 import type { BlockDevice } from "../device/device.js";
 import { must } from "../lib/assert.js";
 import type { LastLabel } from "./former.js";
-import type { GroupRecord, LabelLu } from "./label.js";
+import type { GroupRecord, LabelLu, LabelMember } from "./label.js";
 import { writeLabel } from "./label-io.js";
+import { LIVES_MAX } from "./limits.js";
+import type { Lineage } from "./lineage.js";
 import type { LostBlocks } from "./lost-blocks.js";
 import type { Member } from "./member.js";
 
 export interface LabelKeeperOptions {
   readonly members: readonly Member[];
   readonly lost: LostBlocks;
+  /** Random, of this life of the group. */
+  readonly life: string;
   /** @throws StorageError ESTALE when this node is no longer the owner */
   readonly guard: () => void;
   readonly epoch: () => number;
@@ -19,6 +23,8 @@ export interface LabelKeeperOptions {
 /**
  * What the labels of a group say, and the one writer of them: two changes never interleave on the disks. Whoever changes the record
  * waits until it, or a later one, is durable on every member that takes writes.
+ *
+ * The first write of each life, and every change of members or LUs, raises the generation, in two steps (lineage.ts): whoever waits, waits for both.
  */
 export class LabelKeeper {
   record: GroupRecord;
@@ -26,11 +32,19 @@ export class LabelKeeper {
   #sequence: number;
   #savesWanted = 0;
   #saving: Promise<void> | null = null;
+  /** This life has a generation of its own. */
+  #begun = false;
+  #raiseWanted = false;
+  /** What is being written says nothing new. */
+  #quiet = false;
+  /** Every member that takes writes has a label of this generation, or of a later one. */
+  #confirmed: number;
 
   constructor(record: GroupRecord, sequence: number, options: LabelKeeperOptions) {
     this.record = record;
     this.#sequence = sequence;
     this.#options = options;
+    this.#confirmed = record.lineage.wholeFrom;
   }
 
   get lus(): readonly LabelLu[] {
@@ -40,9 +54,9 @@ export class LabelKeeper {
   /** How the labels stand that were written last. */
   last: LastLabel | null = null;
 
-  /** null: nothing is being written. */
+  /** null: nothing is being written that anybody has to wait for. */
   get settled(): Promise<void> | null {
-    return this.#saving;
+    return this.#quiet ? null : this.#saving;
   }
 
   /** A new member's label may carry a higher sequence than ours: its next one must be higher still. */
@@ -50,56 +64,104 @@ export class LabelKeeper {
     this.#sequence = Math.max(this.#sequence, sequence);
   }
 
-  /** Change members or LUs: raises the generation. */
+  /** Raise the generation, with or without a change: a disk that is put back as it was before is behind from then on. */
   async change(change: Partial<GroupRecord>): Promise<void> {
-    this.record = { ...this.record, ...change, generation: this.record.generation + 1 };
+    this.record = { ...this.record, ...change };
+    this.#raiseWanted = true;
     await this.save();
   }
 
   /** Write the record as it is now; resolves when it, or a later one, is durable. */
   save(): Promise<void> {
+    this.#quiet = false;
+    return this.#startSave();
+  }
+
+  /** Raise the generation, although nothing has changed; nobody's flush waits for it. */
+  async stamp(): Promise<void> {
+    if (this.#saving === null) this.#quiet = true;
+    this.#raiseWanted = true;
+    await this.#startSave();
+  }
+
+  #startSave(): Promise<void> {
     this.#savesWanted++;
     this.#saving ??= this.#saveLoop().finally(() => {
       this.#saving = null;
+      this.#quiet = false;
     });
     return this.#saving;
   }
 
   async #saveLoop(): Promise<void> {
-    const { members, guard, assertAlive } = this.#options;
-    for (let done = 0; done !== this.#savesWanted; ) {
+    const { guard, assertAlive } = this.#options;
+    for (let done = 0; done !== this.#savesWanted || !this.#isConfirmed; ) {
       done = this.#savesWanted;
       guard();
       this.#refresh();
-      const sequence = ++this.#sequence;
-      const group = this.record;
-      await Promise.all(members.map((member) => saveLabel(member, sequence, group)));
-      this.last = { generation: group.generation, sequence };
+      await this.#write();
+      // One that cannot be confirmed any more is left as it is: the labels of those that are left must not condemn each other.
+      assertAlive();
     }
-    assertAlive();
+  }
+
+  get #isConfirmed(): boolean {
+    return this.record.lineage.wholeFrom === this.record.generation;
+  }
+
+  async #write(): Promise<void> {
+    const { members } = this.#options;
+    const sequence = ++this.#sequence;
+    const group = this.record;
+    const written = members.filter((member) => member.takesWrites);
+    await Promise.all(written.map((member) => saveLabel(member, sequence, group)));
+    this.last = { generation: group.generation, sequence };
+    // Who came in meanwhile has not got it.
+    if (members.every((member) => !member.takesWrites || written.includes(member))) this.#confirmed = group.generation;
   }
 
   /** Members and their states as they are now; a change raises the generation. */
   #refresh(): void {
-    const members = this.#options.members.map(({ label, state, device }) => ({
-      ...label,
-      state,
-      ...(state === "online" ? { unbuiltBytes: 0 } : {}),
-      sizeBytes: device?.sizeBytes ?? label.sizeBytes,
-      path: device?.name ?? label.path,
-    }));
     const before = this.record.members;
+    const members = this.#options.members.map((member, slot) => this.#entryOf(member, before[slot]));
     const changed =
       members.length !== before.length ||
       members.some(({ state, uuid }, i) => state !== before[i]!.state || uuid !== before[i]!.uuid);
-    const generation = this.record.generation + (changed ? 1 : 0);
+    const lineage = this.#lineage(changed);
     const lost = this.#options.lost.list();
-    this.record = { ...this.record, members, lost, generation, ownerEpoch: this.#options.epoch() };
+    this.record = { ...this.record, members, lost, ...lineage, ownerEpoch: this.#options.epoch() };
+  }
+
+  #entryOf({ label, state, device, takesWrites }: Member, before: LabelMember | undefined): LabelMember {
+    const { sizeBytes = label.sizeBytes, name: path = label.path } = device ?? {};
+    const unbuiltBytes = state === "online" ? 0 : label.unbuiltBytes;
+    const own = before?.uuid === label.uuid ? before : undefined;
+    const partedFrom = takesWrites ? 0 : partedFromOf(own, this.record);
+    return { ...label, state, unbuiltBytes, partedFrom, sizeBytes, path };
+  }
+
+  #lineage(changed: boolean): { generation: number; lineage: Lineage } {
+    const raise = changed || this.#raiseWanted || !this.#begun;
+    const generation = this.record.generation + (raise ? 1 : 0);
+    const lives = [...this.record.lineage.lives];
+    if (!this.#begun) lives.push({ id: this.#options.life, generation });
+    this.#raiseWanted = false;
+    this.#begun = true;
+    const wholeFrom = Math.max(this.record.lineage.wholeFrom, this.#confirmed);
+    return { generation, lineage: { wholeFrom, lives: lives.slice(-LIVES_MAX) } };
   }
 }
 
+/**
+ * The lowest generation that the own label of a member has which is as it was when it took its last write.
+ * @param before  its entry in `record`
+ */
+export function partedFromOf(before: LabelMember | undefined, { lineage }: Pick<GroupRecord, "lineage">): number {
+  const parted = before !== undefined && before.state !== "online" && before.state !== "rebuilding";
+  return parted ? before.partedFrom : lineage.wholeFrom;
+}
+
 async function saveLabel(member: Member, sequence: number, group: GroupRecord): Promise<void> {
-  if (!member.takesWrites) return;
   const device: BlockDevice = must(member.device, "a member that takes writes has a device");
   const { uuid, number } = member.label;
   try {

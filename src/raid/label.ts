@@ -2,7 +2,16 @@ import { assert } from "../lib/assert.js";
 import type { DiskState, LuDescription, ScrubRecord } from "./contract.js";
 import type { RowRun } from "./geometry.js";
 import type { GroupShape } from "./layout.js";
-import { LABEL_SLOT_BYTES, LOST_BLOCKS_MAX, LUS_MAX, MEMBERS_MAX, NODES_MAX, ROW_RUNS_MAX } from "./limits.js";
+import {
+  LABEL_SLOT_BYTES,
+  LIVES_MAX,
+  LOST_BLOCKS_MAX,
+  LUS_MAX,
+  MEMBERS_MAX,
+  NODES_MAX,
+  ROW_RUNS_MAX,
+} from "./limits.js";
+import type { Lineage } from "./lineage.js";
 import type { LostBlock } from "./lost-blocks.js";
 
 /**
@@ -16,15 +25,21 @@ import type { LostBlock } from "./lost-blocks.js";
  *   124 u32 parityRun (0: 1)  128 u64 journalBytes    136 u64 regionBytes       144 [64] groupName
  *   208 u32 scrubEverySeconds 212 u32 scrubState (0 idle, 1 running, 2 paused)   216 u64 scrubAt (byte of the row space)
  *   224 u64 scrubStartedMs    232 u64 scrubFinishedMs (since 1970; 0: never)     240 u32 scrubFound         244 u32 scrubHealed
- *   248 u32 lostCount         252 u32 scrubFlags (1: only report)                256 reserved
+ *   248 u32 lostCount         252 u32 scrubFlags (1: only report)                256 u64 wholeFrom          264 u32 lifeCount
+ *   268 reserved
  *   512 nodes: 8 names of 64 bytes
  *  1024 members: 32 entries of 256 bytes (MEMBER_ENTRY)
  *  9216 lus: 64 entries of 128 bytes (LU_ENTRY)
  * 17408 runs: 4096 of u32 first row, u32 row count; an LU names a range of them
  * 50176 lost: 1024 of u64, 2^49 times the kind (lost-blocks.ts), plus 64 times the block of the LU (of 4096 bytes), plus the number of the LU minus 1
- * 58368 tail, reserved
- * `sequence` rises with every write of the label and picks the slot (sequence mod 2). `generation` rises when the member list or the LU
- * table changes: the newest label says which members are online, and all others stay out until rebuilt.
+ * 58368 parted: 32 of u64, by slot (LabelMember.partedFrom)
+ * 58624 lives: 256 of u64 first generation, [16] id (LIFE_ENTRY)
+ * 64768 tail, reserved
+ * `sequence` rises with every write of the label and picks the slot (sequence mod 2). `generation` rises before the first write of each life of the
+ * group, when the member list or the LU table changes, at a clean stop, and every few seconds while it is written: lineage.ts tells who is
+ * whole by it. The newest label says which members are online, and all others stay out until rebuilt.
+ * Version 1 had everything from `wholeFrom` to `reserved`, `parted` and `lives` zero. It is read; what is written has version 2, but for labels of disks
+ * that belong to no group, or to a shared one: those are as they were.
  * A shared group (ha/shared/) has no rows, no LUs and no scrub: shape, LU table, runs, scrub and lost blocks are zero. Its members are
  * always called online, because which copies are current is told by its partitions.
  */
@@ -61,13 +76,17 @@ export const LABEL = {
   scrubHealed: 244,
   lostCount: 248,
   scrubFlags: 252,
-  reserved: 256,
+  wholeFrom: 256,
+  lifeCount: 264,
+  reserved: 268,
   nodes: 512,
   members: 1024,
   lus: 9216,
   runs: 17408,
   lost: 50176,
-  tail: 58368,
+  parted: 58368,
+  lives: 58624,
+  tail: 64768,
   end: 65536,
 } as const;
 
@@ -86,6 +105,9 @@ export const MEMBER_ENTRY = {
   path: 40,
   end: 256,
 } as const;
+
+/** 0 u64 generation (its first), 8 [16] id (random), 24 end */
+export const LIFE_ENTRY = { generation: 0, id: 8, end: 24 } as const;
 
 /**
  * 0 u32 number, 4 u32 level, 8 [16] uuid, 24 u64 sizeBytes, 32 u32 firstRun, 36 u32 runCount, 40 [64] name,
@@ -111,7 +133,9 @@ assert(LABEL.end === LABEL_SLOT_BYTES, "a label fills its slot");
 assert(LABEL.members + MEMBERS_MAX * MEMBER_ENTRY.end === LABEL.lus, "member entries fill their table");
 assert(LABEL.lus + LUS_MAX * LU_ENTRY.end === LABEL.runs, "LU entries fill their table");
 assert(LABEL.runs + ROW_RUNS_MAX * 8 === LABEL.lost, "runs fill their table");
-assert(LABEL.lost + LOST_BLOCKS_MAX * 8 === LABEL.tail, "lost blocks fill their table");
+assert(LABEL.lost + LOST_BLOCKS_MAX * 8 === LABEL.parted, "lost blocks fill their table");
+assert(LABEL.parted + MEMBERS_MAX * 8 === LABEL.lives, "an entry for each member");
+assert(LABEL.lives + LIVES_MAX * LIFE_ENTRY.end === LABEL.tail, "lives fill their table");
 assert(LABEL.nodes + NODES_MAX * 64 === LABEL.members, "node names fill their table");
 
 export const NO_SCRUB: ScrubRecord = {
@@ -135,6 +159,11 @@ export interface LabelMember {
   readonly sizeBytes: number;
   /** See MEMBER_ENTRY. */
   readonly unbuiltBytes: number;
+  /**
+   * Of a member that takes no writes: what it lacks is marked in the bitmap, if its own label is of this generation or a later one. 0 while it takes
+   * writes.
+   */
+  readonly partedFrom: number;
   /** Where it was last seen; a hint for people, cut from the front when long. */
   readonly path: string;
 }
@@ -150,6 +179,7 @@ export interface GroupRecord {
   readonly uuid: string;
   readonly name: string;
   readonly generation: number;
+  readonly lineage: Lineage;
   readonly ownerEpoch: number;
   readonly clean: boolean;
   readonly shape: GroupShape;

@@ -11,6 +11,8 @@ export const ROW_RUNS_MAX = 4096;
 export const NODES_MAX = 8;
 /** Blocks of all LUs that are known to be lost; with more the group is beyond help. */
 export const LOST_BLOCKS_MAX = 1024;
+/** Lives of a group that its labels remember; of those before, only that they are older. */
+export const LIVES_MAX = 256;
 /** Copies of a shared group: each takes every write. */
 export const SHARED_MEMBERS_MAX = 4;
 export const NAME_BYTES_MAX = 63;

@@ -43,6 +43,8 @@ export class Member {
     repaired: 0,
   };
   readonly latency = new Latency();
+  /** Begun, of every kind. */
+  writeCount = 0;
   /** Answers much later than its neighbours: to be read only when there is no other way. */
   slow = false;
   /** Who had its place before, while that may still tell what is not here yet. */

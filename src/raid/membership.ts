@@ -1,5 +1,6 @@
 import type { BlockDevice } from "../device/device.js";
 import { StorageError } from "../lib/errors.js";
+import { clearJournal } from "./clear-member.js";
 import type { LabelledDisk } from "./contract.js";
 import type { GroupCore } from "./core.js";
 import { Former } from "./former.js";
@@ -61,7 +62,7 @@ export class Membership {
       const { uuid, device } = disk;
       const label: LabelMember = {
         ...{ uuid, number: disk.number, state: "rebuilding", unbuiltBytes: rowBytes * rowCount },
-        ...{ sizeBytes: device.sizeBytes, path: device.name },
+        ...{ partedFrom: 0, sizeBytes: device.sizeBytes, path: device.name },
       };
       await this.#admit(slot, device, sequence, label, (successor) => this.#succeed(old, successor));
       core.emit("member-replaced", { replaces: number }, disk.number);
@@ -138,6 +139,9 @@ export class Membership {
     core.guard();
     await core.writable();
     labels.passSequence(sequence);
+    const { rowBytes, rowCount } = core.shape;
+    // It is not known to come from where we come from.
+    if (label.unbuiltBytes === rowBytes * rowCount) await clearJournal(core, device);
     // In one go: whatever is written on it is known to be newer than on the disk that was here before.
     succeed(roster.fill(slot, label, device));
     await core.bitmap.rewrite();

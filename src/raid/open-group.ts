@@ -1,14 +1,15 @@
 import { must } from "../lib/assert.js";
 import { StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
-import { planAssembly } from "./assemble.js";
-import type { LabelledDisk } from "./contract.js";
+import { type Place, planAssembly } from "./assemble.js";
+import type { LabelledDisk, Without } from "./contract.js";
 import { newUuid } from "./fields.js";
 import { type GroupEnvironment, type MemberPlace, RaidGroup } from "./group.js";
-import { type GroupRecord, NO_SCRUB } from "./label.js";
+import { type GroupRecord, type MemberState, NO_SCRUB } from "./label.js";
 import { type Label, readLabel } from "./label-io.js";
 import { planShape } from "./layout.js";
 import { CHUNK_BYTES_DEFAULT, MEMBERS_MAX, NODES_MAX } from "./limits.js";
+import { NO_LINEAGE } from "./lineage.js";
 import { checkName } from "./lu-table.js";
 import { MovingArray } from "./moving-array.js";
 import { Raid5Array } from "./raid5.js";
@@ -23,6 +24,7 @@ import {
   secureRecords,
   Verdicts,
 } from "./replay.js";
+import { unbuiltOf } from "./roster.js";
 
 export interface NewGroupOptions {
   readonly name: string;
@@ -50,12 +52,21 @@ export async function createRaidGroup(
   const sizeBytes = Math.min(...disks.map(({ device }) => device.sizeBytes));
   const shape = planShape(sizeBytes, disks.length, options.chunkBytes ?? CHUNK_BYTES_DEFAULT, options);
   const members = disks.map(({ uuid, number, device }) => {
-    return { uuid, number, state: "online" as const, sizeBytes: device.sizeBytes, unbuiltBytes: 0, path: device.name };
+    return {
+      uuid,
+      number,
+      state: "online" as const,
+      sizeBytes: device.sizeBytes,
+      unbuiltBytes: 0,
+      partedFrom: 0,
+      path: device.name,
+    };
   });
   const record: GroupRecord = {
     uuid: newUuid(environment.random),
     name: options.name,
-    generation: 1,
+    generation: 0,
+    lineage: NO_LINEAGE,
     ownerEpoch: environment.epoch(),
     clean: true,
     shape,
@@ -116,9 +127,10 @@ export async function assembleRaidGroup(
     });
   }
   const places = plan.places.map((place, slot): MemberPlace => {
-    const member = must(plan.record.members[slot], "a place is a member");
-    const believed = environment.without?.generation === true && place.found !== null;
-    const state = believed ? "online" : place.state;
+    const listed = must(plan.record.members[slot], "a place is a member");
+    const state = believedState(place, listed.state, environment.without);
+    const unbuiltBytes = state === "rebuilding" ? unbuiltOf(listed, place.found?.group) : listed.unbuiltBytes;
+    const member = { ...listed, unbuiltBytes };
     const used = state === "online" || state === "rebuilding";
     const device = used ? must(place.found, "it was found").disk.device : null;
     return { member, device, state, reason: place.reason };
@@ -127,6 +139,12 @@ export async function assembleRaidGroup(
   await recover(group);
   group.resumeTasks();
   return group;
+}
+
+/** What the labels say, unless a part is switched off. */
+function believedState(place: Place, listed: MemberState, without: Without = {}): MemberState {
+  if (without.stale === true && place.found !== null) return "online";
+  return without.generation === true && place.behind === true ? listed : place.state;
 }
 
 async function recover(group: RaidGroup): Promise<void> {

@@ -5,7 +5,9 @@ import { LOSSES_MAX } from "./assemble.js";
 import type { DiskDescription, LabelledDisk } from "./contract.js";
 import type { GroupRecord, LabelMember } from "./label.js";
 import { readLabel } from "./label-io.js";
+import { partedFromOf } from "./label-keeper.js";
 import { memberBytesNeeded } from "./layout.js";
+import { isBehind, wentApart } from "./lineage.js";
 import { Member, type MemberHooks } from "./member.js";
 
 /** What the roster asks of the group that it belongs to. */
@@ -205,9 +207,10 @@ export class Roster {
     if (doubt !== null && !force)
       throw new StorageError("EACCES", `disk #${disk.number} ${doubt}`, { disk: disk.number });
     const { rowBytes, rowCount } = record.shape;
-    // An end without its label has been cut off, or written over: what else is gone nobody knows.
+    // What the bitmap does not tell of is all that there is. An end without its label has been cut off, or written over: what else is gone nobody knows.
     const isWhole = doubt === null && label.badEnd === undefined;
-    const unbuiltBytes = isWhole ? member.label.unbuiltBytes : rowBytes * rowCount;
+    const marked = isWhole && !isBehind(label.group, partedFromOf(record.members[member.slot], record));
+    const unbuiltBytes = marked ? unbuiltOf(member.label, label.group) : rowBytes * rowCount;
     const { sizeBytes, name: path } = disk.device;
     const entry: LabelMember = { ...member.label, state: "rebuilding", unbuiltBytes, sizeBytes, path };
     return { slot: member.slot, label: entry, sequence: label.sequence };
@@ -216,10 +219,7 @@ export class Roster {
   /** Why what it holds may not be what we know of it; null when there is no reason. */
   #doubtOf(member: Member, theirs: GroupRecord, ours: GroupRecord): string | null {
     if (member.state === "failed") return `was taken out of use (${member.reason ?? "it gave errors"})`;
-    const online = this.members.filter((one) => one.online).map((one) => one.label.uuid);
-    const alone = theirs.members.some(({ uuid, state }) => online.includes(uuid) && state !== "online");
-    if (alone || theirs.generation > ours.generation) return "was used without the others since it went away";
-    return null;
+    return wentApart(ours, theirs) ? "was used without the others since it went away" : null;
   }
 
   describe(member: Member): DiskDescription {
@@ -232,4 +232,13 @@ export class Roster {
     };
     return reason === undefined ? description : { ...description, reason };
   }
+}
+
+/**
+ * What a member lacks by the labels, in bytes from the end of the row space: the others know how far its rebuild got, and it knows how much of that
+ * it had when it was put back as it was a moment before.
+ */
+export function unbuiltOf({ uuid, unbuiltBytes }: LabelMember, own: GroupRecord | undefined): number {
+  const entry = own?.members.find((member) => member.uuid === uuid);
+  return Math.max(unbuiltBytes, entry?.unbuiltBytes ?? 0);
 }

@@ -12,6 +12,7 @@ const WITHIN: ReadonlyArray<readonly [Break, number]> = [
   ["parity", 20],
   ["journal", 200],
   ["bitmap", 20],
+  ["stale", 20],
   ["generation", 20],
   ["checksum", 200],
   ["transient", 50],

@@ -162,7 +162,7 @@ export class FsWorld implements World {
 
   async stop(): Promise<void> {
     await this.simulation.until(this.fs.close(), "closing the file system");
-    await this.simulation.until(this.machine.group.close(), "closing the group");
+    await this.simulation.until(this.machine.close(), "closing the group");
     for (const file of this.model.files()) file.history = [file.content];
     this.#clean = true;
   }

@@ -181,7 +181,7 @@ export class LuWorld implements World {
   }
 
   async stop(): Promise<void> {
-    await this.simulation.until(this.machine.group.close(), "closing the group");
+    await this.simulation.until(this.machine.close(), "closing the group");
     for (const { model } of this.units) model.settle();
   }
 

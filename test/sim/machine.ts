@@ -14,6 +14,8 @@ import type { Group, GroupEvent, LabelledDisk, Without } from "../../src/raid/co
 import { LifeArena } from "../support/life-arena.js";
 import { Drive } from "./drive.js";
 import { CRASHES, type Crash, Media } from "./media.js";
+import { type Lives, Moments } from "./moments.js";
+import type { Platter } from "./platter.js";
 import { SimulatedClock, type Simulation } from "./simulation.js";
 
 /** As little memory as a group runs with, so that slots, buffers and the journal run out all the time. */
@@ -53,7 +55,11 @@ export class Machine {
   readonly unplugged = new Set<Drive>();
   clock: SimulatedClock;
   group!: Group;
+  /** The last life that began, that was assembled, and that was closed. */
   lives = 0;
+  #assembled = 0;
+  #closed = 0;
+  readonly #moments: Moments;
   readonly #options: MachineOptions;
   #cutAfter = Number.POSITIVE_INFINITY;
   #onCut: () => void = () => {};
@@ -63,13 +69,16 @@ export class Machine {
     this.simulation = options.simulation;
     this.random = options.simulation.random;
     this.clock = new SimulatedClock(this.simulation);
+    this.#moments = new Moments(new SeededRandom(this.random.below(2 ** 31)));
   }
 
   addDrive(): Drive {
     const { simulation } = this;
     const drive = new Drive({ simulation, index: this.drives.length, sizeBytes: this.#options.diskBytes });
     drive.beforeEffect = (operation) => {
-      if (operation !== "read" && --this.#cutAfter <= 0) this.#onCut();
+      if (operation === "read") return;
+      this.#moments.pass(this.drives, this.#now);
+      if (--this.#cutAfter <= 0) this.#onCut();
     };
     this.drives.push(drive);
     return drive;
@@ -89,6 +98,21 @@ export class Machine {
     for (let i = 0; i < this.#options.members; i++) disks.push(await this.label(this.addDrive()));
     const { chunkBytes, rowBytes, parityRun } = this.#options;
     this.group = await createGroup(disks, { ...this.#environment(), name: "g", chunkBytes, rowBytes, parityRun });
+    this.#assembled = this.lives;
+  }
+
+  get #now(): Lives {
+    return { begun: this.lives, assembled: this.#assembled, closed: this.#closed, nowMs: this.simulation.nowMs };
+  }
+
+  /** What a drive may be put back to now; null: nothing. */
+  earlier(drive: Drive, random: Random): Platter | null {
+    return this.#moments.earlier(drive, this.#now, random);
+  }
+
+  async close(): Promise<void> {
+    await this.group.close();
+    this.#closed = this.lives;
   }
 
   #environment(): AssembleGroupOptions {
@@ -119,7 +143,9 @@ export class Machine {
 
   async assemble(): Promise<void> {
     const environment = this.#environment();
+    const life = this.lives;
     this.group = await assembleGroup(await this.find(), environment);
+    this.#assembled = life;
   }
 
   /** Drives that the group counts as its members, present or not. */

@@ -71,6 +71,20 @@ export class Media {
     if (later.length === 0) this.#dropView();
   }
 
+  /** What is on the platter now, for good: what comes is written on top. */
+  freeze(): Platter {
+    const frozen = this.platter;
+    this.platter = frozen.fork();
+    return frozen;
+  }
+
+  /** Another platter is in its place, and the cache is empty. */
+  replace(platter: Platter): void {
+    this.#dropView();
+    this.#cache = [];
+    this.platter = platter.fork();
+  }
+
   #dropView(): void {
     this.#view?.release();
     this.#view = null;

@@ -37,9 +37,13 @@ export class Platter {
     return null;
   }
 
-  /** Blocks written since the fork, or ever. */
-  ownBlocks(): number[] {
-    return [...this.#own.keys()];
+  /** Blocks that were ever written, also below. */
+  blocks(): number[] {
+    const all = new Set<number>();
+    for (let layer: Platter | null = this; layer !== null; layer = layer.#below) {
+      for (const index of layer.#own.keys()) all.add(index);
+    }
+    return [...all];
   }
 
   read(target: Buffer, position: number): void {

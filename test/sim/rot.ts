@@ -18,7 +18,7 @@ export function rotBlock(drive: Drive, index: number, random: Random): void {
 /** Blocks that were ever written in [from, to) of the disk. */
 export function writtenBlocks(drive: Drive, from: number, to: number): number[] {
   return drive.media.platter
-    .ownBlocks()
+    .blocks()
     .filter((index) => index * BLOCK_BYTES >= from && index * BLOCK_BYTES < to)
     .sort((a, b) => a - b);
 }

@@ -102,7 +102,7 @@ async function plugIn(world: World, _random: Random): Promise<void> {
 async function badBlocks(world: World, random: Random): Promise<void> {
   const drive = victim(world, random, true);
   if (drive === null) return;
-  const written = drive.media.platter.ownBlocks();
+  const written = drive.media.platter.blocks();
   for (let i = 0; i < 3 && written.length > 0; i++) drive.badBlocks.add(pick(written, random));
   await work(world, random);
   await work(world, random);
@@ -277,6 +277,66 @@ function unlessUnreadable(error: unknown): null {
   return null;
 }
 
+/** Stopped in one way or another, and nothing has been done to the disks yet. */
+async function down(world: World, random: Random): Promise<void> {
+  if (random.below(2) === 0) return world.stop();
+  const cut = await world.machine.runUntilCut(world.burst(random), 1 + random.below(40), "requests");
+  if (!cut) world.machine.cut();
+  world.crashed();
+}
+
+/** A disk is back as it was at an earlier moment, and is as good as any by itself; perhaps it is taken out again. */
+async function putBack(world: World, random: Random): Promise<void> {
+  const drive = victim(world, random, false);
+  if (drive === null) return;
+  const { machine } = world;
+  await down(world, random);
+  const platter = machine.earlier(drive, random);
+  if (platter !== null) drive.media.replace(platter);
+  for (let again = random.below(4) === 0; again; again = random.below(2) === 0) await crashRecovery(world, random);
+  await world.recover();
+  if (random.below(3) === 0) {
+    machine.unplugged.add(drive);
+    await down(world, random);
+    await world.recover();
+    machine.unplugged.delete(drive);
+  }
+  // It missed nothing.
+  if (isWhole(world)) world.budget.returned();
+  else if (random.below(2) === 0) await rebuild(world, random);
+}
+
+/** Two disks are: that is refused, without a byte written, unless they missed nothing. */
+async function putBackTwo(world: World, random: Random): Promise<void> {
+  const { machine, budget, simulation } = world;
+  const members = machine.memberDrives();
+  if (budget.victim !== null || !isWhole(world) || members.length < 3) return;
+  await down(world, random);
+  const two = members
+    .sort(() => random.below(3) - 1)
+    .slice(0, 2)
+    .map((index) => machine.drives[index]!);
+  const now = two.map((drive) => drive.media.freeze());
+  for (const drive of two) drive.media.replace(machine.earlier(drive, random) ?? drive.media.platter);
+  const asked = machine.drives.map(({ media }) => media.number);
+  const refused = await simulation.until(machine.assemble(), "assembling").then(() => false, unlessRefused);
+  if (refused) {
+    if (machine.drives.some(({ media }, i) => media.number !== asked[i]))
+      throw new Error("an assembly that was refused has written to a disk");
+    for (const [i, drive] of two.entries()) drive.media.replace(now[i]!);
+  } else {
+    const stale = machine.group.describe().disks.find(({ state }) => state !== "online");
+    if (stale !== undefined) budget.spend(stale.number - 1, false);
+    await simulation.until(machine.close(), "closing the group");
+  }
+  await world.recover();
+}
+
+function unlessRefused(error: unknown): true {
+  if (!isStorageError(error, "EIO") && !isStorageError(error, "EEXIST")) throw error;
+  return true;
+}
+
 /** A person takes a member out of use. */
 async function failDisk(world: World, random: Random): Promise<void> {
   const drive = victim(world, random, false);
@@ -331,7 +391,7 @@ async function resize(world: World, random: Random): Promise<void> {
 
 const ALL_STEPS = {
   ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, silence, rot, lie },
-  ...{ rebuild, failDisk, scrub, grow, resize },
+  ...{ rebuild, failDisk, scrub, grow, resize, putBack, putBackTwo },
 } satisfies Record<string, Step>;
 
 export type StepName = keyof typeof ALL_STEPS;
@@ -342,6 +402,7 @@ export const STEPS: readonly StepName[] = [
   ...(["crash", "crash", "crash", "passTime", "passTime", "restart"] as const),
   ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "silence", "silence", "rot", "rot", "lie"] as const),
   ...(["rebuild", "rebuild", "failDisk", "scrub", "grow", "resize", "resize"] as const),
+  ...(["putBack", "putBack", "putBackTwo"] as const),
 ];
 
 export function stepNamed(name: StepName): Step {

@@ -8,6 +8,7 @@ import { newUuid } from "../../raid/fields.js";
 import { type GroupRecord, type LabelMember, NO_SCRUB, NO_SHAPE } from "../../raid/label.js";
 import { type Label, readLabel, writeLabel } from "../../raid/label-io.js";
 import { SHARED_MEMBERS_MAX } from "../../raid/limits.js";
+import { NO_LINEAGE } from "../../raid/lineage.js";
 import { encodePartitionHeader, readHeaderPair } from "./header.js";
 import {
   HEADER_PAIR_BYTES,
@@ -122,11 +123,28 @@ function newRecord(disks: readonly LabelledDisk[], { role, nodes = NODE_NAMES, r
   }
   for (const node of nodes) partitionIndex(node);
   const members = disks.map(({ uuid, number, device }) => {
-    return { uuid, number, state: "online" as const, sizeBytes: device.sizeBytes, unbuiltBytes: 0, path: device.name };
+    return {
+      uuid,
+      number,
+      state: "online" as const,
+      sizeBytes: device.sizeBytes,
+      unbuiltBytes: 0,
+      partedFrom: 0,
+      path: device.name,
+    };
   });
   return {
     ...{ uuid: newUuid(random), name: SHARED_GROUP_NAMES[role], generation: 1, ownerEpoch: 0, clean: false },
-    ...{ shape: NO_SHAPE, nodes: [...nodes], members, lus: [], scrub: NO_SCRUB, lost: [], shared: true },
+    ...{
+      shape: NO_SHAPE,
+      nodes: [...nodes],
+      members,
+      lus: [],
+      scrub: NO_SCRUB,
+      lost: [],
+      lineage: NO_LINEAGE,
+      shared: true,
+    },
   };
 }
 
@@ -321,7 +339,7 @@ export class SharedGroup {
     if (sizeBytes < least) throw new StorageError("ENOSPC", `${disk.device.name} is smaller than the members`);
     const { slot } = member;
     const fresh: LabelMember = {
-      ...{ uuid: disk.uuid, number: disk.number, state: "online", sizeBytes: least, unbuiltBytes: 0 },
+      ...{ uuid: disk.uuid, number: disk.number, state: "online", sizeBytes: least, unbuiltBytes: 0, partedFrom: 0 },
       path: disk.device.name,
     };
     const members = this.#record.members.map((label, i) => (i === slot ? fresh : label));

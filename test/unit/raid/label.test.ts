@@ -9,7 +9,8 @@ import { type DiskLabel, LABEL, LU_ENTRY, MEMBER_ENTRY, NO_SCRUB, NO_SHAPE } fro
 import { decodeLabel, encodeLabel } from "../../../src/raid/label-codec.js";
 import { initDisk, readLabel, wipeDisk, writeLabel } from "../../../src/raid/label-io.js";
 import { LABEL_END_BYTES, planShape } from "../../../src/raid/layout.js";
-import { LOST_BLOCKS_MAX, LUS_MAX, MEMBERS_MAX, NODES_MAX, ROW_RUNS_MAX } from "../../../src/raid/limits.js";
+import { LIVES_MAX, LOST_BLOCKS_MAX, LUS_MAX, MEMBERS_MAX, NODES_MAX, ROW_RUNS_MAX } from "../../../src/raid/limits.js";
+import { NO_LINEAGE } from "../../../src/raid/lineage.js";
 
 const SEED = Number(process.env.SEED ?? 99);
 const random = new SeededRandom(SEED);
@@ -25,8 +26,16 @@ function fullLabel(): DiskLabel {
     const path = `/dev/disk/by-id/${"ü".repeat(90)}${i}`;
     const rest = { sizeBytes: 64 * 1024 * 1024 * MIB, path };
     const number = i + 1;
-    if (i !== 7) return { uuid: newUuid(random), number, state: "online" as const, unbuiltBytes: 0, ...rest };
-    return { uuid: newUuid(random), number, state: "rebuilding" as const, unbuiltBytes: 2 ** 34, ...rest };
+    if (i !== 7)
+      return { uuid: newUuid(random), number, state: "online" as const, unbuiltBytes: 0, partedFrom: 0, ...rest };
+    return {
+      uuid: newUuid(random),
+      number,
+      state: "rebuilding" as const,
+      unbuiltBytes: 2 ** 34,
+      partedFrom: 0,
+      ...rest,
+    };
   });
   const lus = Array.from({ length: LUS_MAX }, (_, i) => ({
     ...{ number: i + 1, uuid: newUuid(random), name: `lu-${i}`, level: i % 2 === 0 ? (5 as const) : (1 as const) },
@@ -41,6 +50,10 @@ function fullLabel(): DiskLabel {
     ...{ uuid: members[31]!.uuid, number: 32, sequence: 2 ** 33, sizeBytes: SIZE, slot: 31 },
     group: {
       ...group,
+      lineage: {
+        wholeFrom: 2 ** 40 - 1,
+        lives: Array.from({ length: LIVES_MAX }, (_, i) => ({ id: newUuid(random), generation: 2 ** 39 + i })),
+      },
       shape,
       nodes,
       members,
@@ -78,11 +91,11 @@ test("label: a group whose parity moves with every stripe has the zero that labe
 /** As it is on the disk of a shared group: no rows, no LUs. */
 function sharedLabel(memberCount: number): DiskLabel {
   const members = Array.from({ length: memberCount }, (_, i) => {
-    const rest = { sizeBytes: SIZE, unbuiltBytes: 0, path: `/srv/shared${i}.img` };
+    const rest = { sizeBytes: SIZE, unbuiltBytes: 0, partedFrom: 0, path: `/srv/shared${i}.img` };
     return { uuid: newUuid(random), number: i + 1, state: "online" as const, ...rest };
   });
   const group = { uuid: newUuid(random), name: "shared", generation: 3, ownerEpoch: 9, clean: false, shared: true };
-  const nothing = { shape: NO_SHAPE, lus: [], scrub: NO_SCRUB, lost: [] };
+  const nothing = { shape: NO_SHAPE, lus: [], scrub: NO_SCRUB, lost: [], lineage: NO_LINEAGE };
   return {
     ...{ uuid: members[0]!.uuid, number: 1, sequence: 4, sizeBytes: SIZE, slot: 0 },
     group: { ...group, ...nothing, nodes: ["chn1", "chn5"], members },

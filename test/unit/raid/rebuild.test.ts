@@ -7,6 +7,7 @@ import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import type { LogicalUnit } from "../../../src/lu/lu.js";
 import type { Group, TaskDescription } from "../../../src/raid/contract.js";
 import { readLabel, writeLabel } from "../../../src/raid/label-io.js";
+import { planShape, rowsStart } from "../../../src/raid/layout.js";
 import { RaidRig } from "../../model/raid-rig.js";
 
 const LENGTH = 12 * 65536;
@@ -89,8 +90,10 @@ async function heldAt(all: Fixture, count: number, begin: () => Promise<void>): 
     release = resolve;
   });
   let writes = 0;
-  all.rig.before = (operation, disk) =>
-    operation === "write" && disk === newest && ++writes >= count ? gate : undefined;
+  // What is written of rows: its journal is cleared first.
+  const rows = rowsStart(planShape(all.rig.devices[newest]!.sizeBytes, 3, 65536));
+  all.rig.before = (operation, disk, position) =>
+    operation === "write" && disk === newest && position >= rows && ++writes >= count ? gate : undefined;
   await begin();
   while (writes < count) await turn(all);
   return release;

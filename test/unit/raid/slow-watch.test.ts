@@ -43,6 +43,7 @@ function fixture(count: number): Fixture {
       state: "online" as const,
       sizeBytes: MIB,
       unbuiltBytes: 0,
+      partedFrom: 0,
       path: "",
     };
     const hooks = {
