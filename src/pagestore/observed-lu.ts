@@ -1,15 +1,25 @@
 import type { LuByte } from "../lib/units.js";
 import type { LogicalUnit, LuDescription } from "../lu/lu.js";
+import { inParallel } from "./parallel.js";
 
 /** Told of every write twice, before it begins and when it has ended: between the two the LU holds this or that. */
 export interface WriteObserver {
   writing(at: number, byteCount: number): void;
 }
 
-/** The LU of a page store, with those who must know what is being written. */
+/** Blocks that wait to be healed until the store is open, 4 KiB each. The rest is for a scrub. */
+const FOUND_MAX = 4096;
+const HEALS_IN_FLIGHT = 8;
+
+/**
+ * The LU of a page store, with those who must know what is being written. While a store is being opened nothing is healed: what one copy proves another
+ * page may show to be of another age, and then both copies must still be as they were.
+ */
 export class ObservedLu implements LogicalUnit {
   readonly observers = new Set<WriteObserver>();
   readonly #lu: LogicalUnit;
+  /** Proven contents of blocks of which some copy is bad; null: they are healed at once. */
+  #found: Map<LuByte, Buffer> | null = null;
 
   constructor(lu: LogicalUnit) {
     this.#lu = lu;
@@ -55,8 +65,21 @@ export class ObservedLu implements LogicalUnit {
     return this.#lu.readAlternatives(target, at);
   }
 
-  heal(good: Buffer, at: LuByte): Promise<void> {
-    return this.#lu.heal(good, at);
+  async heal(good: Buffer, at: LuByte): Promise<void> {
+    if (this.#found === null) await this.#lu.heal(good, at);
+    else if (this.#found.size < FOUND_MAX) this.#found.set(at, Buffer.from(good));
+  }
+
+  /** Heal nothing until `healFound`. */
+  holdHeals(): void {
+    this.#found = new Map();
+  }
+
+  /** All is proven, and nothing is being written yet. @throws StorageError what the LU answers */
+  async healFound(): Promise<void> {
+    const found = this.#found ?? new Map<LuByte, Buffer>();
+    this.#found = null;
+    await inParallel([...found], HEALS_IN_FLIGHT, ([at, good]) => this.#lu.heal(good, at));
   }
 
   close(): Promise<void> {

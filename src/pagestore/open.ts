@@ -44,8 +44,8 @@ export interface OpenOptions {
    */
   readonly readOnly?: boolean;
   /**
-   * Takes the search of the rest of the log for a damaged record, which goes on when the store is there: nothing may be served or committed before
-   * it has resolved, and a rejection means that nothing can be. Default: it is waited for.
+   * Takes the search of the rest of the log for a damaged record, which goes on when the store is there, and the healing of bad copies after it: nothing may
+   * be served or committed before it has resolved, and a rejection means that nothing can be. Default: it is waited for.
    */
   readonly searching?: ((search: Promise<void>) => void) | undefined;
   /** A copy that was kept while the last owner wrote; it is used up. What of it is no longer true is read anew. */
@@ -62,6 +62,7 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   const { clock, log: logger } = options;
   const readOnly = options.readOnly ?? false;
   const lu = new ObservedLu(readOnly ? new UntouchedLu(options.lu) : options.lu);
+  lu.holdHeals();
   const statistics = newStatistics();
   // Whoever only looks owns nothing, and sees every owner's work.
   const epoch = readOnly ? () => Number.MAX_SAFE_INTEGER : (options.epoch ?? (() => 0));
@@ -81,8 +82,8 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   });
   const wasClosed = superblock.closed && log.nextSeq === superblock.checkpointSeq + 1;
   const search = wasClosed ? Promise.resolve() : replay.search();
+  search.catch(() => {});
   if (options.searching === undefined) await search;
-  else options.searching(search);
   if (log.nextSeq <= superblock.checkpointSeq) {
     const detail = { lastSeq: log.nextSeq - 1, checkpointSeq: superblock.checkpointSeq };
     throw new StorageError("EIO", "records that were durable are missing from the log", detail);
@@ -90,9 +91,6 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   // What was just read may still be in a volatile cache, from an owner that died before its flush; new records will stand on it.
   await lu.flush();
   const opened = readOnly ? superblock : openedBy(superblock, epoch());
-  // While the rest is read.
-  const marking = opened === superblock ? null : writeSuperblock(lu, buffers.superblock, opened);
-  marking?.catch(() => {});
   const table = new ChecksumTable(lu, superblock.geometry, superblock.uuid);
   await table.load(superblock.tableBlocksUsed, superblock.generation, statistics);
   const { pageCount } = replayed;
@@ -103,7 +101,11 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   try {
     await loadScratch({ ...load, homePageCount: superblock.pageCount, buffer: buffers.checkpoint }, file);
     if (readOnly) await refuseTorn(lu, superblock, statistics);
-    await marking;
+    // Not one byte is written before everything is proven.
+    if (opened !== superblock) await writeSuperblock(lu, buffers.superblock, opened);
+    const proven = search.then(() => lu.healFound());
+    if (options.searching === undefined) await proven;
+    else options.searching(proven);
     const scratch = openScratch(options, superblock);
     const ms = clock.monotonicMs() - startedMs;
     const found = { pageStore: superblock.name, pageCount, records: replayed.records, warm: warm !== undefined, ms };

@@ -43,7 +43,7 @@ export class Member {
     repaired: 0,
   };
   readonly latency = new Latency();
-  /** Begun, of every kind. */
+  /** Writes of every kind that have ended. One that is under way while the generation rises may come after it on the disk. */
   writeCount = 0;
   /** Answers much later than its neighbours: to be read only when there is no other way. */
   slow = false;
@@ -161,6 +161,7 @@ export class Member {
       else await this.#open().writev(sources, position);
       former?.end(position, byteCount);
       this.#writes++;
+      this.writeCount++;
       if (direct) this.#directWrites = this.#writes;
     } catch (error) {
       this.errors.write++;
@@ -177,6 +178,7 @@ export class Member {
     try {
       await this.#open().writeThrough(sources, position);
       former?.end(position, byteCount);
+      this.writeCount++;
       return this.takesWrites;
     } catch (error) {
       this.errors.write++;

@@ -305,7 +305,7 @@ export class SharedGroup {
   async tend(): Promise<void> {
     await Promise.all(this.#members.map((member) => this.#probe(member)));
     await this.#followLabels();
-    for (const lu of this.#open) lu.tend();
+    for (const lu of this.#open) await lu.tend();
   }
 
   /**

@@ -78,6 +78,8 @@ export class PartitionLu implements LogicalUnit {
   #level = true;
   #failure: StorageError | null = null;
   #closed = false;
+  /** Since the generation rose last. */
+  #written = false;
   #copying: Promise<void> | null = null;
 
   constructor(parts: PartitionParts) {
@@ -228,9 +230,20 @@ export class PartitionLu implements LogicalUnit {
     this.#bringUp();
   }
 
-  /** What could not be copied is tried again. */
-  tend(): void {
+  /**
+   * What could not be copied is tried again. And after writes the generation rises: a copy that is put back as it was before is known by its own. Call it
+   * every few seconds.
+   */
+  async tend(): Promise<void> {
     this.#bringUp();
+    if (!this.#written || !this.writable) return;
+    try {
+      this.#checkWritable();
+      await this.#refuseOvertaken();
+      await this.#headers.run(() => this.#publish());
+    } catch (error) {
+      this.#expectStorageError(error);
+    }
   }
 
   /** Resolves when nothing is being copied. */
@@ -242,7 +255,8 @@ export class PartitionLu implements LogicalUnit {
     writer.guard?.();
     await this.#refuseOvertaken();
     await this.#onAll((device) => device.flush());
-    await this.#headers.run(() => this.#publish({ closed: true, generation: this.#stamp.generation }));
+    const step = this.#written ? 1 : 0;
+    await this.#headers.run(() => this.#publish({ closed: true, generation: this.#stamp.generation + step }));
   }
 
   #slots(...states: readonly CopyState[]): number[] {
@@ -294,6 +308,8 @@ export class PartitionLu implements LogicalUnit {
     this.#checkWritable();
     await this.#refuseOvertaken();
     await this.#gate.pass(at, at + byteCount, () => this.#onAll((device) => action(device, this.#place(at))));
+    // Not before: one that is under way while the generation rises may come after it on a disk.
+    this.#written = true;
     this.#flushes.wrote();
   }
 
@@ -335,6 +351,7 @@ export class PartitionLu implements LogicalUnit {
    */
   async #publish(how: { closed?: boolean; generation?: number; joiners?: readonly number[] } = {}): Promise<void> {
     const { epoch } = must(this.#writer, "only a writer writes headers");
+    this.#written = false;
     let joiners = [...(how.joiners ?? [])];
     for (let generation = how.generation ?? this.#stamp.generation + 1; ; generation++) {
       const current = this.#slots("current");

@@ -56,6 +56,30 @@ test("damage: a page at home that is bad in every copy is an error, never data",
   await assert.rejects(open(lu), { code: "EIO", message: /page of the database/ });
 });
 
+test("damage: a store that cannot be opened is left as it was, also where one of two copies was proven", async () => {
+  for (const closed of [false, true]) {
+    const { lu: crashed } = await filled(true);
+    let lu = crashed;
+    if (closed) {
+      await (await open(lu)).close();
+      lu = lu.crash({ keep: "none" });
+    }
+    const bad = homeOf(geometry, 3);
+    for (const at of [0, BLOCK_BYTES, geometry.tableStart, geometry.logStart, homeOf(geometry, 2)]) lu.corrupt(at);
+    const { failReads } = lu;
+    lu.failReads = (at, byteCount) => at + byteCount > bad;
+    const { heals, writes } = lu.counters;
+    await assert.rejects(open(lu), { code: "EIO" });
+    assert.deepEqual([lu.counters.heals, lu.counters.writes], [heals, writes]);
+    // With the other member it is all there, and healed.
+    lu.failReads = failReads;
+    const store = await open(lu);
+    assert.equal(rows(store).length, 300);
+    assert.ok(lu.counters.heals > heals);
+    await store.close();
+  }
+});
+
 test("damage: a record that rots before a later one is an error, never a silent step back", async () => {
   const { lu, logBlocks } = await filled(false);
   const used = [...Array(geometry.logBytes / BLOCK_BYTES).keys()]

@@ -246,3 +246,60 @@ test("partition: one member is a group, too", async () => {
   await group.close();
   equal(await read(await (await made.open()).openForReading("chn1")), 1);
 });
+
+/** All of one disk, to be put back later. */
+async function image(made: SharedRig, slot: number): Promise<Buffer> {
+  const device = made.devices[slot]!;
+  const all = Buffer.alloc(device.sizeBytes);
+  await device.read(all, 0);
+  return all;
+}
+
+for (const how of ["closed", "crashed"] as const) {
+  for (const since of ["a write", "another open"] as const) {
+    test(`partition: a copy that is put back as it was before ${since} is no current one (${how} since)`, async () => {
+      const made = await rig();
+      let group = await made.open();
+      let lu = await made.writer(group);
+      await lu.writeThrough([block(1)], AT);
+      if (since === "another open") {
+        await group.close();
+        group = await made.open();
+      } else await group.tend();
+      const clone = await image(made, 0);
+      if (since === "another open") lu = await made.writer(group);
+      await lu.writeThrough([block(2)], AT);
+      if (how === "closed") await group.close();
+      else await group.tend();
+      made.crash("none");
+      made.devices[0]!.poke(clone, 0);
+      const again = await made.open();
+      deepEqual((await again.partitions())[0]!.current, [2]);
+      equal(await read(await again.openForReading("chn1")), 2);
+      const writer = await made.writer(again);
+      equal(await read(writer), 2);
+      await writer.settled();
+      deepEqual(writer.copies, ["current", "current"]);
+      deepEqual((await made.raw(0, 0, AT + 4096))[AT], 2);
+      await again.close();
+    });
+  }
+}
+
+test("partition: while nothing is written the generation stays; who was overtaken raises none", async () => {
+  const made = await rig();
+  const group = await made.open();
+  const lu = await made.writer(group);
+  await lu.writeThrough([block(1)], AT);
+  await group.tend();
+  const { generation } = lu;
+  await group.tend();
+  equal(lu.generation, generation);
+  await lu.writeThrough([block(2)], AT);
+  const other = await made.open();
+  const next = await made.writer(other, { epoch: 2 });
+  await lu.tend();
+  equal((await other.partitions())[0]!.generation, next.generation);
+  equal((await other.partitions())[0]!.epoch, 2);
+  await other.close();
+});
