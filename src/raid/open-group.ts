@@ -158,6 +158,9 @@ async function recover(group: RaidGroup): Promise<void> {
   };
   const scan = await scanJournal(options);
   await group.bitmap.load();
+  for (const { state, reason, label } of group.members) {
+    if (state === "stale") group.emit("member-stale", { reason }, label.number);
+  }
   if (group.degraded) group.emit("degraded", { lost: group.members.filter((member) => !member.online).length });
   if (group.wasClean && scan.records.length === 0) {
     group.journal.resume(must(scan.header, "a scan has a header"));

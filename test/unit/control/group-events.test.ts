@@ -65,6 +65,7 @@ test("events: members come and go by number and with the reason", () => {
   assert.match(said("member-slow", {}, 7), /^warning: .*disk #007 answers much later/);
   assert.equal(said("member-well", {}, 7), "info: group g: disk #007 answers in time again");
   assert.match(said("member-returned", {}, 7), /disk #007 is back/);
+  assert.match(said("member-stale", { reason: "was put back" }, 7), /disk #007 is stale and is not read: was put back/);
   assert.match(
     said("member-replaced", { replaces: 3 }, 7),
     /disk #007 takes the place of disk #003 and is being rebuilt/,
