@@ -32,8 +32,8 @@ export interface FormerOptions {
   readonly uuid: string;
   /** Of the old disk. */
   readonly number: number;
-  /** null: nothing is known of how it left, and no disk is believed. */
-  readonly label: LastLabel | null;
+  /** As Member.lastLabels; one that was being written when it left counts, too. None: nothing is known of how it left, and no disk is believed. */
+  readonly labels: () => readonly LastLabel[];
   /** null: it is not here; it may be lent later. */
   readonly device: BlockDevice | null;
   /** Regions that may have been written between its leaving and its successor's coming. */
@@ -49,7 +49,7 @@ export interface FormerOptions {
 export class Former {
   readonly uuid: string;
   readonly number: number;
-  readonly label: LastLabel | null;
+  readonly labels: () => readonly LastLabel[];
   device: BlockDevice | null;
   readonly #options: FormerOptions;
   /** Written since on the successor, or being written. */
@@ -61,7 +61,7 @@ export class Former {
     this.#options = options;
     this.uuid = options.uuid;
     this.number = options.number;
-    this.label = options.label;
+    this.labels = options.labels;
     this.device = options.device;
   }
 

@@ -338,7 +338,6 @@ export class RaidGroup implements GroupCore {
     const disk = member.label.number;
     this.log.error({ group: this.name, disk, state: member.state, error: member.reason }, "a member is out");
     this.emit("member-failed", { reason: member.reason, gone: member.state === "missing" }, disk);
-    member.last = this.labels.last;
     const lost = this.#roster.lostCount;
     if (this.#failIfLost(lost)) return;
     this.emit("degraded", { lost });

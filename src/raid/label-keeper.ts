@@ -1,6 +1,5 @@
 import type { BlockDevice } from "../device/device.js";
 import { must } from "../lib/assert.js";
-import type { LastLabel } from "./former.js";
 import type { GroupRecord, LabelLu, LabelMember } from "./label.js";
 import { writeLabel } from "./label-io.js";
 import { LIVES_MAX } from "./limits.js";
@@ -50,9 +49,6 @@ export class LabelKeeper {
   get lus(): readonly LabelLu[] {
     return this.record.lus;
   }
-
-  /** How the labels stand that were written last. */
-  last: LastLabel | null = null;
 
   /** null: nothing is being written that anybody has to wait for. */
   get settled(): Promise<void> | null {
@@ -115,7 +111,6 @@ export class LabelKeeper {
     const group = this.record;
     const written = members.filter((member) => member.takesWrites);
     await Promise.all(written.map((member) => saveLabel(member, sequence, group)));
-    this.last = { generation: group.generation, sequence };
     // Who came in meanwhile has not got it.
     if (members.every((member) => !member.takesWrites || written.includes(member))) this.#confirmed = group.generation;
   }
@@ -164,8 +159,11 @@ export function partedFromOf(before: LabelMember | undefined, { lineage }: Pick<
 async function saveLabel(member: Member, sequence: number, group: GroupRecord): Promise<void> {
   const device: BlockDevice = must(member.device, "a member that takes writes has a device");
   const { uuid, number } = member.label;
+  const written = { generation: group.generation, sequence };
+  member.lastLabels = [...member.lastLabels.slice(-1), written];
   try {
     await writeLabel(device, { uuid, number, sequence, sizeBytes: device.sizeBytes, slot: member.slot, group });
+    member.lastLabels = [written];
   } catch (error) {
     member.fail(error);
   }

@@ -49,8 +49,8 @@ export class Member {
   slow = false;
   /** Who had its place before, while that may still tell what is not here yet. */
   former: Former | null = null;
-  /** When it was taken out of use: how its label stood. */
-  last: LastLabel | null = null;
+  /** How its label may stand that this life has written last: one that was not written to the end, or the one before. */
+  lastLabels: readonly LastLabel[] = [];
   readonly #hooks: MemberHooks;
   readonly #budget: ErrorBudget;
   /** Operations counted at their end; a flush covers what was counted before it began. */

@@ -3,7 +3,7 @@ import { StorageError } from "../lib/errors.js";
 import { clearJournal } from "./clear-member.js";
 import type { LabelledDisk } from "./contract.js";
 import type { GroupCore } from "./core.js";
-import { Former } from "./former.js";
+import { Former, type LastLabel } from "./former.js";
 import type { Growth } from "./grow.js";
 import type { LabelMember } from "./label.js";
 import { readLabel } from "./label-io.js";
@@ -79,13 +79,12 @@ export class Membership {
 
   /** What the old disk holds is a source from here on: at once while it is in use, otherwise when it is lent. */
   #succeed(old: Member, successor: Member): void {
-    const { core, labels } = this.#group;
+    const { core } = this.#group;
     const { uuid, number, unbuiltBytes } = old.label;
     const whole = old.online;
-    const left = whole ? labels.last : old.last;
     successor.former = new Former({
       ...{ uuid, number, device: whole ? old.device : null },
-      label: unbuiltBytes === 0 || whole ? left : null,
+      labels: () => (unbuiltBytes === 0 || whole ? old.lastLabels : []),
       stale: new Set(whole ? [] : core.bitmap.marked()),
       ...{ rowsStart: rowsStart(core.shape), regionBytes: core.shape.regionBytes },
     });
@@ -102,8 +101,9 @@ export class Membership {
         throw new StorageError("EINVAL", `nothing is wanted of disk #${number} by group "${core.name}"`);
       }
       const label = await readLabel(device);
-      const { generation, sequence } = former.label ?? { generation: -1, sequence: -1 };
-      if (label?.group?.uuid !== groupUuid || label?.sequence !== sequence || label.group?.generation !== generation) {
+      const stands = ({ generation, sequence }: LastLabel) =>
+        label?.sequence === sequence && label.group?.generation === generation;
+      if (label?.group?.uuid !== groupUuid || !former.labels().some(stands)) {
         throw new StorageError("EINVAL", `disk #${number} is not as it was when it was last in use`);
       }
       former.device = device;
