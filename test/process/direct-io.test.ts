@@ -16,6 +16,8 @@ import { cli } from "./cli.js";
 const MIB = 1024 ** 2;
 const CLI = path.join(path.dirname(fileURLToPath(import.meta.url)), "../../src/cli/main.js");
 const DISKS = [1, 2, 3, 4, 5];
+/** A block of each disk is looked at now and then, and labels are written, through a copy. Of each of the passes below there would be more, if it were copied. */
+const PROBES_MAX = 40;
 const FILE_BYTES = 48 * MIB;
 /** Of five disks with chunks of 64 KiB. */
 const STRIPE_BYTES = 4 * 65536;
@@ -111,13 +113,14 @@ async function directly(t: TestContext, folder: string, disks: readonly string[]
   for (let at = 0; at < FILE_BYTES; at += MIB)
     assert.equal((await client.write(file, at, content(at, MIB), 0)).status, 0);
   assert.equal((await client.commit(file)).status, 0);
-  assert.equal(await daemon.counter("device_bounced_transfers_total"), before, "no write was copied");
+  const copied = async (since: number) => (await daemon.counter("device_bounced_transfers_total")) - since;
+  assert.ok((await copied(before)) < PROBES_MAX, `${await copied(before)} writes were copied`);
 
   const directBefore = await daemon.counter("file_system_direct_blocks");
   for (const step of [MIB, 256 * 1024, 65536]) await readAll(client, file, step);
   const { data } = await client.read(file, 5 * MIB + 100, MIB);
   assert.ok(data.equals(content(5 * MIB, 2 * MIB).subarray(100, MIB + 100)), "an odd place");
-  assert.equal(await daemon.counter("device_bounced_transfers_total"), before, "no read was copied");
+  assert.ok((await copied(before)) < PROBES_MAX, `${await copied(before)} reads were copied`);
   assert.equal(await daemon.counter("device_stray_reads_total"), 0);
   const direct = (await daemon.counter("file_system_direct_blocks")) - directBefore;
   assert.ok(direct > FILE_BYTES / 4096, `${direct} blocks were read past the cache`);
@@ -130,7 +133,7 @@ async function directly(t: TestContext, folder: string, disks: readonly string[]
   t.diagnostic(`${whole} of ${FILE_BYTES / STRIPE_BYTES} stripes were read whole`);
   // In a fifth of them the lost member has the parity, which nobody needs; and a request ends within stripes.
   assert.ok(whole > (FILE_BYTES / STRIPE_BYTES) * 0.5, `${whole} stripes were read whole`);
-  assert.equal(await daemon.counter("device_bounced_transfers_total"), bounced, "no degraded read was copied");
+  assert.ok((await copied(bounced)) < PROBES_MAX, `${await copied(bounced)} degraded reads were copied`);
   await client.close();
   await daemon.stop();
 }
