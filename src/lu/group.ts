@@ -36,6 +36,8 @@ export interface GroupOptions {
   readonly without?: Without | undefined;
   /** Read and checksum errors within a while that a member may give before it is failed; 32 by default. */
   readonly errorsMax?: number | undefined;
+  /** Another node sees all disks of the group now: what gives errors here is a path, not a disk. */
+  readonly seenElsewhere?: ((group: string) => boolean) | undefined;
 }
 
 export interface CreateGroupOptions extends GroupOptions, NewGroupOptions {}
@@ -85,7 +87,7 @@ class GroupOwnership {
 }
 
 function environment(options: GroupOptions, guard: EpochGuard): GroupEnvironment {
-  const { arena, clock, random, log, onEvent, buffers, without, errorsMax } = options;
+  const { arena, clock, random, log, onEvent, buffers, without, errorsMax, seenElsewhere } = options;
   return {
     arena,
     clock,
@@ -95,6 +97,7 @@ function environment(options: GroupOptions, guard: EpochGuard): GroupEnvironment
     buffers,
     without,
     errorsMax,
+    seenElsewhere,
     epoch: () => guard.epoch,
     guard: guard.check,
   };
