@@ -198,9 +198,10 @@ export class DiskShelf {
       else options.checkLabelled(slot.disk);
       options.checkSize(slot.device.sizeBytes);
       const label = { number: options.number, spare: options.spare, force: true };
+      // First: where this cannot be noted down the disk is left as it is.
+      this.#remember(real);
       const disk = await this.options.layers.initDisk(slot.device, label);
       this.#slots.set(real, { device: slot.device, disk });
-      this.#remember(real);
       this.#complaints.delete(real);
       return disk;
     } catch (error) {

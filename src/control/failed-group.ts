@@ -34,6 +34,10 @@ export class FailedGroup implements Group {
     throw this.#refusal();
   }
 
+  checkLus(): void {
+    throw this.#refusal();
+  }
+
   async deleteLu(): Promise<void> {
     throw this.#refusal();
   }
@@ -73,6 +77,10 @@ export class FailedGroup implements Group {
   async probe(): Promise<void> {}
 
   async scrub(): Promise<void> {
+    throw this.#refusal();
+  }
+
+  async compareLu(): Promise<never> {
     throw this.#refusal();
   }
 

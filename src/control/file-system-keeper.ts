@@ -5,6 +5,7 @@ import type { Mutex } from "../lib/mutex.js";
 import { GIB, MIB } from "../lib/units.js";
 import type { LuDescription } from "../lu/lu.js";
 import type { BlockInspector, Group } from "../raid/contract.js";
+import { compareCopies } from "./compare-copies.js";
 import type { EventLog } from "./event-log.js";
 import { EXPORTS_SETTING, ExportBook } from "./export-book.js";
 import type { ExportSink, FileSystemEvent, FileSystemLus, NewRoot, ServedFileSystem, StorageLayers } from "./layers.js";
@@ -171,7 +172,11 @@ export class FileSystemKeeper {
   }
 
   async check(name: string, options: { readonly data: boolean }): Promise<CheckReport> {
-    const report = { name, ...(await this.#served(name).check(options)) };
+    const found = await this.#served(name).check(options);
+    const compared = options.data ? await compareCopies(this.#lusOf(this.#find(name)), this.#served(name)) : null;
+    const problems = [...found.problems, ...(compared?.problems ?? [])];
+    const notes = compared === null ? {} : { notes: compared.notes };
+    const report = { ...found, ...notes, name, problems, clean: problems.length === 0 };
     this.options.events.add({
       severity: report.clean ? "info" : "error",
       kind: "file-system-checked",
@@ -305,6 +310,11 @@ export class FileSystemKeeper {
 
   async #createLus(group: Group, wanted: CreateFileSystem): Promise<[LuDescription, LuDescription]> {
     const metadataBytes = wanted.metadataBytes ?? metadataBytesFor(rawBytesFor(group, wanted));
+    // Both fit, or neither is made.
+    group.checkLus([
+      { name: metadataLuName(wanted.name), level: 1, sizeBytes: metadataBytes },
+      { name: wanted.name, level: wanted.level, sizeBytes: wanted.sizeBytes },
+    ]);
     const metadata = await group.createLu(metadataLuName(wanted.name), 1, metadataBytes);
     try {
       return [await group.createLu(wanted.name, wanted.level, wanted.sizeBytes), metadata];

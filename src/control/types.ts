@@ -177,6 +177,8 @@ export interface CheckReport {
   readonly name: string;
   readonly clean: boolean;
   readonly problems: readonly string[];
+  /** What could not be looked at, and why. */
+  readonly notes?: readonly string[];
   /** What was looked at: files, blocks and so on. */
   readonly counts: Readonly<Record<string, number>>;
 }

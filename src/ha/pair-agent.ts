@@ -28,8 +28,6 @@ const UNHEARD_BEATS = 50;
 const TROUBLE_MAX = 4;
 const TROUBLE_LENGTH_MAX = 200;
 const LACKS_MAX = 8;
-/** Longer than two looks of the partner at its disks, and one of ours (control/readiness.ts). */
-const PATH_LOST_MS = 15_000;
 
 /**
  * One node's part in a pair: its heartbeat, its eye on the partner, and for each group whether to serve it. A group is served by whoever holds its lease
@@ -183,24 +181,6 @@ export class PairAgent {
 
   partner(): PartnerView {
     return this.#watch.view(this.#parts.clock.monotonicMs());
-  }
-
-  /** A living partner on another machine that could take over can use all disks of a group. */
-  partnerSees(uuid: string): boolean {
-    const { heartbeat } = this.partner();
-    if (heartbeat === null || !this.partnerIsAlive || !this.#isElsewhere()) return false;
-    return heartbeat.trouble?.length === 0 && !heartbeat.lacks.some(({ group }) => group === uuid);
-  }
-
-  /** What this node lacks of a group, and the partner has, for as long as it takes to see that a disk has failed for both: the group moves there, in order. */
-  #followPaths(group: Tracked): void {
-    const lacks = this.lacks.some((one) => one.group === group.seen.uuid) && this.partnerSees(group.seen.uuid);
-    group.pathLostMs = lacks ? (group.pathLostMs ?? this.#nowMs()) : null;
-    if (group.pathLostMs === null || this.#nowMs() - group.pathLostMs < PATH_LOST_MS) return;
-    group.pathLostMs = null;
-    const why = `this node has lost the path to a disk that ${this.#parts.partner} has`;
-    this.#report.tell("warning", "path-lost", `group ${group.seen.name}: ${why}; it moves there`, group);
-    void this.#work(group, () => this.#let(group, why));
   }
 
   /** Disks that we see, and on which a living partner has said nothing for some time. */
@@ -429,7 +409,7 @@ export class PairAgent {
       } else if (partnerIsReady && this.#parts.host.hasFailed(uuid) && group.retry.isDue(this.#nowMs())) {
         // It was lost while the partner was away.
         this.lost(uuid);
-      } else if (group.retry.isDue(this.#nowMs())) this.#followPaths(group);
+      }
     }
   }
 

@@ -53,8 +53,6 @@ export interface Tracked {
   yieldedUntilMs: number;
   /** Up to this epoch it was let go, and the release could not be written on its disks; 0: there is no such thing. */
   letGo: number;
-  /** Since when this node lacks disks of it that the partner has; null: it does not. */
-  pathLostMs: number | null;
   /** Somebody finds out whether it is to be taken. */
   looking: boolean;
   /** When it is tried again after an attempt that failed. */
@@ -80,7 +78,6 @@ export interface GroupStanding {
 export function newTracked(seen: SeenGroup, home: string): Tracked {
   return {
     ...{ seen, home, busy: false, role: "watched", epoch: -1, theirs: null, seenHeld: false },
-    pathLostMs: null,
     ...{ letGo: 0, looking: false, yieldedUntilMs: 0, retry: new Retry(), complaint: "" },
   };
 }

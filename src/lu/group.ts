@@ -3,12 +3,16 @@ import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
 import type { Arena } from "../parity/arena.js";
+import { compareLu } from "../raid/compare.js";
 import type {
+  BlockInspector,
   Group,
   GroupCounters,
   GroupDescription,
   GroupEvent,
   LabelledDisk,
+  LuComparison,
+  NewLu,
   ScrubOptions,
   TaskKind,
   Without,
@@ -36,8 +40,6 @@ export interface GroupOptions {
   readonly without?: Without | undefined;
   /** Read and checksum errors within a while that a member may give before it is failed; 32 by default. */
   readonly errorsMax?: number | undefined;
-  /** Another node sees all disks of the group now: what gives errors here is a path, not a disk. */
-  readonly seenElsewhere?: ((group: string) => boolean) | undefined;
 }
 
 export interface CreateGroupOptions extends GroupOptions, NewGroupOptions {}
@@ -87,7 +89,7 @@ class GroupOwnership {
 }
 
 function environment(options: GroupOptions, guard: EpochGuard): GroupEnvironment {
-  const { arena, clock, random, log, onEvent, buffers, without, errorsMax, seenElsewhere } = options;
+  const { arena, clock, random, log, onEvent, buffers, without, errorsMax } = options;
   return {
     arena,
     clock,
@@ -97,7 +99,6 @@ function environment(options: GroupOptions, guard: EpochGuard): GroupEnvironment
     buffers,
     without,
     errorsMax,
-    seenElsewhere,
     epoch: () => guard.epoch,
     guard: guard.check,
   };
@@ -133,6 +134,11 @@ class LuGroup implements Group {
 
   createLu(name: string, level: 1 | 5, sizeBytes: number | "max"): Promise<LuDescription> {
     return this.#raid.createLu(name, level, sizeBytes);
+  }
+
+  checkLus(wanted: readonly NewLu[]): void {
+    this.#raid.assertAlive();
+    this.#raid.lus.check(wanted);
   }
 
   async deleteLu(number: number): Promise<void> {
@@ -225,6 +231,10 @@ class LuGroup implements Group {
 
   async scrub(options: ScrubOptions): Promise<void> {
     await this.#raid.scrubs.start(options);
+  }
+
+  compareLu(number: number, inspector: BlockInspector | null): Promise<LuComparison> {
+    return compareLu(this.#raid, number, inspector);
   }
 
   async scheduleScrub(everySeconds: number): Promise<void> {

@@ -41,6 +41,31 @@ export interface ScrubOptions {
   readonly inspectors: ReadonlyMap<number, BlockInspector>;
 }
 
+/** A place of an LU on one disk that was wrong. */
+export interface LuFault {
+  readonly disk: number;
+  /** Byte on the disk. */
+  readonly position: number;
+  readonly lu: number;
+  /** Byte of the LU; null: of none. */
+  readonly at: number | null;
+  /** As a scrub has it: checksum, parity, copy, unreadable. */
+  readonly what: string;
+  /** For people. */
+  readonly done: string;
+  readonly healed: boolean;
+  readonly file: string | null;
+}
+
+/** What became of comparing an LU. */
+export interface LuComparison {
+  readonly faults: readonly LuFault[];
+  /** Of all faults; `faults` has the first of them. */
+  readonly count: number;
+  /** Why it could not be compared to its end: a disk is away. null: it was. */
+  readonly why: string | null;
+}
+
 /** When a group is scrubbed by itself, and how the last time went; on the labels. */
 export interface ScrubRecord {
   /** Seconds from one start to the next; 0: never by itself. */
@@ -91,6 +116,13 @@ export interface Without {
   readonly generation?: boolean;
   readonly stale?: boolean;
   readonly transient?: boolean;
+}
+
+/** An LU that is to be made. */
+export interface NewLu {
+  readonly name: string;
+  readonly level: 1 | 5;
+  readonly sizeBytes: number | "max";
 }
 
 /** What is known of an LU by everyone who sees it; kept on the labels. */
@@ -288,6 +320,8 @@ export interface Group {
    * (RAID-5 from 3 members, RAID-1 from 2).
    */
   createLu(name: string, level: 1 | 5, sizeBytes: number | "max"): Promise<LuDescription>;
+  /** @throws StorageError why `createLu` would refuse one of these, made in this order; nothing is written */
+  checkLus(wanted: readonly NewLu[]): void;
   /** EBUSY while it is open (`openLu` without `close`). */
   deleteLu(number: number): Promise<void>;
   /**
@@ -335,6 +369,11 @@ export interface Group {
   probe(number?: number): Promise<void>;
   /** Begin, or go on with, a scrub. EBUSY while one runs; EIO. */
   scrub(options: ScrubOptions): Promise<void>;
+  /**
+   * Read all copies, or data and parity, of one LU, compare them and heal what is proven, as a scrub of the whole group does. The inspector stays the
+   * caller's.
+   */
+  compareLu(number: number, inspector: BlockInspector | null): Promise<LuComparison>;
   /** How often it is to begin by itself; control/ starts it. */
   scheduleScrub(everySeconds: number): Promise<void>;
   /** ENOENT when no such task is under way. Paused work stays paused over a restart (a scrub), or goes on (rebuild, grow). */

@@ -77,8 +77,6 @@ export interface GroupEnvironment {
   readonly without?: Without | undefined;
   /** Read and checksum errors within a while that a member may give before it is failed. */
   readonly errorsMax?: number | undefined;
-  /** Another node sees all disks of the group now: what gives errors here is a path, not a disk. Absent: nobody else looks at them. */
-  readonly seenElsewhere?: ((group: string) => boolean) | undefined;
 }
 
 /** md gives a disk up after 20 read errors; ours are repaired one by one and fade within hours. */
@@ -215,10 +213,9 @@ export class RaidGroup implements GroupCore {
   }
 
   #makeRoster(places: readonly MemberPlace[]): Roster {
-    const { clock, errorsMax = ERRORS_MAX, seenElsewhere } = this.#environment;
+    const { clock, errorsMax = ERRORS_MAX } = this.#environment;
     const roster = new Roster({
       record: () => this.labels.record,
-      isPathLost: () => seenElsewhere?.(this.labels.record.uuid) === true,
       hooks: {
         ...{ clock, errorsMax, expendable: () => !this.degraded },
         late: (member) => this.#slow.judge(member),

@@ -1,7 +1,7 @@
 import { StorageError } from "../lib/errors.js";
 import type { Random } from "../lib/prng.js";
 import { formatSize } from "../lib/size.js";
-import type { LuDescription } from "./contract.js";
+import type { LuDescription, NewLu } from "./contract.js";
 import { newUuid } from "./fields.js";
 import type { RowRun } from "./geometry.js";
 import type { LabelLu } from "./label.js";
@@ -25,8 +25,8 @@ export class LuTable {
     return this.labels.lus;
   }
 
-  free(): RowRun[] {
-    const taken = this.lus.flatMap((lu) => lu.runs);
+  free(lus = this.lus): RowRun[] {
+    const taken = lus.flatMap((lu) => lu.runs);
     return freeRuns(taken, this.labels.record.shape.rowCount);
   }
 
@@ -50,25 +50,35 @@ export class LuTable {
 
   /** @throws as Group.createLu */
   async create(name: string, level: 1 | 5, sizeBytes: number | "max"): Promise<LuDescription> {
-    this.#checkNew(name, level);
-    const width = this.memberCount();
-    const runs = this.#take(level, width, sizeBytes);
-    let number = 1;
-    while (this.lus.some((one) => one.number === number)) number++;
-    const size = countRows(runs) * this.bytesPerRow(level, width);
-    const lu: LabelLu = { number, uuid: newUuid(this.random), name, level, sizeBytes: size, width, runs };
+    const lu = { ...this.#planned(this.lus, { name, level, sizeBytes }), uuid: newUuid(this.random) };
     await this.labels.change({ lus: [...this.lus, lu] });
     return this.describe(lu);
   }
 
+  /** Could these be made, one after the other? Nothing is. @throws as Group.createLu */
+  check(wanted: readonly NewLu[]): void {
+    const lus = [...this.lus];
+    for (const one of wanted) lus.push(this.#planned(lus, one));
+  }
+
+  #planned(lus: readonly LabelLu[], { name, level, sizeBytes }: NewLu): LabelLu {
+    this.#checkNew(lus, name, level);
+    const width = this.memberCount();
+    const runs = this.#take(lus, level, width, sizeBytes);
+    let number = 1;
+    while (lus.some((one) => one.number === number)) number++;
+    const size = countRows(runs) * this.bytesPerRow(level, width);
+    return { number, uuid: "", name, level, sizeBytes: size, width, runs };
+  }
+
   /** @throws StorageError ENOSPC */
-  #take(level: 1 | 5, width: number, sizeBytes: number | "max"): RowRun[] {
-    const free = this.free();
+  #take(lus: readonly LabelLu[], level: 1 | 5, width: number, sizeBytes: number | "max"): RowRun[] {
+    const free = this.free(lus);
     const perRow = this.bytesPerRow(level, width);
     const wanted = sizeBytes === "max" ? countRows(free) : Math.ceil(sizeBytes / perRow);
     const runs = wanted > 0 ? takeRows(free, wanted) : null;
     if (runs === null) throw this.#full(level, countRows(free) * perRow);
-    this.#refuseScattered(runs.length);
+    this.#refuseScattered(runs.length, lus);
     return runs;
   }
 
@@ -78,8 +88,8 @@ export class LuTable {
   }
 
   /** @throws StorageError ENOSPC when the labels have no room for so many more runs */
-  #refuseScattered(more: number): void {
-    const runCount = this.lus.reduce((count, one) => count + one.runs.length, more);
+  #refuseScattered(more: number, lus = this.lus): void {
+    const runCount = lus.reduce((count, one) => count + one.runs.length, more);
     if (runCount > ROW_RUNS_MAX) throw new StorageError("ENOSPC", `the free rows of "${this.#name}" are too scattered`);
   }
 
@@ -113,7 +123,7 @@ export class LuTable {
     await this.labels.change({ lus: this.lus.map((one) => (one.number === lu.number ? lu : one)) });
   }
 
-  #checkNew(name: string, level: 1 | 5): void {
+  #checkNew(lus: readonly LabelLu[], name: string, level: 1 | 5): void {
     const least = level === 5 ? 3 : 2;
     if ((level !== 1 && level !== 5) || this.memberCount() < least) {
       throw new StorageError(
@@ -122,10 +132,10 @@ export class LuTable {
       );
     }
     checkName(name);
-    if (this.lus.some((lu) => lu.name === name)) {
+    if (lus.some((lu) => lu.name === name)) {
       throw new StorageError("EEXIST", `group "${this.#name}" has an LU "${name}" already`, { name });
     }
-    if (this.lus.length >= LUS_MAX) throw new StorageError("ENOSPC", `a group holds at most ${LUS_MAX} LUs`);
+    if (lus.length >= LUS_MAX) throw new StorageError("ENOSPC", `a group holds at most ${LUS_MAX} LUs`);
   }
 
   async remove(number: number): Promise<void> {

@@ -1,6 +1,6 @@
 import { wallMs } from "../lib/clock.js";
 import { isStorageError } from "../lib/errors.js";
-import { GIB, type LuByte } from "../lib/units.js";
+import { GIB } from "../lib/units.js";
 import type { BlockInspector, ScrubOptions, ScrubRecord } from "./contract.js";
 import type { GroupCore, RaidArray } from "./core.js";
 import { readLabel } from "./label-io.js";
@@ -8,6 +8,7 @@ import type { LabelKeeper } from "./label-keeper.js";
 import { LABEL_END_BYTES } from "./layout.js";
 import type { LuTable } from "./lu-table.js";
 import type { Member } from "./member.js";
+import { ReadyInspector } from "./ready-inspector.js";
 import { ScrubReport } from "./scrub-report.js";
 import { type ScrubFault, ScrubMemory } from "./scrub-run.js";
 import { nextPart, type RowTable, usedBytes, type WalkPart } from "./scrub-walk.js";
@@ -38,8 +39,8 @@ export class ScrubWork implements TaskWork {
   readonly #group: ScrubGroup;
   readonly #options: ScrubOptions;
   readonly #report: ScrubReport;
-  /** Bytes of an LU that its inspector is prepared for. */
-  #prepared = { lu: 0, from: 0, to: 0 };
+  /** Of the LU at hand. */
+  #ready: { readonly lu: number; readonly inspector: ReadyInspector } | null = null;
   #failed = false;
   /** Byte of the row space up to which it got. */
   #at: number;
@@ -135,28 +136,14 @@ export class ScrubWork implements TaskWork {
     return true;
   }
 
-  /**
-   * Have the inspector ready for what comes next.
-   * @param to  where the step would end
-   * @returns where it ends, so that its bytes lie in the prepared slice
-   */
+  /** @returns where the step ends, so that its bytes lie in what the inspector is ready for */
   async #prepare(part: WalkPart, array: RaidArray, inspector: BlockInspector | null, to: number): Promise<number> {
     if (inspector === null) return to;
-    const { from } = part;
-    const pair = 2 * this.#group.shape.chunkBytes;
-    const { lu, ...ready } = this.#prepared;
-    const start = array.span(from, from + pair).from;
-    if (lu !== part.lu.number || start < ready.from || start >= ready.to) {
-      // Whole pairs of chunk rows, one at least.
-      const perPair = array.span(from, from + pair).to - start;
-      const pairs = Math.max(Math.floor(inspector.sliceBytes / perPair), 1);
-      const end = array.span(from, Math.min(part.to, from + pairs * pair)).to;
-      await inspector.prepare(start as LuByte, end as LuByte);
-      this.#prepared = { lu: part.lu.number, from: start, to: end };
+    const { number } = part.lu;
+    if (this.#ready?.lu !== number) {
+      this.#ready = { lu: number, inspector: new ReadyInspector(inspector, 2 * this.#group.shape.chunkBytes) };
     }
-    let end = to;
-    while (array.span(from, end).to > this.#prepared.to) end -= pair;
-    return end;
+    return this.#ready.inspector.prepare(part, array, to);
   }
 
   async #saveSometimes(): Promise<void> {

@@ -46,7 +46,6 @@ export interface RigOptions {
   /** Two by default, or one of the largest chunks, so that parity moves in small LUs, too. */
   readonly parityRun?: number;
   readonly errorsMax?: number;
-  readonly seenElsewhere?: (group: string) => boolean;
   readonly arenaBytes?: number;
   /** Instead of small ones. */
   readonly buffers?: Partial<GroupBuffers>;
@@ -137,7 +136,6 @@ export class RaidRig {
       log: SILENT,
       buffers: this.options.buffers ?? SMALL_BUFFERS,
       errorsMax: this.options.errorsMax,
-      seenElsewhere: this.options.seenElsewhere,
       onEvent: (event) => void this.events.push(event),
     };
   }

@@ -102,6 +102,12 @@ export class FakeGroup implements Group {
     return lu;
   }
 
+  checkLus(): void {}
+
+  async compareLu() {
+    return { faults: [], count: 0, why: null };
+  }
+
   async deleteLu(number: number): Promise<void> {
     this.record.lus = this.record.lus.filter((lu) => lu.number !== number);
   }
