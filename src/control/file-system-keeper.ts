@@ -172,8 +172,9 @@ export class FileSystemKeeper {
   }
 
   async check(name: string, options: { readonly data: boolean }): Promise<CheckReport> {
-    const found = await this.#served(name).check(options);
+    // First: to read a block through the file system heals it, and then nobody could say what was bad.
     const compared = options.data ? await compareCopies(this.#lusOf(this.#find(name)), this.#served(name)) : null;
+    const found = await this.#served(name).check(options);
     const problems = [...found.problems, ...(compared?.problems ?? [])];
     const notes = compared === null ? {} : { notes: compared.notes };
     const report = { ...found, ...notes, name, problems, clean: problems.length === 0 };
