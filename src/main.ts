@@ -34,12 +34,14 @@ import {
   watchPartnerRecords,
   watchReach,
 } from "./control/pair.js";
+import { PartHealth } from "./control/part-health.js";
 import { processFacts } from "./control/process-facts.js";
 import { RecordKeeper } from "./control/record-keeper.js";
 import { tellRefusedMounts } from "./control/refused-mounts.js";
 import { register, unregister } from "./control/rpcbind.js";
 import { ServiceAddresses } from "./control/service-addresses.js";
 import { StateDirectory } from "./control/state-directory.js";
+import { StateFiles } from "./control/state-files.js";
 import { statusReport } from "./control/status-report.js";
 import { SystemRandom } from "./control/system-random.js";
 import type { ServiceRow } from "./control/types.js";
@@ -111,6 +113,9 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   await whileBusy(clock, () => claimSocket(config.management.socket));
   const state = await whileBusy(clock, () => StateDirectory.claim(config.stateDirectory));
   undo.add("state directory", () => state.release());
+  const stateFiles = new StateFiles(clock, events);
+  undo.add("state files", () => stateFiles.end());
+  stateFiles.write(state.pidFile, "the process id", `${process.pid}\n`);
 
   const exportTable = new ExportTable();
   const replyCache = newReplyCache(clock);
@@ -145,11 +150,12 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     ...{ node: config.node, clock, care: config.care },
     diskPatterns: config.disks,
     knownDisksFile: state.knownDisks,
+    stateFiles,
     mayChangeShared: () => refuseStandby(agent),
     sharing: paired ? diskSharing(() => agent) : undefined,
     nodes: config.pair === null ? undefined : [config.node, config.pair.partner],
     onGroupCreated: paired ? async (uuid) => agent?.adopt(uuid) : undefined,
-    onGroupLost: (uuid) => agent?.lost(uuid),
+    onGroupLost: (uuid, why) => agent?.lost(uuid, why),
   });
   undo.add("disks, groups and file systems", () => cabinet.close());
   await cabinet.open();
@@ -191,6 +197,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
       onHeard: () => watchdog?.heard(),
       beforeTaking: () => watch.clearAll(),
     });
+    exportTable.awaitsMore = () => (agent?.groups() ?? []).some(({ role }) => role !== "owned");
     undo.add("pair", () => agent?.stop());
     undo.add("following the partner", () => follower?.end());
     guards?.start();
@@ -203,7 +210,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     networkText = () => {
       return [...watch.conflicts, ...reach.problems, ...networkWarnings(serving, paired_, reach), ...readiness.remarks];
     };
-    const readiness = makeReadiness(agent, { ...sources, addresses: watch, reach, log });
+    const readiness = makeReadiness(agent, { ...sources, addresses: watch, reach, log, scratch: state.scratch });
     undo.add("readiness", () => readiness.end());
     undo.add("address watch", () => watch.end());
     watch.start();
@@ -225,20 +232,23 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const pair = agent;
   const backups = new BackupAdmin({
     ...{ node: config.node, fileSystems: cabinet.fileSystems, shared: cabinet.shared, events, clock, random },
-    book: new BackupBook(state.backups, state.backupFolder),
+    book: new BackupBook(state.backups, state.backupFolder, stateFiles),
   });
   const scheduler = new BackupScheduler({ admin: backups, schedules: config.backups, clock, events });
   undo.add("scheduled backups", () => scheduler.stop());
+  const health = new PartHealth();
+  health.watch("records", () => keeper.trouble);
+  health.watch("state-files", () => stateFiles.trouble);
   const api = new ManagementApi({
     backups: { admin: backups, schedules: () => scheduler.rows() },
-    ...{ cabinet, events, log, faults, pair, drills: new DrillBook(state.drills, events) },
+    ...{ cabinet, events, log, faults, pair, drills: new DrillBook(state.drills, events, stateFiles) },
     status: () =>
       statusReport({
-        ...{ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), loop, pair },
+        ...{ cabinet, config, version: version(), service: service(), upSeconds: upSeconds(), loop, pair, health },
         network: networkText(),
         clients: clientsRow(nfs.statistics()),
       }),
-    metrics: () => collectMetrics({ cabinet, nfs: nfs.statistics(), io, loop, upSeconds: upSeconds() }),
+    metrics: () => collectMetrics({ cabinet, health, nfs: nfs.statistics(), io, loop, upSeconds: upSeconds() }),
   });
   undo.add("management API", () => api.close());
   await api.listen(config.management.socket, config.management.mode);

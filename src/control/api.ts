@@ -31,6 +31,7 @@ import {
   luParams,
   rebuildSchema,
   releaseLocksSchema,
+  remountSchema,
   removeDiskQuery,
   removeExportQuery,
   replaceDiskSchema,
@@ -79,6 +80,7 @@ const HTTP_STATUS: Readonly<Record<string, number>> = {
 export class ManagementApi {
   readonly #app: FastifyInstance;
   #socket: string | undefined;
+  readonly #routes: string[] = [];
 
   constructor(private readonly options: ApiOptions) {
     this.#app = fastify({
@@ -86,6 +88,9 @@ export class ManagementApi {
       http: { headersTimeout: LIMITS.requestHeadMsMax, connectionsCheckingInterval: LIMITS.requestCheckMs },
     });
     this.#app.server.maxConnections = LIMITS.managementConnectionsMax;
+    this.#app.addHook("onRoute", ({ method, url }) => {
+      for (const one of [method].flat()) if (one !== "HEAD") this.#routes.push(`${one} ${url}`);
+    });
     this.#app.setErrorHandler((error, _request, reply) => this.#answerError(error, reply));
     this.#app.setNotFoundHandler((request, reply) => {
       return reply.code(404).send(errorBody("ENOENT", `no such call: ${request.method} ${request.url.split("?")[0]}`));
@@ -102,6 +107,11 @@ export class ManagementApi {
     pairRoutes(this.#app, options);
     const { backups } = options;
     if (backups !== undefined) backupRoutes(this.#app, backups.admin, backups.schedules, valid);
+  }
+
+  /** Every call that is answered, `GET /v1/status`: for a test that none is forgotten. */
+  get routes(): readonly string[] {
+    return this.#routes;
   }
 
   /** @throws StorageError EBUSY when another daemon has the socket */
@@ -184,6 +194,9 @@ export class ManagementApi {
     this.#app.post("/v1/file-systems", ({ body }) => fileSystems.create(valid(createFileSystemSchema, body)));
     this.#app.post("/v1/file-systems/:name/check", ({ params, body }) => {
       return fileSystems.check(valid(fileSystemParams, params).name, valid(checkSchema, body));
+    });
+    this.#app.post("/v1/file-systems/:name/remount", ({ params, body }) => {
+      return fileSystems.remount(valid(fileSystemParams, params).name, valid(remountSchema, body));
     });
     this.#app.get("/v1/file-systems/:name/files", ({ params, query }) => {
       const { after, limit } = valid(filesQuery, query);

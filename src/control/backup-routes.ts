@@ -3,6 +3,7 @@ import { finished } from "node:stream/promises";
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import { arriving } from "../backup/failure.js";
+import { StorageError } from "../lib/errors.js";
 import type { BackupAdmin } from "./backup/backup-admin.js";
 import { flagQuery, nameSchema, type Valid } from "./requests.js";
 import type { BackupReport, BackupScheduleRow } from "./types.js";
@@ -54,8 +55,9 @@ export function backupRoutes(
   });
   app.post("/v1/backups/restore", async ({ query, body }) => {
     const { fileSystem, parts } = valid(restoreQuery, query);
-    // The parser above hands it on as it comes.
-    const source = body as Readable;
+    // The parser above hands it on as it comes; what is no stream was meant for another call.
+    if (!(body instanceof Readable)) throw new StorageError("EINVAL", "a backup is sent as application/octet-stream");
+    const source = body;
     try {
       const pieces = arriving(source.iterator({ destroyOnReturn: false }));
       return fileSystem === undefined

@@ -100,7 +100,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
         ...{ name, ...lus, ...common, scratchDir: path.join(sources.scratch, name) },
         ...{ rootMode: root.mode, rootUid: root.uid, rootGid: root.gid },
       }),
-    mountFileSystem: async (lus, onEvent) => {
+    mountFileSystem: async (lus, onEvent, readOnly) => {
       const { groupUuid, name } = lus.dataLu.description;
       const epoch = arenas.epochOf(groupUuid);
       const mounted = await mountFileSystem({
@@ -110,6 +110,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
           arena: arenas.of(groupUuid),
           readMemory: arenas.readMemoryOf(groupUuid),
           scratchDir: path.join(sources.scratch, name),
+          readOnly,
         },
         onEvent: (event) => onEvent(plainEvent(event)),
         cacheBytes: config.memory.dataCacheBytes,

@@ -1,6 +1,6 @@
 import type { Clock } from "../lib/clock.js";
 import { messageOf } from "../lib/errors.js";
-import type { GroupEvent } from "../raid/contract.js";
+import type { GroupEvent, LabelledDisk } from "../raid/contract.js";
 import { ChangeLock } from "./change-lock.js";
 import { DiskAdmin } from "./disk-admin.js";
 import { DiskReturner } from "./disk-returner.js";
@@ -19,6 +19,7 @@ import { diskRows, groupRow, luRows } from "./rows.js";
 import { ScrubScheduler } from "./scrub-scheduler.js";
 import { SharedAdmin } from "./shared-admin.js";
 import { SpareKeeper } from "./spare-keeper.js";
+import { StateFiles } from "./state-files.js";
 import { TaskAdmin } from "./task-admin.js";
 import type { DiskRow, GroupRow, LuRow } from "./types.js";
 
@@ -30,6 +31,8 @@ export interface CabinetOptions {
   readonly exports: ExportSink;
   readonly diskPatterns: readonly string[];
   readonly knownDisksFile: string;
+  /** By default its own. */
+  readonly stateFiles?: StateFiles | undefined;
   readonly care: CareSettings;
   /** Throws unless this node may change what two nodes share: labels of shared groups. By default it is alone, and may. */
   readonly mayChangeShared?: (() => void) | undefined;
@@ -39,8 +42,8 @@ export interface CabinetOptions {
   readonly nodes?: readonly string[] | undefined;
   /** A group was made here. */
   readonly onGroupCreated?: ((uuid: string) => Promise<void>) | undefined;
-  /** A group has lost more disks than it can bear; called before anything that waits for it gets its error. */
-  readonly onGroupLost?: ((uuid: string) => void) | undefined;
+  /** A group has lost more disks than it can bear, or cannot be served by this node (`why`); called before anything that waits for it gets its error. */
+  readonly onGroupLost?: ((uuid: string, why?: string) => void) | undefined;
 }
 
 /** After these a spare may be wanted, or free again. */
@@ -70,7 +73,7 @@ export class Cabinet {
   readonly taskAdmin: TaskAdmin;
   readonly shared: SharedAdmin;
   readonly groupHands: GroupHands;
-  readonly #onGroupLost: (uuid: string) => void;
+  readonly #onGroupLost: (uuid: string, why?: string) => void;
   #care: CareSettings;
 
   constructor(options: CabinetOptions) {
@@ -80,8 +83,13 @@ export class Cabinet {
     const groups = new GroupRoster();
     const changes = new ChangeLock();
     const group = (name: string | undefined) => groups.named(name);
-    this.fileSystems = new FileSystemKeeper({ layers, events, exports, changing: changes, group });
-    const shelf = new DiskShelf({ layers, events, patterns, knownDisksFile, sharing: options.sharing });
+    const onHindered = (name: string, why: string) => {
+      const uuid = groups.find(name)?.describe().uuid;
+      if (uuid !== undefined) this.#onGroupLost(uuid, why);
+    };
+    this.fileSystems = new FileSystemKeeper({ layers, events, exports, changing: changes, group, clock, onHindered });
+    const stateFiles = options.stateFiles ?? new StateFiles(clock, events);
+    const shelf = new DiskShelf({ layers, events, patterns, knownDisksFile, stateFiles, sharing: options.sharing });
     this.#parts = { layers, clock, events, shelf, groups, changes, fileSystems: this.fileSystems };
     const care = () => this.#care;
     this.#returner = new DiskReturner(this.#parts, { care, revive: () => this.#regroup() });
@@ -91,6 +99,7 @@ export class Cabinet {
       this.#parts,
       () => this.disks(),
       (insisted) => this.#diskChanged(insisted),
+      (disk) => this.#diskTakenIn(disk),
     );
     const { nodes, onGroupCreated } = options;
     this.groupAdmin = new GroupAdmin(this.#parts, (uuid, event) => this.#groupEvent(uuid, event), {
@@ -179,6 +188,7 @@ export class Cabinet {
     for (const [place, reason] of shelf.complaints()) found.push(`no disk at ${place}: ${reason}`);
     for (const { name, state, reason } of this.fileSystems.rows()) {
       if (state === "failed") found.push(`file system ${name} is not served: ${reason}`);
+      else if (reason !== null) found.push(`file system ${name}: ${reason}`);
     }
     return found;
   }
@@ -193,6 +203,15 @@ export class Cabinet {
   async #diskChanged(insisted: boolean): Promise<void> {
     if (insisted) await this.#regroup();
     await this.#spares.reviewLocked();
+  }
+
+  async #diskTakenIn({ shared, groupUuid }: LabelledDisk): Promise<string | null> {
+    if (shared === true) await this.shared.adopt();
+    if (shared === true || groupUuid === undefined) return null;
+    const lacking = await this.groupAdmin.assembleWhole(groupUuid);
+    await this.#returner.returnAll();
+    await this.#spares.reviewLocked();
+    return lacking;
   }
 
   #groupEvent(uuid: string, event: GroupEvent): void {

@@ -7,9 +7,11 @@ import { clientSamples } from "./client-rows.js";
 import { pad } from "./disk-shelf.js";
 import type { LoopWatch } from "./loop-watch.js";
 import { renderMetrics, type Sample, samplesOf } from "./metrics.js";
+import type { PartHealth } from "./part-health.js";
 
 export interface MetricSources {
   readonly cabinet: Cabinet;
+  readonly health: PartHealth;
   readonly nfs: NfsStatistics;
   readonly io: IoCounters;
   readonly loop: LoopWatch;
@@ -17,7 +19,7 @@ export interface MetricSources {
 }
 
 /** The figures of all layers at this moment, for /metrics. */
-export function collectMetrics({ cabinet, nfs, io, loop, upSeconds }: MetricSources): string {
+export function collectMetrics({ cabinet, health, nfs, io, loop, upSeconds }: MetricSources): string {
   return renderMetrics([
     ...processSamples(upSeconds),
     ...loopSamples(loop),
@@ -29,8 +31,15 @@ export function collectMetrics({ cabinet, nfs, io, loop, upSeconds }: MetricSour
       samplesOf("file_system", values, { file_system: name }),
     ),
     ...cabinet.fileSystems.rows().flatMap(spaceSamples),
+    ...health.rows().map(({ part, problem }) => partSample(part, problem !== null)),
+    partSample("shared-group", cabinet.shared.warnings().length > 0),
     ...nfsSamples(nfs),
   ]);
+}
+
+/** A part that does not serve files, and has failed: status says why. */
+function partSample(part: string, failed: boolean): Sample {
+  return { name: "part_failed", value: failed ? 1 : 0, labels: { part } };
 }
 
 function processSamples(upSeconds: number): Sample[] {
@@ -125,6 +134,7 @@ function diskSamples(row: ReturnType<Cabinet["disks"]>[number]): Sample[] {
 function spaceSamples(row: ReturnType<Cabinet["fileSystems"]["rows"]>[number]): Sample[] {
   const labels = { file_system: row.name };
   const { totalBytes, freeBytes, totalFiles, freeFiles } = row;
-  const up = row.state === "mounted" ? 1 : 0;
-  return samplesOf("file_system", { up, totalBytes, freeBytes, totalFiles, freeFiles }, labels);
+  const up = row.state === "failed" ? 0 : 1;
+  const readOnly = row.state === "read-only" ? 1 : 0;
+  return samplesOf("file_system", { up, readOnly, totalBytes, freeBytes, totalFiles, freeFiles }, labels);
 }

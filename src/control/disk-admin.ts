@@ -30,12 +30,16 @@ export class DiskAdmin {
     private readonly rows: () => DiskRow[],
     /** The set-up is different: a spare may be there; `insisted`: a group that is not served may have lost a disk for good. */
     private readonly onChange: (insisted: boolean) => Promise<void>,
+    /** A disk of ours is here that was not. @returns what its group still lacks, in a sentence; null: nothing */
+    private readonly onTakenIn: (disk: LabelledDisk) => Promise<string | null>,
   ) {}
 
   add(wanted: AddDisk): Promise<DiskRow> {
     return this.parts.changes.run(async () => {
       const theirs = await this.parts.shelf.addPartners(wanted.path);
       if (theirs !== null) return this.#row(theirs.number);
+      const ours = wanted.force === true ? null : await this.#takeIn(wanted);
+      if (ours !== null) return this.#row(ours.number);
       const disk = await this.#add(wanted);
       await this.onChange(wanted.force ?? false);
       return this.#row(disk.number);
@@ -98,6 +102,26 @@ export class DiskAdmin {
     });
   }
 
+  /** One of ours stays what it is: nothing is written on it. @returns null: it is none, or is here already */
+  async #takeIn({ path, spare = false }: AddDisk): Promise<LabelledDisk | null> {
+    await this.parts.shelf.scan({ lenient: true });
+    const disk = await this.parts.shelf.takeIn(path, (found) => {
+      const { kind } = standingOf(found, this.parts.groups);
+      if (kind === "loose") return this.#isFree(found.number) && (found.spare === true) === spare;
+      return kind === "unassembled" || kind === "member";
+    });
+    if (disk === null) return null;
+    const lacking = await this.onTakenIn(disk);
+    const of = disk.groupName === undefined ? "" : ` of group ${disk.groupName}`;
+    const what = `${of} taken in as it is, from ${disk.device.name}${lacking === null ? "" : `: ${lacking}`}`;
+    this.#report("disk-taken-in", disk, what.trimStart());
+    return disk;
+  }
+
+  #isFree(number: number): boolean {
+    return !this.rows().some((row) => row.number === number);
+  }
+
   /** @param checkSize  throws when the disk is not large enough for what it is wanted for: before it is labelled */
   async #add(
     { path, spare = false, force = false }: AddDisk,
@@ -142,7 +166,7 @@ export class DiskAdmin {
         if (force) return;
         throw new StorageError(
           "EEXIST",
-          `${here} ${name} of group ${standing.groupName}, which is not assembled; --force would overwrite it`,
+          `${here} ${name} of group ${standing.groupName}, which is not assembled; --force would overwrite it, group assemble puts together what is here`,
         );
     }
   }

@@ -1,13 +1,12 @@
-import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import path from "node:path";
 import { expandPattern } from "../config/glob.js";
 import type { BlockDevice } from "../device/device.js";
 import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
-import { replaceJson } from "../lib/json-file.js";
-import { makeFolder } from "../lib/make-folder.js";
 import type { LabelledDisk } from "../raid/contract.js";
 import type { EventLog } from "./event-log.js";
 import type { StorageLayers, SurveyedDisk } from "./layers.js";
+import type { StateFiles } from "./state-files.js";
 
 export interface ShelfOptions {
   readonly layers: StorageLayers;
@@ -16,6 +15,7 @@ export interface ShelfOptions {
   readonly patterns: readonly string[];
   /** Paths of disks that were added by hand. */
   readonly knownDisksFile: string;
+  readonly stateFiles: StateFiles;
   /** Two nodes look at the same disks: what this one may take. Absent: everything. */
   readonly sharing?: DiskSharing | undefined;
 }
@@ -211,6 +211,25 @@ export class DiskShelf {
   }
 
   /**
+   * Have a disk as it is, with all that is on it: it lies where the configuration does not look, or did when this node's list of disks was lost.
+   * @param wanted  whether the disk with this label is
+   * @returns null: it carries none of our labels, is not wanted, or is here already
+   */
+  async takeIn(place: string, wanted: (disk: LabelledDisk) => boolean): Promise<LabelledDisk | null> {
+    const real = realPath(place);
+    if (this.#slots.has(real) || this.#taken.has(real)) return null;
+    const slot = await this.#open(real);
+    if (slot.disk === null || !wanted(slot.disk)) {
+      await slot.device.close();
+      return null;
+    }
+    this.#slots.set(real, slot);
+    this.#remember(real);
+    this.#complaints.delete(real);
+    return slot.disk;
+  }
+
+  /**
    * A disk that the partner has labelled, and holds: nothing is to be done but to look there from now on, also after a restart.
    * @returns null when it is not the partner's
    */
@@ -388,8 +407,8 @@ export class DiskShelf {
 
   #known(): string[] {
     const { knownDisksFile } = this.options;
-    if (!existsSync(knownDisksFile)) return [];
-    const text = readFileSync(knownDisksFile, "utf8");
+    const text = this.options.stateFiles.read(knownDisksFile);
+    if (text === undefined) return [];
     try {
       const parsed: unknown = JSON.parse(text);
       return Array.isArray(parsed) ? parsed.filter((item) => typeof item === "string") : [];
@@ -415,9 +434,7 @@ export class DiskShelf {
   }
 
   #record(places: readonly string[]): void {
-    const file = this.options.knownDisksFile;
-    makeFolder(path.dirname(file));
-    replaceJson(file, places);
+    this.options.stateFiles.writeJson(this.options.knownDisksFile, "the list of disks that were added", places);
   }
 }
 

@@ -17,7 +17,7 @@ export function standingOf(disk: LabelledDisk, groups: GroupRoster): DiskStandin
   const group = groups.get(disk.groupUuid);
   const described = group?.describe();
   if (group === undefined || described === undefined || described.state === "failed") {
-    return { kind: "unassembled", groupName: described?.name ?? disk.groupUuid };
+    return { kind: "unassembled", groupName: described?.name ?? disk.groupName ?? disk.groupUuid };
   }
   const member = described.disks.find(({ uuid }) => uuid === disk.uuid);
   if (member === undefined) return { kind: "replaced", group, described };

@@ -29,6 +29,10 @@ export class ExportBoard implements ExportSink {
     for (const path of this.#paths.get(fileSystem) ?? []) this.table.remove(path);
     this.#paths.delete(fileSystem);
   }
+
+  setUnserved(fileSystems: readonly string[]): void {
+    this.table.setUnserved(fileSystems.map((name) => `/${name}`));
+  }
 }
 
 /** The first rule that matches counts, so one address comes before the network that holds it. */

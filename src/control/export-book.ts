@@ -1,9 +1,9 @@
 import { z } from "zod";
-import { messageOf, StorageError } from "../lib/errors.js";
+import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import type { Mutex } from "../lib/mutex.js";
 import { canonicalNetwork } from "../lib/network.js";
 import type { ExportSink, ServedFileSystem } from "./layers.js";
-import type { ExportRow } from "./types.js";
+import type { ExportRow, ListedExport } from "./types.js";
 
 /** Where a file system keeps its own exports, so that they travel with it. */
 export const EXPORTS_SETTING = "exports";
@@ -31,31 +31,58 @@ export const exportSchema = z.strictObject({
   privilegedPort: z.boolean().default(true),
 });
 
-interface Mounted {
+/** A file system of the cabinet; null: it is not served now. */
+interface Known {
   readonly name: string;
-  readonly served: ServedFileSystem;
+  readonly served: ServedFileSystem | null;
 }
 
-/** The exports of all mounted file systems, kept in each one's own settings. */
+/** The exports of all file systems, kept in each one's own settings. */
 export class ExportBook {
+  /** The rules as they were last read, by file system: one that has stopped cannot be asked. */
+  readonly #last = new Map<string, readonly ExportRow[]>();
+
   constructor(
     private readonly sink: ExportSink,
     private readonly changing: Mutex,
     private readonly served: (name: string) => ServedFileSystem,
-    private readonly mounted: () => readonly Mounted[],
+    private readonly known: () => readonly Known[],
   ) {}
 
-  rows(): ExportRow[] {
-    return this.mounted().flatMap(({ served }) => read(served));
+  /** Also of file systems that are not served: what their exports are is known, or was. */
+  rows(): ListedExport[] {
+    return this.known().flatMap(({ name, served }) => {
+      const rules = this.#rulesOf(name, served);
+      return rules.map((rule) => ({ ...rule, state: served === null ? "not-served" : "served" }) as const);
+    });
   }
 
   /** Make the stored rules visible; also after a reload. */
   publish(served: ServedFileSystem): void {
-    this.sink.publish(served.fileSystem, read(served));
+    const rules = read(served);
+    // Of one that is served for reading only whatever the rules say.
+    const readable = served.readOnly ? rules.map((rule) => ({ ...rule, readOnly: true })) : rules;
+    this.sink.publish(served.fileSystem, readable);
+    this.#last.set(served.fileSystem.name, rules);
   }
 
   publishAll(): void {
-    for (const { served } of this.mounted()) this.publish(served);
+    for (const { served } of this.known()) if (served !== null) this.publish(served);
+  }
+
+  /** Its file system exists no more. */
+  forget(name: string): void {
+    this.#last.delete(name);
+  }
+
+  #rulesOf(name: string, served: ServedFileSystem | null): readonly ExportRow[] {
+    try {
+      if (served !== null) return read(served);
+    } catch (error) {
+      // It has just stopped, or its rules cannot be read: nothing is exported by them.
+      if (!isStorageError(error)) throw error;
+    }
+    return this.#last.get(name) ?? [];
   }
 
   /** A rule for the same path and client is replaced. ENOENT when the path names no file system. */
@@ -92,6 +119,7 @@ export class ExportBook {
     this.sink.publish(served.fileSystem, rules);
     try {
       await served.setSetting(EXPORTS_SETTING, JSON.stringify(rules));
+      this.#last.set(served.fileSystem.name, rules);
     } catch (error) {
       this.sink.publish(served.fileSystem, before);
       throw error;

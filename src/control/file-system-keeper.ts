@@ -1,14 +1,18 @@
 import type { Restorer } from "../fs/snapshot/restorer.js";
 import type { Snapshot } from "../fs/snapshot/snapshot.js";
-import { messageOf, operatingError, StorageError } from "../lib/errors.js";
-import type { Mutex } from "../lib/mutex.js";
+import type { Clock } from "../lib/clock.js";
+import { isStorageError, messageOf, operatingError, StorageError } from "../lib/errors.js";
 import { GIB, MIB } from "../lib/units.js";
 import type { LuDescription } from "../lu/lu.js";
+import { isScratchTrouble } from "../pagestore/scratch.js";
 import type { BlockInspector, Group } from "../raid/contract.js";
+import type { ChangeLock } from "./change-lock.js";
 import { compareCopies } from "./compare-copies.js";
 import type { EventLog } from "./event-log.js";
 import { EXPORTS_SETTING, ExportBook } from "./export-book.js";
+import { isServing, type Kept, mayBeReadable, rowOf, troubleOf } from "./kept-file-system.js";
 import type { ExportSink, FileSystemEvent, FileSystemLus, NewRoot, ServedFileSystem, StorageLayers } from "./layers.js";
+import { Remounter } from "./remounter.js";
 import type { CheckReport, FileSystemRow, FilesPage } from "./types.js";
 
 export interface KeeperOptions {
@@ -16,8 +20,11 @@ export interface KeeperOptions {
   readonly events: EventLog;
   readonly exports: ExportSink;
   /** Held by every operation that changes something, here and in the cabinet. */
-  readonly changing: Mutex;
+  readonly changing: ChangeLock;
   readonly group: (name: string | undefined) => Group;
+  readonly clock: Clock;
+  /** One has ended its service for a reason of this node's own; called before anything that waits for it gets its error. */
+  readonly onHindered?: ((group: string, why: string) => void) | undefined;
 }
 
 export interface CreateFileSystem {
@@ -47,19 +54,6 @@ export interface BackupSubject {
 const REFILLING = "restoring";
 const HALF_RESTORED = "restoring a backup into it broke off: restore it once more";
 
-/** One file system, mounted or known to be broken. */
-interface Kept {
-  readonly name: string;
-  readonly group: string;
-  readonly level: 1 | 5;
-  readonly served: ServedFileSystem | null;
-  reason: string | null;
-  /** Open as long as it is mounted. */
-  readonly lus?: FileSystemLus;
-  /** Mounted, and served to nobody: what it holds is half of a backup. */
-  readonly refilling?: boolean;
-}
-
 /** File system `data` keeps its files on LU `data` and its page store on LU `data.meta`. */
 export function metadataLuName(name: string): string {
   return `${name}.meta`;
@@ -75,6 +69,9 @@ export function metadataBytesFor(rawBytes: number): number {
 
 const EVENT_TEXTS: Readonly<Record<string, string>> = {
   failed: "a commit could not be written, its service has ended",
+  "no-room":
+    "there is no room for the copy of its metadata in the state directory: nothing is created or written until there is",
+  room: "there is room for the copy of its metadata again",
   healed: "a bad block was rebuilt from the other disks and rewritten",
   unreadable: "a block is bad and could not be rebuilt",
   "write-failed": "data could not be written, it stays in memory and is tried again",
@@ -84,14 +81,18 @@ const EVENT_TEXTS: Readonly<Record<string, string>> = {
 export class FileSystemKeeper {
   readonly #kept = new Map<string, Kept>();
   readonly #refilling = new Set<string>();
+  /** File systems that were here and are not now, with their groups: let go, or taken down to be tried again. */
+  readonly #away = new Map<string, string>();
   readonly exports: ExportBook;
+  readonly #remounter: Remounter;
 
   constructor(private readonly options: KeeperOptions) {
+    this.#remounter = new Remounter(options.clock, (name) => this.#remount(name));
     this.exports = new ExportBook(
       options.exports,
       options.changing,
       (name) => this.#served(name),
-      () => this.mounted(),
+      () => [...this.#kept.values()].map((kept) => ({ name: kept.name, served: isServing(kept) ? kept.served : null })),
     );
   }
 
@@ -99,10 +100,9 @@ export class FileSystemKeeper {
     return [...this.#kept.values()].map(rowOf);
   }
 
+  /** Those that are served. */
   mounted(): { name: string; served: ServedFileSystem }[] {
-    return [...this.#kept.values()].flatMap(({ name, served, refilling }) =>
-      served === null || refilling === true ? [] : [{ name, served }],
-    );
+    return [...this.#kept.values()].filter(isServing).map(({ name, served }) => ({ name, served }));
   }
 
   statistics(): ReadonlyMap<string, Readonly<Record<string, number>>> {
@@ -117,26 +117,29 @@ export class FileSystemKeeper {
 
   /** Who knows the blocks of a group's LUs, by LU number: its mounted file systems. */
   inspectors(group: string): ReadonlyMap<number, BlockInspector> {
-    const on = [...this.#kept.values()].filter((kept) => kept.group === group);
+    const on = [...this.#kept.values()].filter((kept) => kept.group === group && kept.stopped !== true);
     return new Map(on.flatMap(({ served }) => [...(served?.inspectors() ?? [])]));
   }
 
   /** Write out what waits in memory, while it serves. */
   async settle(group: Group): Promise<void> {
     const { name } = group.describe();
-    const on = [...this.#kept.values()].filter((kept) => kept.group === name);
+    const on = [...this.#kept.values()].filter((kept) => kept.group === name && kept.stopped !== true);
     await Promise.all(on.map(({ served }) => served?.settle()));
   }
 
   /** An LU has become larger: the file system on it, if any is mounted, uses all of it when this resolves. */
   async grow(group: string, lu: string): Promise<void> {
     const name = this.userOf(group, lu);
-    if (name !== undefined) await this.#find(name).served?.grow();
+    if (name === undefined) return;
+    const { served, stopped } = this.#find(name);
+    if (stopped !== true) await served?.grow();
   }
 
   /** Mount what is there and not mounted. What fails is kept with its reason; it does not stop the rest. */
   async mountAll(group: Group): Promise<void> {
     const { name: groupName, state, lus } = group.describe();
+    this.#forgetDeleted(groupName, lus);
     for (const data of lus) {
       const metadata = lus.find(({ name }) => name === metadataLuName(data.name));
       if (metadata === undefined) continue;
@@ -244,6 +247,7 @@ export class FileSystemKeeper {
 
   /** All of them, each tried; the first error is thrown at the end. */
   async close(): Promise<void> {
+    this.#remounter.end();
     const results = await Promise.allSettled([...this.#kept.values()].map((kept) => this.#unmount(kept)));
     for (const result of results) if (result.status === "rejected") throw result.reason;
   }
@@ -264,7 +268,7 @@ export class FileSystemKeeper {
       const anew = await this.#open(group, data, metadata);
       await anew.setSetting(REFILLING, "yes");
       if (exports !== null) await anew.setSetting(EXPORTS_SETTING, exports);
-      this.#kept.set(name, { ...this.#find(name), refilling: true, reason: "a backup is being restored into it" });
+      this.#keep({ ...this.#find(name), refilling: true, reason: "a backup is being restored into it" });
       return this.#find(name);
     } catch (error) {
       if (!this.#kept.has(name)) this.#keepBroken(data, known.group, messageOf(error));
@@ -285,7 +289,7 @@ export class FileSystemKeeper {
     if (!clean) throw new StorageError("EIO", `what was restored is not consistent: ${problems[0] ?? "unknown"}`);
     const served = must(kept.served);
     await served.setSetting(REFILLING, "");
-    this.#kept.set(name, { ...kept, refilling: false, reason: null });
+    this.#keep({ ...kept, refilling: false, reason: null });
     this.exports.publish(served);
   }
 
@@ -298,8 +302,31 @@ export class FileSystemKeeper {
     return [group, data, metadata];
   }
 
+  /** LUs of a group that were deleted: nobody need wait for what was on them. */
+  #forgetDeleted(group: string, lus: readonly LuDescription[]): void {
+    for (const [name, of] of this.#away) {
+      if (of !== group || lus.some((lu) => lu.name === name)) continue;
+      this.#away.delete(name);
+      this.exports.forget(name);
+    }
+    this.#tellUnserved();
+  }
+
+  #keep(kept: Kept): void {
+    this.#kept.set(kept.name, kept);
+    this.#away.delete(kept.name);
+    this.#tellUnserved();
+  }
+
+  #tellUnserved(): void {
+    const waiting = [...this.#kept.values()].filter((kept) => !isServing(kept)).map(({ name }) => name);
+    this.options.exports.setUnserved([...waiting, ...this.#away.keys()]);
+  }
+
   async #unmount(kept: Kept): Promise<void> {
     this.#kept.delete(kept.name);
+    this.#away.set(kept.name, kept.group);
+    this.#tellUnserved();
     if (kept.served === null) return;
     this.options.exports.withdraw(kept.served.fileSystem);
     try {
@@ -325,39 +352,160 @@ export class FileSystemKeeper {
     }
   }
 
-  async #mountOrKeep(group: Group, data: LuDescription, metadata: LuDescription): Promise<void> {
+  /**
+   * What cannot be written is served for reading, where that can be done.
+   * @param known  the reason that was told already
+   * @param readOnly  why it is not even tried to write it
+   */
+  async #mountOrKeep(
+    group: Group,
+    data: LuDescription,
+    metadata: LuDescription,
+    { known = null, readOnly = null }: { known?: string | null; readOnly?: string | null } = {},
+  ): Promise<void> {
     try {
-      await this.#mount(group, data, metadata);
+      await this.#mount(group, data, metadata, readOnly);
     } catch (error) {
       if (operatingError(error) === null) throw error;
-      this.#keepBroken(data, group.describe().name, messageOf(error));
+      if (readOnly === null && mayBeReadable(error) && group.describe().state !== "failed")
+        return await this.#mountOrKeep(group, data, metadata, { known, readOnly: messageOf(error) });
+      const hindered = isScratchTrouble(error);
+      this.#keepBroken(data, group.describe().name, messageOf(error), { hindered, known });
+      if (hindered) this.#remounter.later(data.name);
     }
   }
 
-  async #mount(group: Group, data: LuDescription, metadata: LuDescription): Promise<void> {
-    const served = await this.#open(group, data, metadata);
+  /** Why this node does not serve a group's file systems as it should, for a reason of its own; null: nothing is in the way. */
+  hindrance(group: string): string | null {
+    for (const kept of this.#kept.values()) {
+      if (kept.group !== group) continue;
+      const why = kept.hindered === true ? kept.reason : isServing(kept) ? troubleOf(kept.served) : null;
+      if (why !== null) return `file system ${kept.name}: ${why}`;
+    }
+    return null;
+  }
+
+  /** None of a group's file systems could be mounted here, and that is this node's fault. */
+  isUseless(group: string): boolean {
+    const on = [...this.#kept.values()].filter((kept) => kept.group === group);
+    return on.length > 0 && on.every(({ hindered, served }) => hindered === true && served === null);
+  }
+
+  /** Once more. @returns whether that is all: it is served, or somebody else's business by now */
+  async #remount(name: string): Promise<boolean> {
+    let done = true;
+    await this.options.changing.runUnlessEnded(async () => {
+      const kept = this.#kept.get(name);
+      // Taken down meanwhile, or mounted with its group.
+      if (kept === undefined || isServing(kept) || kept.refilling === true) return;
+      const lus = this.#findLus(kept);
+      if (lus === null) return;
+      const before = kept.reason;
+      await this.#unmount(kept).catch((error: unknown) => {
+        if (!isStorageError(error)) throw error;
+      });
+      // What began with this node passes; a commit that a sound node could not write is for an administrator.
+      const readOnly = kept.hindered === true ? null : (kept.cause ?? null);
+      await this.#mountOrKeep(...lus, { known: before, readOnly });
+      const now = this.#find(name);
+      done = isServing(now);
+      if (done && now.readOnly !== true) this.#tellServed(now);
+    });
+    return done;
+  }
+
+  /**
+   * Mount it anew: for reading and writing, when an administrator thinks that what stopped it is over, or for reading only.
+   * @throws StorageError ENOENT, EEXIST (it is mounted so), EBUSY (being restored), EIO
+   */
+  remount(name: string, { readOnly }: { readonly readOnly: boolean }): Promise<FileSystemRow> {
+    return this.options.changing.run(async () => {
+      const kept = this.#find(name);
+      if (kept.refilling === true || this.#refilling.has(name))
+        throw new StorageError("EBUSY", `a backup is being restored into file system ${name}`);
+      if (isServing(kept) && (kept.readOnly === true) === readOnly)
+        throw new StorageError(
+          "EEXIST",
+          `file system ${name} is mounted for ${readOnly ? "reading only" : "reading and writing"} already`,
+        );
+      const lus = this.#findLus(kept);
+      if (lus === null) throw new StorageError("EIO", `file system ${name} cannot be mounted: its group is not served`);
+      await this.#unmount(kept).catch((error: unknown) => {
+        if (operatingError(error) === null) throw error;
+      });
+      await this.#mountOrKeep(...lus, { readOnly: readOnly ? "an administrator wants it so" : null });
+      const now = this.#find(name);
+      if (!isServing(now)) throw new StorageError("EIO", `file system ${name} cannot be mounted: ${now.reason}`);
+      if (now.readOnly !== true) this.#tellServed(now);
+      return rowOf(now);
+    });
+  }
+
+  /** null: its group is gone or has failed: whoever brings that back mounts what is on it. */
+  #findLus(kept: Kept): [Group, LuDescription, LuDescription] | null {
+    try {
+      const lus = this.#lusOf(kept);
+      return lus[0].describe().state === "failed" ? null : lus;
+    } catch (error) {
+      if (!isStorageError(error)) throw error;
+      return null;
+    }
+  }
+
+  #tellServed({ name, group }: Kept): void {
+    this.options.events.add({
+      ...{ severity: "info", kind: "file-system-served", what: `file system ${name} is served again` },
+      detail: { fileSystem: name, group },
+    });
+  }
+
+  async #mount(
+    group: Group,
+    data: LuDescription,
+    metadata: LuDescription,
+    readOnly: string | null = null,
+  ): Promise<void> {
+    const served = await this.#open(group, data, metadata, readOnly);
     if (this.#find(data.name).refilling !== true) this.exports.publish(served);
   }
 
   /** Mounted, and served to nobody yet. */
-  async #open(group: Group, data: LuDescription, metadata: LuDescription): Promise<ServedFileSystem> {
+  async #open(
+    group: Group,
+    data: LuDescription,
+    metadata: LuDescription,
+    readOnly: string | null = null,
+  ): Promise<ServedFileSystem> {
     const lus = openBoth(group, data, metadata);
-    const mounting = this.options.layers.mountFileSystem(lus, (event) => this.#event(data.name, event));
+    const onEvent = (event: FileSystemEvent) => this.#event(data.name, event);
+    const mounting = this.options.layers.mountFileSystem(lus, onEvent, readOnly !== null);
     const served = await mounting.catch(async (error: unknown) => {
       await closeBoth(lus);
       throw error;
     });
     const refilling = served.getSetting(REFILLING) === "yes";
-    const reason = refilling ? HALF_RESTORED : null;
-    const kept = { name: data.name, group: group.describe().name, level: data.level, served, reason, lus, refilling };
-    this.#kept.set(data.name, kept);
+    const reason = refilling ? HALF_RESTORED : readOnly === null ? null : `read-only: ${readOnly}`;
+    const { name } = data;
+    const groupName = group.describe().name;
+    const { level } = data;
+    this.#keep({ name, group: groupName, level, served, reason, lus, refilling, readOnly: readOnly !== null });
+    if (readOnly !== null && !refilling) {
+      const what = `file system ${name} is served for reading only: ${readOnly}`;
+      const detail = { fileSystem: name, group: groupName };
+      this.options.events.add({ severity: "error", kind: "file-system-read-only", what, detail });
+    }
     return served;
   }
 
-  #keepBroken(data: LuDescription, group: string, reason: string): void {
-    const known = this.#kept.get(data.name);
-    this.#kept.set(data.name, { name: data.name, group, level: data.level, served: null, reason });
-    if (known?.reason === reason) return;
+  #keepBroken(
+    data: LuDescription,
+    group: string,
+    reason: string,
+    { hindered = false, known = null }: { hindered?: boolean; known?: string | null } = {},
+  ): void {
+    const before = this.#kept.get(data.name)?.reason ?? known;
+    this.#keep({ name: data.name, group, level: data.level, served: null, reason, hindered });
+    if (before === reason) return;
     this.options.events.add({
       severity: "error",
       kind: "file-system-failed",
@@ -380,13 +528,24 @@ export class FileSystemKeeper {
     const kept = this.#kept.get(name);
     const failed = event.kind === "failed";
     if (failed && kept?.served != null) {
-      kept.reason = "a commit could not be written; restart the daemon when the disks are well";
+      kept.stopped = true;
+      const cause = event.detail.cause ?? event.detail.error;
+      const why = cause === undefined ? "" : ` (${String(cause)})`;
+      kept.hindered = event.detail.scratch === true;
+      kept.reason = kept.hindered
+        ? `${String(cause)}; it is served again when that has passed`
+        : `a commit could not be written${why}; fs remount when the disks are well`;
+      kept.cause =
+        cause === undefined ? "a commit could not be written" : `a commit could not be written: ${String(cause)}`;
       this.options.exports.withdraw(kept.served.fileSystem);
+      this.#tellUnserved();
+      this.#remounter.later(name);
+      if (kept.hindered) this.options.onHindered?.(kept.group, String(cause));
     }
     const { file } = event.detail;
     const where = typeof file === "string" ? `${file}: ` : "";
     this.options.events.add({
-      severity: event.kind === "healed" ? "warning" : "error",
+      severity: event.kind === "room" ? "info" : event.kind === "healed" ? "warning" : "error",
       kind: `file-system-${event.kind}`,
       what: `file system ${name}: ${where}${EVENT_TEXTS[event.kind] ?? event.kind}`,
       detail: { fileSystem: name, ...event.detail },
@@ -401,7 +560,7 @@ export class FileSystemKeeper {
 
   #served(name: string): ServedFileSystem {
     const kept = this.#find(name);
-    if (kept.served === null || kept.refilling === true)
+    if (!isServing(kept))
       throw new StorageError(
         "EIO",
         `file system ${name} is not ${kept.served === null ? "mounted" : "served"}: ${kept.reason}`,
@@ -435,19 +594,4 @@ async function closeBoth({ dataLu, metadataLu }: FileSystemLus): Promise<void> {
 /** Undo after another error, which is the one to be told. */
 async function deleteQuietly(group: Group, lus: readonly LuDescription[]): Promise<void> {
   for (const lu of lus) await group.deleteLu(lu.number).catch(() => {});
-}
-
-function rowOf(kept: Kept): FileSystemRow {
-  const space = kept.served?.fileSystem.space();
-  return {
-    name: kept.name,
-    group: kept.group,
-    state: kept.served === null || kept.reason !== null ? "failed" : "mounted",
-    level: kept.level,
-    totalBytes: space?.totalBytes ?? 0,
-    freeBytes: space?.freeBytes ?? 0,
-    totalFiles: space?.totalFiles ?? 0,
-    freeFiles: space?.freeFiles ?? 0,
-    reason: kept.reason,
-  };
 }

@@ -64,10 +64,9 @@ export class GroupAdmin {
   assemble(name: string, force: boolean): Promise<GroupRow> {
     return this.parts.changes.run(async () => {
       const { groups, shelf, fileSystems } = this.parts;
-      const failed = groups.named(name);
-      const { uuid, state } = failed.describe();
-      if (state !== "failed") throw new StorageError("EEXIST", `group ${name} is assembled and ${state}`);
-      await this.#takeApart(uuid, failed);
+      const uuid = await this.#unservedNamed(name);
+      const failed = groups.get(uuid);
+      if (failed !== undefined) await this.#takeApart(uuid, failed);
       await shelf.scan({ lenient: true });
       const disks = this.#unassembled().get(uuid) ?? [];
       if (disks.length === 0) throw new StorageError("ENOENT", `no disk of group ${name} is here`);
@@ -76,6 +75,40 @@ export class GroupAdmin {
       if (group instanceof FailedGroup) throw new StorageError(group.code, group.reason);
       return groupRow(group);
     });
+  }
+
+  /**
+   * Put a group together that is not served, when all that it has is here: of its disks that come one after the other none is left behind.
+   * @returns what it lacks, in a sentence; null: nothing, or it is served already
+   */
+  async assembleWhole(uuid: string): Promise<string | null> {
+    const { groups, shelf, layers, fileSystems } = this.parts;
+    const known = groups.get(uuid);
+    if (known !== undefined && known.describe().state !== "failed") return null;
+    const here = shelf.ofGroup(uuid);
+    const described = await layers.describeGroup(here);
+    if (described === null) return "its label cannot be read";
+    const missing = described.disks.filter((member) => !here.some((disk) => disk.uuid === member.uuid));
+    if (missing.length > 0) {
+      const numbers = missing.map(({ number }) => `#${pad(number)}`).join(" ");
+      return `group ${described.name} lacks ${numbers}: add them too, or put it together without (group assemble ${described.name})`;
+    }
+    if (known !== undefined) await this.#takeApart(uuid, known);
+    await fileSystems.mountAll(await this.#assemble(uuid, this.#unassembled().get(uuid) ?? [], false));
+    return null;
+  }
+
+  /** One that has failed, or whose disks lie on the shelf. @throws StorageError ENOENT; EEXIST: it is served */
+  async #unservedNamed(name: string): Promise<string> {
+    const known = this.parts.groups.find(name);
+    if (known === undefined) {
+      for (const [uuid, disks] of this.#unassembled())
+        if ((await this.parts.layers.describeGroup(disks))?.name === name) return uuid;
+      throw new StorageError("ENOENT", `there is no group ${name}`);
+    }
+    const { uuid, state } = known.describe();
+    if (state !== "failed") throw new StorageError("EEXIST", `group ${name} is assembled and ${state}`);
+    return uuid;
   }
 
   /** Put together what lies on the shelf. A group that cannot be is shown as failed; the others go on. */

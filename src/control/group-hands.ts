@@ -44,6 +44,9 @@ export class GroupHands implements GroupHost {
       const group = await this.admin.assembleOne(uuid);
       if (group instanceof FailedGroup) throw new StorageError(group.code, group.reason);
       await fileSystems.mountAll(group);
+      const { name } = group.describe();
+      if (fileSystems.isUseless(name))
+        throw new StorageError("ENOSPC", fileSystems.hindrance(name) ?? `group ${name} cannot be served here`);
     });
   }
 
@@ -65,6 +68,11 @@ export class GroupHands implements GroupHost {
 
   stateOf(uuid: string): GroupState | null {
     return this.parts.groups.get(uuid)?.describe().state ?? null;
+  }
+
+  hindrance(uuid: string): string | null {
+    const name = this.parts.groups.get(uuid)?.describe().name;
+    return name === undefined ? null : this.parts.fileSystems.hindrance(name);
   }
 
   lockState(uuid: string): LockState {

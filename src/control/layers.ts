@@ -43,7 +43,12 @@ export interface StorageLayers {
   /** Make ahead what the next group to be assembled needs: called while nobody waits. */
   prepare?(): void;
   formatFileSystem(name: string, lus: FileSystemLus, root: NewRoot): Promise<void>;
-  mountFileSystem(lus: FileSystemLus, onEvent: (event: FileSystemEvent) => void): Promise<ServedFileSystem>;
+  /** @param readOnly  as its last durable commit left it: nothing is written to its LUs */
+  mountFileSystem(
+    lus: FileSystemLus,
+    onEvent: (event: FileSystemEvent) => void,
+    readOnly: boolean,
+  ): Promise<ServedFileSystem>;
 }
 
 /** Groups that two nodes have open at once, and the records on them. */
@@ -116,6 +121,8 @@ export interface FileSystemEvent {
 /** A mounted file system, as far as administration goes. */
 export interface ServedFileSystem {
   readonly fileSystem: FileSystem;
+  /** Every change is refused. */
+  readonly readOnly: boolean;
   getSetting(key: string): string | null;
   setSetting(key: string, value: string): Promise<void>;
   /** @param data  read every block and verify its checksum too */
@@ -135,6 +142,8 @@ export interface ServedFileSystem {
   restorer(): Restorer;
   /** Nothing but the root directory is there. */
   isEmpty(): boolean;
+  /** Why it does less than it should, though it is served; null: nothing is in the way. */
+  trouble?(): string | null;
   /** Name to value; counters and gauges for /metrics. */
   statistics(): Readonly<Record<string, number>>;
   close(): Promise<void>;
@@ -145,4 +154,6 @@ export interface ExportSink {
   /** Replaces what was published for this file system. */
   publish(fileSystem: FileSystem, rules: readonly ExportRow[]): void;
   withdraw(fileSystem: FileSystem): void;
+  /** Names of all file systems that exist and are not served now: their clients are asked to wait. */
+  setUnserved(fileSystems: readonly string[]): void;
 }

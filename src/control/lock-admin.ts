@@ -1,6 +1,6 @@
 import { LAST_BYTE } from "../fs/locks/range.js";
 import type { LockClientRow, LockRow } from "../fs/vfs.js";
-import { StorageError } from "../lib/errors.js";
+import { isStorageError, StorageError } from "../lib/errors.js";
 import { printable } from "../lib/printable.js";
 import { LIMITS } from "../limits.js";
 import type { EventLog } from "./event-log.js";
@@ -115,7 +115,12 @@ async function namesOf(
   for (const { ino } of locks) {
     if (names.has(ino)) continue;
     if (names.size >= namesMax) break;
-    names.set(ino, await served.nameOf(ino));
+    // It may stop meanwhile: the locks are shown all the same.
+    const name = await served.nameOf(ino).catch((error: unknown) => {
+      if (!isStorageError(error)) throw error;
+      return null;
+    });
+    if (name !== null) names.set(ino, name);
   }
   return names;
 }

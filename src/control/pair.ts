@@ -107,6 +107,7 @@ export function refusingCached(
     close: (group) => host.close(group),
     hasFailed: (group) => host.hasFailed(group),
     stateOf: (group) => host.stateOf?.(group) ?? null,
+    hindrance: (group) => host.hindrance(group),
     lockState: (group) => host.lockState(group),
   };
 }
@@ -140,14 +141,16 @@ export interface ReadinessSources {
   readonly addresses: AddressWatch;
   readonly reach: ReachWatch;
   readonly log: Logger;
+  /** Folder of the copies of the metadata. */
+  readonly scratch: string;
 }
 
 export function makeReadiness(agent: PairAgent, sources: ReadinessSources): Readiness {
-  const { config, pair, clock, events, command, addresses, reach, log } = sources;
+  const { config, pair, clock, events, command, addresses, reach, log, scratch } = sources;
   // Past the page cache where there is one of our own: what was read before says nothing about a path.
   const sight = new DiskSight((path) => openFileDevice(path, { mode: "read-only", log, direct: config.directIo }));
   return new Readiness({
-    ...{ pair: agent, config: pair, directIo: config.directIo, clock, events, command },
+    ...{ pair: agent, config: pair, directIo: config.directIo, clock, events, command, scratch },
     unheard: () => agent.unheard(),
     sees: (path) => sight.sees(path),
     stuck: () => addresses.stuck,

@@ -1,11 +1,14 @@
 import { constants } from "node:fs";
-import { access } from "node:fs/promises";
+import { access, mkdir, statfs } from "node:fs/promises";
 import net from "node:net";
 import type { PairConfig } from "../config/schema.js";
 import type { PairAgent } from "../ha/pair-agent.js";
 import { processStat } from "../ha/process-identity.js";
 import type { GroupLack } from "../ha/record.js";
 import type { CancelTimer, Clock } from "../lib/clock.js";
+import { messageOf } from "../lib/errors.js";
+import { formatSize } from "../lib/size.js";
+import { MIB } from "../lib/units.js";
 import type { AddressCommand } from "./address-command.js";
 import type { EventLog } from "./event-log.js";
 
@@ -24,6 +27,8 @@ export interface ReadinessParts {
   readonly events: EventLog;
   /** Whether a disk answers: a path that is lost may still be there by name. */
   readonly sees: (path: string) => Promise<boolean>;
+  /** Where this node's copies of the metadata lie. */
+  readonly scratch: string;
   /** Disks that we see and the partner says nothing on. */
   readonly unheard: () => Promise<readonly string[]>;
   /** null: addresses are not moved by a command. */
@@ -34,6 +39,8 @@ export interface ReadinessParts {
   readonly cutOff: () => readonly string[];
 }
 
+/** Less than this is no room for any copy. */
+const SCRATCH_BYTES_MIN = MIB;
 const CHECK_MS = 10_000;
 /** While something stands in the way: it may be a partner that is just starting. */
 const TROUBLED_CHECK_MS = 1_000;
@@ -75,6 +82,7 @@ export class Readiness {
       ...(await this.#fenceProblems()),
       ...(await this.#addressProblems()),
       ...this.parts.cutOff(),
+      ...(await this.#scratchProblems()),
     ];
     this.#report(problems);
     await this.#remark();
@@ -179,6 +187,22 @@ export class Readiness {
       return [
         `process ${heartbeat.pid} of ${pair.partnerName} could not be ended if it hung: it belongs to another user`,
       ];
+    }
+  }
+
+  /** A file system that is taken over is copied there first. */
+  async #scratchProblems(): Promise<string[]> {
+    const { scratch } = this.parts;
+    try {
+      await mkdir(scratch, { recursive: true });
+      await access(scratch, constants.W_OK);
+      const { bavail, bsize } = await statfs(scratch);
+      const free = bavail * bsize;
+      return free < SCRATCH_BYTES_MIN
+        ? [`only ${formatSize(free)} are free in the state directory (${scratch}): a copy of the metadata has no room`]
+        : [];
+    } catch (error) {
+      return [`the state directory cannot be used: ${messageOf(error)}`];
     }
   }
 

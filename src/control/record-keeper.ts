@@ -75,6 +75,11 @@ export class RecordKeeper {
     this.#options = options;
   }
 
+  /** Why the records are not written now; null: they are. */
+  get trouble(): string | null {
+    return this.#trouble;
+  }
+
   /** Resolves when the first records are durable, or it is clear that they cannot be for now. */
   async start(): Promise<void> {
     this.#started = true;
@@ -106,6 +111,7 @@ export class RecordKeeper {
         sink.withdraw(fileSystem);
         this.soon();
       },
+      setUnserved: (fileSystems) => sink.setUnserved(fileSystems),
     };
   }
 
@@ -231,7 +237,10 @@ export class RecordKeeper {
     found.set("service management", { what: "service", name: "management", state: running });
     if (nfsPort !== null) found.set("address nfs", { what: "address", name: "nfs", host, port: nfsPort });
     for (const { name, group, state: is } of state.fileSystems()) {
-      found.set(`file-system ${name}`, { what: "file-system", name, group, state: is });
+      found.set(`file-system ${name}`, {
+        ...{ what: "file-system", name, group },
+        state: is === "failed" ? "failed" : "mounted",
+      });
     }
     for (const { path, client, readOnly, privilegedPort } of state.exports()) {
       found.set(`export ${path} ${client}`, { what: "export", path, client, readOnly, privilegedPort });

@@ -125,6 +125,8 @@ export const createFileSystemSchema = z.strictObject({
 
 export const fileSystemParams = z.strictObject({ name: z.string().max(64) });
 
+export const remountSchema = z.strictObject({ readOnly: z.boolean().default(false) });
+
 export const checkSchema = z.strictObject({ data: z.boolean().default(false) });
 
 /** A host is called what it calls itself (LM_MAXSTRLEN of X/Open XNFS). */

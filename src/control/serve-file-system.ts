@@ -14,6 +14,7 @@ import type { FileRow, FilesPage } from "./types.js";
 export function serveFileSystem(mounted: MountedFileSystem): ServedFileSystem {
   return {
     fileSystem: mounted,
+    readOnly: mounted.readOnly,
     getSetting: (key) => mounted.getSetting(key) ?? null,
     setSetting: (key, value) => mounted.setSetting(key, value),
     check: async ({ data }) => {
@@ -33,6 +34,7 @@ export function serveFileSystem(mounted: MountedFileSystem): ServedFileSystem {
     snapshot: () => mounted.snapshot(),
     restorer: () => mounted.restorer(),
     isEmpty: () => mounted.statistics().inodes === 1,
+    trouble: () => mounted.trouble(),
     statistics: () => ({ ...mounted.statistics() }),
     close: () => mounted.close(),
   };
@@ -74,6 +76,9 @@ export function plainEvent(event: MountEvent): FileSystemEvent {
   switch (event.kind) {
     case "failed":
       return { kind: event.kind, detail: { error: messageOf(event.error), ...event.error.detail } };
+    case "no-room":
+    case "room":
+      return { kind: event.kind, detail: {} };
     case "write-failed":
       return { kind: event.kind, detail: { ino: event.ino, blocks: event.blockCount, error: messageOf(event.error) } };
     case "healed":

@@ -1,8 +1,7 @@
-import { closeSync, openSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { flockSync } from "fs-ext";
 import { messageOf, StorageError } from "../lib/errors.js";
-import { writeSmallFile } from "../lib/json-file.js";
 import { makeFolder } from "../lib/make-folder.js";
 
 /** The daemon's own folder: scratch copies, process id, disks added by hand. Nothing in it is needed to get at the data. */
@@ -13,7 +12,8 @@ export class StateDirectory {
   readonly backups: string;
   /** What backups saw of each file; see BackupBook. */
   readonly backupFolder: string;
-  readonly #pid: string;
+  /** Of the process id, which is written when there is room for it. */
+  readonly pidFile: string;
 
   private constructor(
     readonly path: string,
@@ -24,9 +24,12 @@ export class StateDirectory {
     this.drills = StateDirectory.#inside(path, "drills.json");
     this.backups = StateDirectory.#inside(path, "backups.json");
     this.backupFolder = StateDirectory.#inside(path, "backups");
-    this.#pid = StateDirectory.#inside(path, "stripeward.pid");
-    makeFolder(this.scratch);
-    writeSmallFile(this.#pid, `${process.pid}\n`);
+    try {
+      makeFolder(this.scratch);
+    } catch {
+      // No room, or read-only: whoever needs it says so.
+    }
+    this.pidFile = StateDirectory.#inside(path, "stripeward.pid");
   }
 
   static #inside(folder: string, name: string): string {
@@ -38,7 +41,7 @@ export class StateDirectory {
     let lock: number;
     try {
       makeFolder(folder);
-      lock = openSync(path.join(folder, "lock"), "a", 0o600);
+      lock = openLock(path.join(folder, "lock"));
     } catch (error) {
       throw new StorageError("EACCES", `the state directory cannot be used: ${messageOf(error)}`);
     }
@@ -57,8 +60,18 @@ export class StateDirectory {
   }
 
   release(): void {
-    rmSync(this.#pid, { force: true });
+    rmSync(this.pidFile, { force: true });
     closeSync(this.lock);
+  }
+}
+
+/** Where nothing can be made (no room, read-only) the one that is there does as well. */
+function openLock(file: string): number {
+  try {
+    return openSync(file, "a", 0o600);
+  } catch (error) {
+    if (!existsSync(file)) throw error;
+    return openSync(file, "r");
   }
 }
 

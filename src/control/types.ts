@@ -81,11 +81,11 @@ export interface LuRow {
   readonly level: 1 | 5;
 }
 
-/** mounted: served. failed: why is in `reason`. */
+/** mounted: served. read-only: every change is refused. failed: not served. Why is in `reason`. */
 export interface FileSystemRow {
   readonly name: string;
   readonly group: string;
-  readonly state: "mounted" | "failed";
+  readonly state: "mounted" | "read-only" | "failed";
   readonly level: 1 | 5;
   readonly totalBytes: number;
   readonly freeBytes: number;
@@ -108,6 +108,11 @@ export interface ExportRow {
   readonly anonymousGid: number;
   /** Only requests from ports below 1024. */
   readonly privilegedPort: boolean;
+}
+
+/** not-served: its file system is not, now; clients are asked to wait. */
+export interface ListedExport extends ExportRow {
+  readonly state: "served" | "not-served";
 }
 
 export interface FileRow {
@@ -273,7 +278,7 @@ export interface StatusReport {
   readonly groups: readonly GroupRow[];
   readonly lus: readonly LuRow[];
   readonly fileSystems: readonly FileSystemRow[];
-  readonly exports: readonly ExportRow[];
+  readonly exports: readonly ListedExport[];
 }
 
 /** A member of a shared group, as this node sees it. */

@@ -1,10 +1,13 @@
 import { AssertionError } from "../lib/assert.js";
 import type { Clock, Time } from "../lib/clock.js";
-import { messageOf, StorageError } from "../lib/errors.js";
+import { messageOf, rootMessageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
+import { BLOCK_BYTES } from "../lib/units.js";
 import type { PageStore } from "../pagestore/contract.js";
+import { isScratchTrouble, scratchTextOf } from "../pagestore/scratch.js";
 import { touchModified } from "./attributes.js";
+import { RECORD_BYTES_DEFAULT } from "./contents/limits.js";
 import type { Contents } from "./contents-contract.js";
 import type { DirentTable } from "./dirent-table.js";
 import type { Inode } from "./inode.js";
@@ -17,6 +20,13 @@ import { type FileId, FileKind, type OnApplied } from "./vfs.js";
  * own, and the pages of one commit must fit into the log.
  */
 const DIRTY_INODES_MAX = 1024;
+
+/**
+ * Parts of the pages that a record can hold. The contents layer takes half (PAGES_PER_COMMIT_SHARE); operations on names, attributes and locks together a quarter, each counted
+ * with the most that it may change; inodes for which nobody asked a commit a sixth. A commit that did not fit would end the service.
+ */
+const OPERATION_PAGES_SHARE = 1 / 4;
+const DIRTY_INODES_SHARE = 1 / 6;
 
 /** Pages held back from operations that grow the metadata, so that removing and truncating go on when the LU is full. */
 export const METADATA_RESERVE_PAGES = 64;
@@ -41,6 +51,16 @@ export interface CoreParts {
   readonly log: Logger;
   /** Called once, when the file system stops serving. */
   readonly onFailed: (error: StorageError) => void;
+  readonly readOnly?: boolean | undefined;
+  /** The scratch folder has become too full for more, or has room again. */
+  readonly onScratchRoom?: (roomy: boolean) => void;
+}
+
+export const NO_SCRATCH_ROOM =
+  "there is no room for the copy of its metadata in the state directory: nothing is created or written until there is";
+
+function metadataFull(): StorageError {
+  return new StorageError("ENOSPC", "the metadata LU is full");
 }
 
 /** What every operation stands on: the tables, the contents layer, the store, and the state "failed". */
@@ -58,6 +78,15 @@ export class Core {
   onDropped: (ino: number) => void = () => {};
   /** Rows of its locks are left for a moment. */
   locksAreGoing: (ino: number) => boolean = () => false;
+  /** Why nothing is changed: it was mounted for reading. null: it is served whole. */
+  readonly readOnly: boolean;
+  readonly #operationPagesMax: number;
+  readonly #dirtyInodesMax: number;
+  /** What the open commit may have changed so far, and which commit that is. */
+  #commitPages = 0;
+  #commitCounted = 0;
+  readonly #onScratchRoom: (roomy: boolean) => void;
+  #scratchIsRoomy = true;
   readonly #onFailed: (error: StorageError) => void;
   #operationsUntilCount = 0;
   #lazyCommit: Promise<void> | null = null;
@@ -71,6 +100,11 @@ export class Core {
     this.clock = parts.clock;
     this.random = parts.random;
     this.log = parts.log;
+    this.readOnly = parts.readOnly ?? false;
+    const recordPages = (parts.store.recordBytesMax ?? RECORD_BYTES_DEFAULT) / BLOCK_BYTES;
+    this.#operationPagesMax = Math.floor(recordPages * OPERATION_PAGES_SHARE);
+    this.#dirtyInodesMax = Math.min(DIRTY_INODES_MAX, Math.floor(recordPages * DIRTY_INODES_SHARE));
+    this.#onScratchRoom = parts.onScratchRoom ?? (() => {});
     this.#onFailed = parts.onFailed;
   }
 
@@ -104,15 +138,41 @@ export class Core {
     return this.clock.wallTime();
   }
 
-  /** Before an operation that adds rows. @throws StorageError ENOSPC, and nothing has changed */
+  /** Before an operation that makes this node's copy of the metadata grow. @throws StorageError EBUSY: there is no room for it now, and the client waits */
+  requireScratchRoom(): void {
+    if (!this.hasScratchRoom()) throw new StorageError("EBUSY", NO_SCRATCH_ROOM);
+  }
+
+  /** Tells when that has changed since it was last asked. */
+  hasScratchRoom(): boolean {
+    const roomy = this.store.hasScratchRoom();
+    if (roomy !== this.#scratchIsRoomy) {
+      this.#scratchIsRoomy = roomy;
+      this.#onScratchRoom(roomy);
+    }
+    return roomy;
+  }
+
+  /**
+   * Before an operation that adds next to nothing, or frees something in the end (an unlock that splits a range, an overwrite): it may have of the reserve what commits
+   * themselves do not need. @throws StorageError ENOSPC, and nothing has changed
+   */
+  requireLittleSpace(): void {
+    if (this.store.freePages() > 0) return;
+    const promised = Math.ceil(this.inodes.dirtyCount / INODES_PER_PAGE);
+    if (this.store.emergencyPages() - promised < PAGES_PER_OPERATION) throw metadataFull();
+  }
+
+  /** Before an operation that adds rows. @throws StorageError ENOSPC, EBUSY (as requireScratchRoom), and nothing has changed */
   requireMetadataSpace(): void {
+    this.requireScratchRoom();
     if (this.#operationsUntilCount > 0) {
       this.#operationsUntilCount--;
       return;
     }
     const promised = METADATA_RESERVE_PAGES + Math.ceil(this.inodes.dirtyCount / INODES_PER_PAGE);
     const spare = this.store.freePages() - promised;
-    if (spare < PAGES_PER_OPERATION) throw new StorageError("ENOSPC", "the metadata LU is full");
+    if (spare < PAGES_PER_OPERATION) throw metadataFull();
     this.#operationsUntilCount = Math.min(OPERATIONS_PER_COUNT_MAX, Math.floor(spare / PAGES_PER_OPERATION)) - 1;
   }
 
@@ -120,13 +180,40 @@ export class Core {
    * Change rows and inodes, in one synchronous piece. Everything was checked before: what throws now is a broken database or our own
    * mistake, and the open transaction holds half of a change. Nothing of it may become durable, so the file system stops.
    */
-  apply<T>(change: () => T): T {
+  apply<T>(change: () => T, pages = PAGES_PER_OPERATION): T {
+    this.#countPages(pages);
     try {
       return change();
     } catch (error) {
       if (error instanceof AssertionError) throw error;
       throw this.fail(error);
     }
+  }
+
+  /** @throws StorageError EROFS */
+  requireWritable(): void {
+    if (this.readOnly) throw new StorageError("EROFS", "the file system is mounted for reading only");
+  }
+
+  /**
+   * Before a change: null, which is nearly always: the open commit has room for it. Else what to wait for before asking again, in the piece in which the change is then
+   * applied: whoever else waited may have taken the room. Rejects with StorageError EIO.
+   */
+  roomInCommit(): Promise<void> | null {
+    return this.#commitIsFull ? this.durable() : null;
+  }
+
+  get #commitIsFull(): boolean {
+    return this.#commitPages >= this.#operationPagesMax && this.#commitCounted === this.store.sealCount;
+  }
+
+  #countPages(pages: number): void {
+    const { sealCount } = this.store;
+    if (this.#commitCounted !== sealCount) {
+      this.#commitCounted = sealCount;
+      this.#commitPages = 0;
+    }
+    this.#commitPages += pages;
   }
 
   /** Entries of the directory have changed. */
@@ -146,8 +233,9 @@ export class Core {
 
   /** Everything applied so far is on the LU when it resolves. @throws StorageError EIO */
   async durable(): Promise<void> {
+    if (this.readOnly) return;
     // The seal writes the rest of them in one piece; whoever has changed many pays for them here.
-    if (this.failed === null && this.inodes.dirtyCount >= ROWS_PER_PIECE) this.apply(() => this.inodes.flushDirty());
+    if (this.failed === null && this.inodes.dirtyCount >= ROWS_PER_PIECE) this.apply(() => this.inodes.flushDirty(), 0);
     try {
       await this.store.durable();
     } catch (error) {
@@ -190,8 +278,9 @@ export class Core {
 
   /** A row has changed for which nobody waits. */
   markDirtyLazily(inode: Inode): void {
+    if (this.readOnly) return;
     this.inodes.markDirty(inode);
-    if (this.inodes.dirtyCount >= DIRTY_INODES_MAX) this.commitLazily();
+    if (this.inodes.dirtyCount >= this.#dirtyInodesMax) this.commitLazily();
   }
 
   /** Commit what waits, when something does. Never rejects: a failure stops the file system and is told there. */
@@ -207,7 +296,12 @@ export class Core {
   /** Stop serving. @returns the error to answer with */
   fail(cause: unknown): StorageError {
     if (this.failed !== null) return this.failed;
-    this.failed = new StorageError("EIO", "the file system has stopped", { cause: messageOf(cause) }, cause);
+    // What began with this node's copy was not made durable, for certain: whoever waits may ask again, and is answered by whoever serves then.
+    const scratch = isScratchTrouble(cause);
+    const detail = { cause: scratch ? scratchTextOf(cause) : rootMessageOf(cause), scratch };
+    this.failed = new StorageError(scratch ? "EBUSY" : "EIO", "the file system has stopped", detail, cause);
+    // Half of a change may be in the open transaction: no commit that somebody waits for may take it along.
+    this.store.giveUp?.(this.failed);
     this.#onFailed(this.failed);
     return this.failed;
   }

@@ -1,4 +1,3 @@
-import { mkdir } from "node:fs/promises";
 import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
@@ -7,6 +6,7 @@ import type { LogicalUnit } from "../lu/lu.js";
 import { formatPageStore } from "../pagestore/format.js";
 import { type OpenOptions, openPageStore } from "../pagestore/open.js";
 import type { LogPageStore } from "../pagestore/store.js";
+import { UntouchedLu } from "../pagestore/untouched-lu.js";
 import type { Arena } from "../parity/arena.js";
 import { FileContents, type WithoutChecks } from "./contents/file-contents.js";
 import { createContentsTables } from "./contents/schema.js";
@@ -76,6 +76,10 @@ export interface MountFileSystemOptions {
   /** Of the metadata, kept while another node served it. */
   readonly warm?: OpenOptions["warm"] | undefined;
   readonly onEvent?: (event: FileSystemEvent) => void;
+  /** As OpenOptions.folder. */
+  readonly scratchFolder?: OpenOptions["folder"];
+  /** Serve what the last durable commit left, and never write to an LU: what is in the log and not yet at its place must fit the data cache. Default: false. */
+  readonly readOnly?: boolean;
   /** Parts that are switched off. */
   readonly without?: WithoutChecks;
 }
@@ -90,7 +94,6 @@ export async function formatFileSystem(options: FormatFileSystemOptions): Promis
   const logBytes = options.logBytes === undefined ? {} : { logBytes: options.logBytes };
   await formatPageStore({ lu: metadataLu, kind: PAGE_STORE_KIND, name, random, clock, ...shared, ...logBytes });
   const epoch = options.epoch === undefined ? {} : { epoch: options.epoch };
-  await mkdir(scratchDir, { recursive: true });
   const store = await openPageStore({ lu: metadataLu, scratchDir, clock, log, ...shared, ...epoch });
   initializeNamespace(store.db, { ...options, dataLuUuid: dataLu.description.uuid });
   createContentsTables(store.db, dataLu);
@@ -103,7 +106,8 @@ export async function formatFileSystem(options: FormatFileSystemOptions): Promis
  * @throws StorageError ENXIO (no file system here), EINVAL (the other LU belongs to another one), ENOTSUP (a newer format), ESTALE (a newer
  * owner), EIO
  */
-export async function mountFileSystem(options: MountFileSystemOptions): Promise<MountedFileSystem> {
+export async function mountFileSystem(wanted: MountFileSystemOptions): Promise<MountedFileSystem> {
+  const options = wanted.readOnly === true ? { ...wanted, dataLu: new UntouchedLu(wanted.dataLu) } : wanted;
   const recovery = new SidecarRecovery();
   // The log is looked through while the tables are made.
   let search: Promise<void> = Promise.resolve();
@@ -127,7 +131,6 @@ async function openStore(
   searching: (search: Promise<void>) => void,
 ): Promise<LogPageStore> {
   const { metadataLu, scratchDir, clock, log, arena } = options;
-  await mkdir(scratchDir, { recursive: true });
   return await openPageStore({
     lu: metadataLu,
     scratchDir,
@@ -137,6 +140,8 @@ async function openStore(
     ...(options.epoch && { epoch: options.epoch }),
     ...(options.sqliteCacheBytes !== undefined && { cacheBytes: options.sqliteCacheBytes }),
     warm: options.warm,
+    folder: options.scratchFolder,
+    readOnly: options.readOnly ?? false,
     searching,
     onReplay: (seq, sidecar) => recovery.replay(seq, sidecar),
   });
@@ -168,7 +173,8 @@ async function serve(
   });
   store.join(new FileSystemParticipant(contents, inodes, replies));
   await search;
-  await contents.start(recovery);
+  const readOnly = options.readOnly ?? false;
+  await contents.start(recovery, { readOnly });
   const writeVerifier = takeVerifier(meta, store, random);
   const countsBelow = () => ({ ...contents.statistics(), ...prefixed("pageStore", store.statistics()) });
   const inspectors = () =>
@@ -183,6 +189,8 @@ async function serve(
     ...{ store, contents, meta, inodes, dirents, replies, clock, random, log, onEvent, writeVerifier },
     ...{ countsBelow, inspectors, readMemory: options.readMemory },
     volume: dataLu.description.name,
+    readOnly,
+    ...(options.without && { without: options.without }),
     nameOf: (ino) => names.nameOf(ino),
   });
   return await namespace.restoreLocks();

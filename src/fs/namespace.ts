@@ -10,7 +10,7 @@ import type { CommitParticipant, PageStore } from "../pagestore/contract.js";
 import { type CheckOptions, type CheckReport, NamespaceCheck } from "./check.js";
 import type { ContentsEvent } from "./contents/events.js";
 import type { Contents, ContentsFault } from "./contents-contract.js";
-import { Core, METADATA_RESERVE_PAGES } from "./core.js";
+import { Core, METADATA_RESERVE_PAGES, NO_SCRATCH_ROOM } from "./core.js";
 import { reading } from "./database-error.js";
 import type { DirentTable } from "./dirent-table.js";
 import type { InodeTable } from "./inode-table.js";
@@ -65,7 +65,11 @@ export interface ContentsLayer extends Contents, CommitParticipant {
 }
 
 /** What the owner of a file system should hear of. */
-export type FileSystemEvent = { readonly kind: "failed"; readonly error: StorageError } | ContentsEvent;
+export type FileSystemEvent =
+  | { readonly kind: "failed"; readonly error: StorageError }
+  /** In the scratch folder, for a copy that grows. */
+  | { readonly kind: "no-room" | "room" }
+  | ContentsEvent;
 
 /** Numbers by name: those of the namespace, and whatever the layers below count. */
 export type FileSystemStatistics = NamespaceStatistics & Readonly<Record<string, number>>;
@@ -86,6 +90,10 @@ export interface NamespaceStatistics {
 /** A file system that is served, with what only its owner may ask. */
 export interface MountedFileSystem extends FileSystem {
   readonly failed: StorageError | null;
+  /** Every change is refused (EROFS). */
+  readonly readOnly: boolean;
+  /** Why it does less than it should, though it is served; null: nothing is in the way. */
+  trouble(): string | null;
   /** Settings are text, kept with the file system; the keys are the caller's. */
   getSetting(key: string): string | undefined;
   /** Durable when it resolves. */
@@ -142,6 +150,10 @@ export interface NamespaceParts {
   readonly nameOf?: (ino: number) => Promise<string>;
   /** Counts of the layers below, for `statistics`. */
   readonly countsBelow?: () => Readonly<Record<string, number>>;
+  /** Nothing is ever changed; the page store is open for reading only. */
+  readonly readOnly?: boolean;
+  /** Parts that are switched off. promise: no space is kept for what accepted requests will add. */
+  readonly without?: { readonly promise?: boolean };
 }
 
 /**
@@ -171,18 +183,25 @@ function* filesWithBlocks(core: Core): Generator<number> {
   }
 }
 
-function locksOn(core: Core): FileLockTable {
-  const rows = new SqlLockRows(core.store.db, (change) => core.apply(change));
+function locksOn(core: Core, promising: boolean): FileLockTable {
+  const rows = new SqlLockRows(core.store.db, (change, pages) => core.apply(change, pages));
   const ground = {
     rows,
     requireFile: (id: FileId) => void core.regularFile(id),
     exists: (ino: number) => core.inodes.load(ino) !== null,
     requireAlive: () => core.requireAlive(),
-    requireSpace: () => core.requireMetadataSpace(),
+    requireSpace: (unlocking: boolean) => {
+      core.requireWritable();
+      if (unlocking) core.requireLittleSpace();
+      else core.requireMetadataSpace();
+    },
     keepReply: (kept: KeptReply) => core.replies.add(kept),
     durable: () => core.durable(),
+    roomInCommit: () => core.roomInCommit(),
   };
   const locks = new FileLockTable(ground);
+  // Rows of up to 2 KiB: of a page that they do not fill exactly half may stay empty.
+  if (promising) core.store.promise(() => Math.ceil((2 * locks.promisedBytes) / BLOCK_BYTES));
   core.onDropped = (ino) => locks.forget(ino);
   core.locksAreGoing = (ino) => locks.isClearing(ino);
   return locks;
@@ -226,10 +245,15 @@ export class Namespace implements MountedFileSystem {
       parts.log.error({ fileSystem: this.name, ...error.detail }, "file system stopped: nothing more is written");
       parts.onEvent?.({ kind: "failed", error });
     };
-    this.#core = new Core({ ...parts, onFailed });
-    this.locks = locksOn(this.#core);
+    const onScratchRoom = (roomy: boolean) => parts.onEvent?.({ kind: roomy ? "room" : "no-room" });
+    this.#core = new Core({ ...parts, onFailed, onScratchRoom });
+    this.locks = locksOn(this.#core, parts.without?.promise !== true);
     this.#files = new FileLister(this.#core, parts.volume);
     this.#scheduleLazyCommit();
+  }
+
+  get readOnly(): boolean {
+    return this.#core.readOnly;
   }
 
   get failed(): StorageError | null {
@@ -238,6 +262,8 @@ export class Namespace implements MountedFileSystem {
 
   /** The locks that rows say, once, before anybody is served. @throws StorageError EIO, and it serves nothing */
   async restoreLocks(): Promise<this> {
+    // Rows that a crash has left would have to go; nobody can lock anything.
+    if (this.#core.readOnly) return this;
     try {
       await this.locks.restore(new SqlLockRows(this.#core.store.db, (change) => this.#core.apply(change)));
     } catch (error) {
@@ -259,7 +285,7 @@ export class Namespace implements MountedFileSystem {
     guardCtime?: Time,
     onApplied?: OnApplied<Change>,
   ): Promise<Change> {
-    return setattr(this.#core, cred, id, set, guardCtime, onApplied);
+    return this.#change(() => setattr(this.#core, cred, id, set, guardCtime, onApplied));
   }
 
   access(cred: Credentials, id: FileId, wanted: number): { granted: number; attributes: Attributes } {
@@ -287,11 +313,11 @@ export class Namespace implements MountedFileSystem {
     onApplied?: OnApplied<WriteResult>,
     checksums?: BlockChecksums | null,
   ): WriteResult | Promise<WriteResult> {
-    return data.write(this.#core, cred, id, offset, source, stability, onApplied, checksums);
+    return this.#change(() => data.write(this.#core, cred, id, offset, source, stability, onApplied, checksums));
   }
 
   commit(_cred: Credentials, id: FileId, offset: number, count: number): Promise<Change> {
-    return data.commit(this.#core, id, offset, count);
+    return this.#change(() => data.commit(this.#core, id, offset, count));
   }
 
   create(
@@ -301,7 +327,7 @@ export class Namespace implements MountedFileSystem {
     how: CreateHow,
     onApplied?: OnApplied<Created>,
   ): Promise<Created> {
-    return creating.create(this.#core, cred, directory, name, how, onApplied);
+    return this.#change(() => creating.create(this.#core, cred, directory, name, how, onApplied));
   }
 
   mkdir(
@@ -311,7 +337,7 @@ export class Namespace implements MountedFileSystem {
     set: SetAttributes,
     onApplied?: OnApplied<Created>,
   ): Promise<Created> {
-    return creating.mkdir(this.#core, cred, directory, name, set, onApplied);
+    return this.#change(() => creating.mkdir(this.#core, cred, directory, name, set, onApplied));
   }
 
   symlink(
@@ -322,7 +348,7 @@ export class Namespace implements MountedFileSystem {
     set: SetAttributes,
     onApplied?: OnApplied<Created>,
   ): Promise<Created> {
-    return creating.symlink(this.#core, cred, directory, name, target, set, onApplied);
+    return this.#change(() => creating.symlink(this.#core, cred, directory, name, target, set, onApplied));
   }
 
   mknod(
@@ -334,19 +360,19 @@ export class Namespace implements MountedFileSystem {
     set: SetAttributes,
     onApplied?: OnApplied<Created>,
   ): Promise<Created> {
-    return creating.mknod(this.#core, cred, directory, name, kind, rdev, set, onApplied);
+    return this.#change(() => creating.mknod(this.#core, cred, directory, name, kind, rdev, set, onApplied));
   }
 
   link(cred: Credentials, id: FileId, directory: FileId, name: Buffer, onApplied?: OnApplied<Linked>): Promise<Linked> {
-    return linking.link(this.#core, cred, id, directory, name, onApplied);
+    return this.#change(() => linking.link(this.#core, cred, id, directory, name, onApplied));
   }
 
   remove(cred: Credentials, directory: FileId, name: Buffer, onApplied?: OnApplied<Change>): Promise<Change> {
-    return linking.remove(this.#core, cred, directory, name, onApplied);
+    return this.#change(() => linking.remove(this.#core, cred, directory, name, onApplied));
   }
 
   rmdir(cred: Credentials, directory: FileId, name: Buffer, onApplied?: OnApplied<Change>): Promise<Change> {
-    return linking.rmdir(this.#core, cred, directory, name, onApplied);
+    return this.#change(() => linking.rmdir(this.#core, cred, directory, name, onApplied));
   }
 
   rename(
@@ -357,11 +383,23 @@ export class Namespace implements MountedFileSystem {
     toName: Buffer,
     onApplied?: OnApplied<Renamed>,
   ): Promise<Renamed> {
-    return rename(this.#core, cred, from, fromName, to, toName, onApplied);
+    return this.#change(() => rename(this.#core, cred, from, fromName, to, toName, onApplied));
   }
 
   readdir(cred: Credentials, directory: FileId, cookie: number, limit: number, withAttributes: boolean): DirectoryPage {
     return readdir(this.#core, cred, directory, cookie, limit, withAttributes);
+  }
+
+  /** A change begins: at once, which is nearly always, or when the open commit has room for it. @throws StorageError EROFS */
+  #change<T>(change: () => T): T | Promise<Awaited<T>> {
+    this.#core.requireWritable();
+    const room = this.#core.roomInCommit();
+    return room === null ? change() : this.#changeLater(room, change);
+  }
+
+  async #changeLater<T>(first: Promise<void>, change: () => T): Promise<Awaited<T>> {
+    for (let room: Promise<void> | null = first; room !== null; room = this.#core.roomInCommit()) await room;
+    return await change();
   }
 
   space(): SpaceUsage {
@@ -393,6 +431,7 @@ export class Namespace implements MountedFileSystem {
 
   async setSetting(key: string, value: string): Promise<void> {
     this.#core.requireAlive();
+    this.#core.requireWritable();
     this.#core.requireMetadataSpace();
     this.#core.apply(() => this.#meta.put(MetaKey.settingPrefix + key, value));
     await this.#core.durable();
@@ -422,26 +461,34 @@ export class Namespace implements MountedFileSystem {
 
   async grow(): Promise<void> {
     this.#core.requireAlive();
+    this.#core.requireWritable();
     this.#core.apply(() => this.#contents.grow());
     await this.#core.durable();
   }
 
   async settle(): Promise<void> {
     this.#core.requireAlive();
+    if (this.#core.readOnly) return;
     await this.#contents.settleAll();
     await this.#core.store.checkpoint();
   }
 
   async snapshot(): Promise<Snapshot> {
     this.#core.requireAlive();
+    this.#core.requireWritable();
     if (this.#backup.snapshot === undefined) throw new StorageError("ENOTSUP", "no snapshots here");
     return await this.#backup.snapshot();
   }
 
   restorer(): Restorer {
     this.#core.requireAlive();
+    this.#core.requireWritable();
     if (this.#backup.restorer === undefined) throw new StorageError("ENOTSUP", "nothing is restored here");
     return this.#backup.restorer();
+  }
+
+  trouble(): string | null {
+    return this.#core.failed !== null || this.#core.hasScratchRoom() ? null : NO_SCRATCH_ROOM;
   }
 
   statistics(): FileSystemStatistics {
@@ -468,7 +515,7 @@ export class Namespace implements MountedFileSystem {
     const failedBefore = this.#core.failed !== null;
     this.#core.failed ??= new StorageError("EIO", "the file system is closed");
     // After a failure nothing more is written, and the next mount must have another verifier.
-    if (!failedBefore) {
+    if (!failedBefore && !this.#core.readOnly) {
       await this.#contents.close();
       this.#meta.put(MetaKey.cleanVerifier, this.writeVerifier);
     }
@@ -482,6 +529,7 @@ export class Namespace implements MountedFileSystem {
   #lazyCommit(): void {
     if (this.#closed || this.#core.failed !== null) return;
     this.#scheduleLazyCommit();
+    this.#core.hasScratchRoom();
     this.#core.commitLazily();
   }
 }

@@ -37,6 +37,8 @@ export interface GroupHost {
   hasFailed(group: string): boolean;
   /** How a group is that is served here; null: it is not. Absent: nobody is told. */
   stateOf?(group: string): "clean" | "degraded" | "failed" | null;
+  /** Why this node, and not the disks, keeps a group from being served as it should; null: nothing does. From memory: it is asked with each heartbeat. */
+  hindrance(group: string): string | null;
   /** Whether another process has the group's disks. */
   lockState(group: string): LockState;
 }

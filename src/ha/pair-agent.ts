@@ -24,6 +24,8 @@ const CUT_OFF_HEARD_MS = 1000;
 const CUT_OFF_HOLD_MS = 30_000;
 /** A disk may miss some beats, slow as it may be. */
 const UNHEARD_BEATS = 50;
+/** This node keeps a group from being served for so long before the partner gets it: a moment passes by itself. */
+const HINDERED_MS = 2_000;
 /** They must fit a heartbeat's block. */
 const TROUBLE_MAX = 4;
 const TROUBLE_LENGTH_MAX = 200;
@@ -236,12 +238,23 @@ export class PairAgent {
   }
 
   /**
-   * A group that we serve has lost its disks as this node sees them. When the partner is there its clients get no errors: they are hung up on, and find
-   * the group there.
+   * A group that we serve has lost its disks as this node sees them, or cannot be served here for another reason (`why`). When the partner is there its
+   * clients get no errors: they are hung up on, and find the group there.
    */
-  lost(uuid: string): void {
+  lost(uuid: string, why = "its disks are lost here"): void {
     const group = this.#groups.get(uuid);
-    if (group !== undefined) this.#giveUp(group, "its disks are lost here");
+    if (group !== undefined) this.#giveUp(group, why);
+  }
+
+  /** This node has been in the way of a group for a moment, its disks are well, and the partner says that it could take it. */
+  #handOver(group: Tracked): void {
+    const why = this.#parts.host.hindrance(group.seen.uuid);
+    if (why === null) group.hinderedSinceMs = null;
+    group.hinderedSinceMs ??= why === null ? null : this.#nowMs();
+    if (why === null || group.hinderedSinceMs === null) return;
+    if (this.#nowMs() - group.hinderedSinceMs < HINDERED_MS || this.partner().heartbeat?.trouble?.length !== 0) return;
+    group.hinderedSinceMs = null;
+    this.#giveUp(group, why);
   }
 
   /** Clients cannot reach us at an address any more: what is served there moves to the partner when that is there. */
@@ -409,7 +422,7 @@ export class PairAgent {
       } else if (partnerIsReady && this.#parts.host.hasFailed(uuid) && group.retry.isDue(this.#nowMs())) {
         // It was lost while the partner was away.
         this.lost(uuid);
-      }
+      } else if (partnerIsReady && group.retry.isDue(this.#nowMs())) this.#handOver(group);
     }
   }
 

@@ -53,6 +53,8 @@ export interface Tracked {
   yieldedUntilMs: number;
   /** Up to this epoch it was let go, and the release could not be written on its disks; 0: there is no such thing. */
   letGo: number;
+  /** Since when this node itself is in its way; null: it is not. */
+  hinderedSinceMs: number | null;
   /** Somebody finds out whether it is to be taken. */
   looking: boolean;
   /** When it is tried again after an attempt that failed. */
@@ -78,6 +80,6 @@ export interface GroupStanding {
 export function newTracked(seen: SeenGroup, home: string): Tracked {
   return {
     ...{ seen, home, busy: false, role: "watched", epoch: -1, theirs: null, seenHeld: false },
-    ...{ letGo: 0, looking: false, yieldedUntilMs: 0, retry: new Retry(), complaint: "" },
+    ...{ letGo: 0, looking: false, yieldedUntilMs: 0, hinderedSinceMs: null, retry: new Retry(), complaint: "" },
   };
 }

@@ -66,3 +66,9 @@ export function operatingError(error: unknown): StorageError | null {
   const isFull = code === "ENOSPC" || code === "EDQUOT" || code === "SQLITE_FULL";
   return new StorageError(isFull ? "ENOSPC" : "EIO", messageOf(error), {}, error);
 }
+
+/** The text of what began it: a "has failed" says less than why. */
+export function rootMessageOf(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return cause === undefined ? messageOf(error) : rootMessageOf(cause);
+}

@@ -1,13 +1,28 @@
-import { renameSync, writeFileSync } from "node:fs";
+import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { StorageError } from "./errors.js";
 
 /**
- * Write a small file of JSON in the place of the one that is there: whoever reads it sees the old one or the new one, whole. Not flushed.
+ * Write a small file in the place of the one that is there: whoever reads it sees the old one or the new one, whole. Not flushed.
  * @throws StorageError as writeSmallFile
  */
+export function replaceFile(file: string, text: string): void {
+  try {
+    writeSmallFile(`${file}.new`, text);
+    renameSync(`${file}.new`, file);
+  } catch (error) {
+    // A part of it would take the room that somebody else needs.
+    rmSync(`${file}.new`, { force: true });
+    throw error;
+  }
+}
+
+export function jsonText(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
+
+/** As replaceFile, with JSON. */
 export function replaceJson(file: string, value: unknown): void {
-  writeSmallFile(`${file}.new`, `${JSON.stringify(value, null, 2)}\n`);
-  renameSync(`${file}.new`, file);
+  replaceFile(file, jsonText(value));
 }
 
 /** @throws StorageError ENOSPC, EACCES or EIO that names the file: what the kernel says of a write names none */

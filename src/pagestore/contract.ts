@@ -47,6 +47,10 @@ export interface PageStore {
   readonly db: Database.Database;
   /** The last record that is durable. */
   readonly durableSeq: number;
+  /** Rises when the open transaction becomes a commit: changes from then on belong to the next one. */
+  readonly sealCount: number;
+  /** The largest record, in bytes: a commit that needs more fails the store. Absent: any size will do. */
+  readonly recordBytesMax?: number;
   /** Set once, before the first change. */
   join(participant: CommitParticipant): void;
   /**
@@ -59,8 +63,22 @@ export interface PageStore {
    * begins an operation that grows the database; after SQLITE_FULL the open transaction could not be trusted.
    */
   freePages(): number;
+  /**
+   * As `freePages`, with half of the reserve: for what adds next to nothing, or frees something in the end. The other half is for what a commit itself
+   * adds. Counted anew each time; ask only when `freePages` is 0.
+   */
+  emergencyPages(): number;
+  /** Pages that accepted changes will still take, as `source` says then: neither of the two gives them away. */
+  promise(source: () => number): void;
+  /**
+   * Whether there is room in the scratch folder for a copy that grows. While there is not, a caller refuses (EBUSY) what makes it grow; everything else
+   * goes on, with room that is held for it. It comes back by itself.
+   */
+  hasScratchRoom(): boolean;
   /** Bring the page area up to date and drop the log before it. Runs by itself when the log fills; here for tests and for close. */
   checkpoint(): Promise<void>;
+  /** What is open in the transaction is not to be believed: nothing more is written, as after a failed commit. */
+  giveUp?(error: Error): void;
   /** Commit, checkpoint, release, remove the scratch copy. */
   close(): Promise<void>;
 }

@@ -13,7 +13,8 @@ import { LogArea } from "./log.js";
 import { ObservedLu } from "./observed-lu.js";
 import type { HealCounters } from "./prove.js";
 import { Replay } from "./replay.js";
-import { removeScratch, Scratch, scratchPath } from "./scratch.js";
+import { removeScratch, Scratch, scratchError, scratchPath } from "./scratch.js";
+import { realFolder, type ScratchFolder } from "./scratch-folder.js";
 import { newStatistics } from "./statistics.js";
 import { LogPageStore } from "./store.js";
 import { readNewestSuperblock, type Superblock, writeSuperblock } from "./superblock.js";
@@ -30,6 +31,8 @@ export interface OpenOptions {
   readonly scratchDir: string;
   readonly clock: Clock;
   readonly log: Logger;
+  /** The folder of the copies, as far as its room goes. Default: as the system says. */
+  readonly folder?: ScratchFolder | undefined;
   /** The owner epoch of this node; goes into every record. Default: 0. */
   readonly epoch?: () => number;
   /** SQLite's page cache. Default: 48 MiB. */
@@ -95,7 +98,7 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
   await table.load(superblock.tableBlocksUsed, superblock.generation, statistics);
   const { pageCount } = replayed;
   const file = scratchPath({ directory: options.scratchDir, uuid: uuidText(superblock.uuid) });
-  removeScratch(file);
+  await emptyScratch(options.scratchDir, file);
   const warm = await usable(await options.warm?.(superblock.tailSeq), superblock, log);
   const load = { lu, geometry: superblock.geometry, log, table, images, pageCount, counters: statistics, warm };
   try {
@@ -117,7 +120,17 @@ export async function openPageStore(options: OpenOptions): Promise<LogPageStore>
     });
   } catch (error) {
     removeScratch(file);
-    throw error;
+    throw scratchError(error);
+  }
+}
+
+/** The folder is made when somebody has removed it. @throws StorageError ENOSPC, EIO (isScratchTrouble) */
+async function emptyScratch(folder: string, file: string): Promise<void> {
+  try {
+    await fs.mkdir(folder, { recursive: true });
+    removeScratch(file);
+  } catch (error) {
+    throw scratchError(error);
   }
 }
 
@@ -184,6 +197,7 @@ function openScratch(options: OpenOptions, superblock: Superblock): Scratch {
     uuid: uuidText(superblock.uuid),
     cacheBytes: options.cacheBytes ?? CACHE_BYTES_DEFAULT,
     pageCapacity: superblock.geometry.pageCapacity,
+    folder: options.folder ?? realFolder(options.scratchDir),
   });
   if (options.quickCheck !== true) return scratch;
   const verdict = scratch.db.pragma("quick_check(1)", { simple: true });

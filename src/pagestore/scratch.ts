@@ -2,8 +2,10 @@ import fs from "node:fs";
 import path from "node:path";
 import Database from "better-sqlite3";
 import { assert } from "../lib/assert.js";
-import { messageOf, StorageError } from "../lib/errors.js";
+import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES, MIB } from "../lib/units.js";
+import type { ScratchFolder } from "./scratch-folder.js";
+import { ScratchRoom } from "./scratch-room.js";
 
 /** SQLite file format, section 4.1: a WAL begins with 32 bytes; each frame is 24 bytes and a page; integers are big-endian. */
 const WAL_HEADER_BYTES = 32;
@@ -18,6 +20,7 @@ export interface ScratchOptions {
   readonly uuid: string;
   readonly cacheBytes: number;
   readonly pageCapacity: number;
+  readonly folder: ScratchFolder;
 }
 
 /** The new frames of one commit, still in the WAL file. */
@@ -32,16 +35,35 @@ export function scratchPath(options: Pick<ScratchOptions, "directory" | "uuid">)
   return path.join(options.directory, `pagestore-${options.uuid}.db`);
 }
 
+/** Of the file that holds room for a commit; see ScratchRoom. */
+const BALLAST = "-room";
+
 export function removeScratch(file: string): void {
-  for (const suffix of ["", "-wal", "-shm", "-journal"]) fs.rmSync(file + suffix, { force: true });
+  for (const suffix of ["", "-wal", "-shm", "-journal", BALLAST]) fs.rmSync(file + suffix, { force: true });
 }
 
-/** What it means that a file of the scratch folder cannot be written: StorageError ENOSPC, else EIO. What no system call gave stays as it is. */
+/** What it means that a file of the scratch folder cannot be written: StorageError ENOSPC, else EIO. What neither a system call nor SQLite gave stays as it is. */
 export function scratchError(error: unknown): unknown {
   const { syscall, code } = error as NodeJS.ErrnoException;
-  if (syscall === undefined) return error;
-  const full = code === "ENOSPC";
-  return new StorageError(full ? "ENOSPC" : "EIO", `the metadata cannot be copied: ${messageOf(error)}`, {}, error);
+  if (syscall === undefined && !(error instanceof Database.SqliteError)) return error;
+  const full = code === "ENOSPC" || code === "SQLITE_FULL";
+  const what = full
+    ? "there is no room for the copy of the metadata in the state directory"
+    : `the copy of the metadata in the state directory cannot be written: ${messageOf(error)}`;
+  return new StorageError(full ? "ENOSPC" : "EIO", what, { scratch: true }, error);
+}
+
+/** It began with the scratch copy of this node: the LU is well, and another node can serve it, or this one when there is room. */
+export function isScratchTrouble(error: unknown): boolean {
+  if (error instanceof StorageError && error.detail.scratch === true) return true;
+  return error instanceof Error && error.cause !== undefined && isScratchTrouble(error.cause);
+}
+
+/** Of such trouble, the sentence that says what it is. */
+export function scratchTextOf(error: unknown): string {
+  if (!(error instanceof Error)) return messageOf(error);
+  const deeper = error.cause !== undefined && isScratchTrouble(error.cause);
+  return deeper ? scratchTextOf(error.cause) : error.message;
 }
 
 /** SQLite on the scratch copy, and the frames that its commits leave in the WAL file. A transaction is always open. */
@@ -58,9 +80,13 @@ export class Scratch {
   #walOffset = 0;
   /** The database file must not change: nothing is folded into it. */
   #frozen = false;
+  readonly #folder: ScratchFolder;
+  readonly #room: ScratchRoom;
 
   constructor(options: ScratchOptions) {
     this.#file = scratchPath(options);
+    this.#folder = options.folder;
+    this.#room = new ScratchRoom(this.#file + BALLAST, options.folder, options.pageCapacity * BLOCK_BYTES);
     this.db = new Database(this.#file, { fileMustExist: true });
     try {
       setPragmas(this.db, options);
@@ -73,20 +99,44 @@ export class Scratch {
       this.#openWal();
     } catch (error) {
       this.db.close();
+      this.#room.close();
       throw error;
     }
   }
 
-  /** COMMIT. The frames must be read before `begin`. */
-  commit(): Frames {
-    this.#commit.run();
-    return { count: this.#newFrames(), pageCount: 0 };
+  /** Whether something may be accepted that makes the copy grow. */
+  hasRoom(): boolean {
+    return this.#room.hasRoom();
   }
 
-  /** Fold the WAL into the database file when it has grown, and open the next transaction. */
+  /** COMMIT. The frames must be read before `begin`. @throws StorageError ENOSPC, EIO (isScratchTrouble); everything since the last one is gone then */
+  commit(): Frames {
+    this.#room.lend();
+    try {
+      this.#commit.run();
+      const count = this.#newFrames();
+      this.#folder.wrote(count * FRAME.end);
+      return { count, pageCount: 0 };
+    } catch (error) {
+      throw scratchError(error);
+    }
+  }
+
+  /** Fold the WAL into the database file when it has grown, at once where there is little room, and open the next transaction. */
   begin(): void {
-    if (this.#walOffset > WAL_BYTES_MAX && !this.#frozen) this.#fold();
+    const { tight } = this.#room;
+    if (!this.#frozen && this.#walOffset > (tight ? 0 : WAL_BYTES_MAX)) this.#foldIfRoom();
+    if (tight) this.#room.look();
     this.#begin.run();
+  }
+
+  /** Without room the WAL stays as it is, and grows on as long as it can. */
+  #foldIfRoom(): void {
+    try {
+      this.#fold();
+    } catch (error) {
+      if (isStorageError(error) || !isStorageError(scratchError(error), "ENOSPC")) throw scratchError(error);
+    }
   }
 
   get frozen(): boolean {
@@ -166,6 +216,7 @@ export class Scratch {
     const rows = this.db.pragma("wal_checkpoint(TRUNCATE)") as readonly { busy: number }[];
     if (rows[0]?.busy !== 0)
       throw new StorageError("EBUSY", "a statement was still running when the transaction ended");
+    this.#folder.released(this.#walOffset);
     this.#walOffset = 0;
   }
 
@@ -179,6 +230,7 @@ export class Scratch {
     if (this.#walFd !== null) fs.closeSync(this.#walFd);
     this.#walFd = null;
     this.db.close();
+    this.#room.close();
     removeScratch(this.#file);
   }
 }

@@ -75,6 +75,7 @@ export class LogPageStore implements PageStore {
   readonly #entries = new RecordEntries();
   readonly #pageReserve: number;
   readonly #checkpointer: Checkpointer;
+  sealCount = 0;
   #participant: CommitParticipant = NO_PARTICIPANT;
   #pageCount: number;
   #epoch: number;
@@ -84,6 +85,7 @@ export class LogPageStore implements PageStore {
   #next: Waiters | null = null;
   #inFlight: Waiters | null = null;
   #committing: Promise<void> | null = null;
+  readonly #promises: (() => number)[] = [];
   #freePages = 0;
   #freePagesCallsLeft = 0;
   #wantedCopy: DatabaseCopy | null = null;
@@ -178,12 +180,29 @@ export class LogPageStore implements PageStore {
 
   freePages(): number {
     if (this.#freePagesCallsLeft === 0) {
-      const { pageCapacity } = this.#parts.superblock.geometry;
-      this.#freePages = Math.max(0, pageCapacity - this.#pageReserve - this.#parts.scratch.pagesInUse());
+      this.#freePages = this.#pagesBeyond(this.#pageReserve);
       this.#freePagesCallsLeft = FREE_PAGES_CALLS;
     }
     this.#freePagesCallsLeft--;
     return this.#freePages;
+  }
+
+  emergencyPages(): number {
+    return this.#pagesBeyond(Math.floor(this.#pageReserve / 2));
+  }
+
+  promise(source: () => number): void {
+    this.#promises.push(source);
+  }
+
+  #pagesBeyond(reserve: number): number {
+    const { pageCapacity } = this.#parts.superblock.geometry;
+    const promised = this.#promises.reduce((sum, source) => sum + source(), 0);
+    return Math.max(0, pageCapacity - reserve - promised - this.#parts.scratch.pagesInUse());
+  }
+
+  hasScratchRoom(): boolean {
+    return this.#closed || this.#failure !== null || this.#parts.scratch.hasRoom();
   }
 
   async checkpoint(): Promise<void> {
@@ -192,6 +211,10 @@ export class LogPageStore implements PageStore {
     if (this.#parts.readOnly) throw this.#readOnlyRefusal();
     await this.#checkpointer.start();
     if (this.#failure !== null) throw this.#refusal();
+  }
+
+  giveUp(error: Error): void {
+    this.#fail(error);
   }
 
   /** Let go without writing anything: what is open in the transaction is lost. */
@@ -273,6 +296,7 @@ export class LogPageStore implements PageStore {
     // Thawed early, the copy finds out and fails; nothing else depends on it.
     if (scratch.walBytes > WAL_BYTES_WHILE_COPIED_MAX) scratch.thaw();
     const sidecar = this.#participant.seal();
+    this.sealCount++;
     const frames = scratch.commit();
     this.#freePagesCallsLeft = 0;
     let sidecarBytes = 0;

@@ -29,6 +29,9 @@ export interface Export {
 /** Addresses whose answer is kept. */
 const KNOWN_MAX = 4096;
 
+/** Far more than a node serves; a bound all the same. */
+const KNOWN_FILE_SYSTEMS_MAX = 256;
+
 interface CompiledRule {
   readonly matches: ClientMatcher;
   readonly rule: ExportRule;
@@ -50,7 +53,7 @@ export class ExportEntry implements Export {
     this.fileSystem = source.fileSystem;
     this.rules = source.rules;
     const path = Buffer.from(source.path, "utf8");
-    this.id = crc32c(path);
+    this.id = exportId(path);
     this.components = components(path.toString("latin1"));
     this.#compiled = source.rules.map((rule) => ({ matches: parseClients(rule.clients), rule }));
   }
@@ -99,6 +102,12 @@ export interface ExportWatcher {
  */
 export class ExportTable {
   readonly #byId = new Map<number, ExportEntry>();
+  /** File systems that are or were exported, by id: their handles can be told from made-up ones. */
+  readonly #fileSystems = new Map<number, Pick<FileSystem, "id" | "handleKey">>();
+  /** Ids of exports that are not served now, and may be again. */
+  readonly #unserved = new Set<number>();
+  /** There may be exports that nobody knows here yet: a group of the pair is with the partner, or on its way here. */
+  awaitsMore: () => boolean = () => false;
   readonly #watchers: ExportWatcher[] = [];
   /** Answers of `knows`, by address, until an export changes. */
   readonly #known = new Map<string, boolean>();
@@ -119,6 +128,7 @@ export class ExportTable {
     }
     this.#byId.set(entry.id, entry);
     this.#known.clear();
+    this.#know(entry.fileSystem);
     for (const { added } of this.#watchers) added(entry.fileSystem);
     return entry;
   }
@@ -150,6 +160,34 @@ export class ExportTable {
     if (this.#known.size >= KNOWN_MAX) this.#known.clear();
     this.#known.set(peer.address, known);
     return known;
+  }
+
+  #know({ id, handleKey }: FileSystem): void {
+    this.#fileSystems.delete(id);
+    this.#fileSystems.set(id, { id, handleKey });
+    for (const oldest of this.#fileSystems.keys())
+      if (this.#fileSystems.size > KNOWN_FILE_SYSTEMS_MAX) this.#fileSystems.delete(oldest);
+  }
+
+  knownFileSystem(id: number): Pick<FileSystem, "id" | "handleKey"> | undefined {
+    return this.#fileSystems.get(id);
+  }
+
+  /** Paths of exports that exist, and whose file systems are not served now. Replaces what was said before. */
+  setUnserved(paths: Iterable<string>): void {
+    this.#unserved.clear();
+    for (const path of paths) this.#unserved.add(exportId(Buffer.from(path, "utf8")));
+  }
+
+  /** What names this export, which is none now, is to be tried again later. */
+  isAwaited(id: number): boolean {
+    return this.#unserved.has(id) || this.awaitsMore();
+  }
+
+  /** As `isAwaited`, for a path at or below the export. */
+  isPathAwaited(path: Buffer): boolean {
+    const [first = ""] = components(path.toString("latin1"));
+    return this.isAwaited(exportId(Buffer.from(`/${first}`, "latin1")));
   }
 
   list(): ExportEntry[] {
@@ -193,6 +231,10 @@ export function squash(rule: ExportRule, auth: Auth): Credentials {
   if (rule.squash === "none") return { uid: auth.uid, gid: auth.gid, groups: auth.groups };
   const group = (gid: number) => (gid === 0 ? anonGid : gid);
   return { uid: auth.uid === 0 ? anonUid : auth.uid, gid: group(auth.gid), groups: auth.groups.map(group) };
+}
+
+function exportId(path: Buffer): number {
+  return crc32c(path);
 }
 
 function components(path: string): string[] {

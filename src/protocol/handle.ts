@@ -35,6 +35,21 @@ export interface DecodedHandle extends FileId {
   readonly entry: ExportEntry;
 }
 
+/** What a tag is made with. */
+export interface TagSource {
+  /** Of the export. */
+  readonly id: number;
+  readonly fileSystem: { readonly id: number; readonly handleKey: Buffer };
+}
+
+/** What is known of exports that are not in service. */
+export interface AbsentExports {
+  /** The export of this id is not served now, and may be again. */
+  isAwaited(exportId: number): boolean;
+  /** A file system that is, or was, in service here. */
+  knownFileSystem(id: number): TagSource["fileSystem"] | undefined;
+}
+
 /** 65,536 inodes, 40 bytes each: 2.6 MiB. */
 const SLOTS = 2 ** 16;
 
@@ -51,7 +66,7 @@ class TagCache {
   readonly #scratch = Buffer.alloc(HANDLE.tag);
 
   /** @returns the index in `words` of the inode's tag */
-  find(entry: ExportEntry, ino: number, generation: number): number {
+  find(entry: TagSource, ino: number, generation: number): number {
     const { id: exportId } = entry;
     const { id: fileSystemId } = entry.fileSystem;
     const slot = (ino ^ exportId) & (SLOTS - 1);
@@ -70,7 +85,7 @@ class TagCache {
     return slot * TAG_WORDS;
   }
 
-  #compute(entry: ExportEntry, ino: number, generation: number, at: number): void {
+  #compute(entry: TagSource, ino: number, generation: number, at: number): void {
     putBody(this.#scratch, 0, entry, ino, generation);
     const tag = createHmac("sha256", entry.fileSystem.handleKey).update(this.#scratch).digest();
     for (let i = 0; i < TAG_WORDS; i++) this.words[at + i] = tag.readInt32BE(4 * i);
@@ -81,7 +96,10 @@ class TagCache {
 export class HandleCodec {
   readonly #tags = new TagCache();
 
-  constructor(private readonly findExport: (id: number) => ExportEntry | undefined) {}
+  constructor(
+    private readonly findExport: (id: number) => ExportEntry | undefined,
+    private readonly absent: AbsentExports = { isAwaited: () => false, knownFileSystem: () => undefined },
+  ) {}
 
   /** Store nfs_fh3 with its length. The caller has reserved 4 + HANDLE.end bytes. @returns the offset behind it */
   put(target: Buffer, at: number, entry: ExportEntry, id: FileId): number {
@@ -104,7 +122,8 @@ export class HandleCodec {
   /**
    * Decode and check nfs_fh3.
    * @throws XdrError when it is longer than 64 bytes or truncated
-   * @throws StorageError EBADHANDLE when it was not made here, for this export; the inode may still be gone (ESTALE from the file system)
+   * @throws StorageError EBADHANDLE when it was not made here, for this export; the inode may still be gone (ESTALE from the file system).
+   * Of an export that is not in service: EBUSY while it may be again, else ESTALE; where its file system was never here nothing of it can be proven
    */
   read(reader: XdrReader): DecodedHandle {
     const byteCount = reader.u32();
@@ -112,18 +131,31 @@ export class HandleCodec {
     const at = reader.take((byteCount + 3) & ~3);
     const { buffer } = reader;
     if (byteCount !== HANDLE.end || word(buffer, at) !== HANDLE_VERSION << 24) throw badHandle("shape");
-    const entry = this.findExport(word(buffer, at + HANDLE.exportId) >>> 0);
-    if (entry === undefined) throw badHandle("export");
+    const exportId = word(buffer, at + HANDLE.exportId) >>> 0;
+    const fileSystemId = word(buffer, at + HANDLE.fileSystemId) >>> 0;
     const ino = hyper(buffer, at + HANDLE.ino);
     const generation = hyper(buffer, at + HANDLE.generation);
-    const inRange = ino <= Number.MAX_SAFE_INTEGER && generation <= Number.MAX_SAFE_INTEGER;
-    const sameFileSystem = word(buffer, at + HANDLE.fileSystemId) >>> 0 === entry.fileSystem.id;
-    if (!inRange || !sameFileSystem || !this.#tagMatches(buffer, at, entry, ino, generation)) throw badHandle("tag");
+    if (ino > Number.MAX_SAFE_INTEGER || generation > Number.MAX_SAFE_INTEGER) throw badHandle("range");
+    const entry = this.findExport(exportId);
+    if (entry === undefined || entry.fileSystem.id !== fileSystemId) {
+      const fileSystem = this.absent.knownFileSystem(fileSystemId);
+      const source = fileSystem && { id: exportId, fileSystem };
+      if (source !== undefined && !this.#tagMatches(buffer, at, source, ino, generation)) throw badHandle("tag");
+      throw this.#absent(exportId, entry !== undefined);
+    }
+    if (!this.#tagMatches(buffer, at, entry, ino, generation)) throw badHandle("tag");
     return { entry, ino, generation };
   }
 
+  /** @param exported  another file system stands in its place */
+  #absent(exportId: number, exported: boolean): StorageError {
+    if (!exported && this.absent.isAwaited(exportId))
+      return new StorageError("EBUSY", "the file system is not served now", { exportId });
+    return new StorageError("ESTALE", "not exported any more", { exportId });
+  }
+
   /** All words are compared, whatever the first says: the time tells nothing about the tag. */
-  #tagMatches(buffer: Buffer, at: number, entry: ExportEntry, ino: number, generation: number): boolean {
+  #tagMatches(buffer: Buffer, at: number, entry: TagSource, ino: number, generation: number): boolean {
     const tag = this.#tags.find(entry, ino, generation);
     const { words } = this.#tags;
     let difference = 0;
@@ -132,7 +164,7 @@ export class HandleCodec {
   }
 }
 
-function putBody(target: Buffer, at: number, entry: ExportEntry, ino: number, generation: number): void {
+function putBody(target: Buffer, at: number, entry: TagSource, ino: number, generation: number): void {
   putU32(target, at + HANDLE.version, HANDLE_VERSION << 24);
   putU32(target, at + HANDLE.exportId, entry.id);
   putU32(target, at + HANDLE.fileSystemId, entry.fileSystem.id);

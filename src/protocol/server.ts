@@ -90,7 +90,7 @@ export class NfsServer {
       if (operatingError(error) === null) options.onUnexpected?.(error);
     };
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
-    const handles = new HandleCodec((id) => exports.findById(id));
+    const handles = new HandleCodec((id) => exports.findById(id), exports);
     const admits = (peer: Pick<Peer, "address" | "family">) => exports.knows(peer);
     this.#clients = new ClientTable({
       ...{ limits: limits.clients, clock, log, admits },

@@ -250,6 +250,7 @@ export interface LabelledDisk {
   readonly number: number;
   /** Absent while the disk is in no group. */
   readonly groupUuid?: string;
+  readonly groupName?: string;
   /** In no group, and to be taken by itself when a member is lost. */
   readonly spare?: boolean;
   /** A member of a shared group: other nodes have it open too. */

@@ -147,7 +147,9 @@ export async function wipeDisk(device: BlockDevice): Promise<void> {
 /** What `assembleGroup` and `createGroup` take, from a device and its label. */
 export function labelledDisk(device: BlockDevice, label: DiskLabel): LabelledDisk {
   const disk = { device, uuid: label.uuid, number: label.number };
-  if (label.group?.shared === true) return { ...disk, groupUuid: label.group.uuid, shared: true };
-  if (label.group !== undefined) return { ...disk, groupUuid: label.group.uuid };
+  if (label.group !== undefined) {
+    const { uuid: groupUuid, name: groupName, shared } = label.group;
+    return { ...disk, groupUuid, groupName, ...(shared === true ? { shared } : {}) };
+  }
   return label.spare === true ? { ...disk, spare: true } : disk;
 }

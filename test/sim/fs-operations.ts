@@ -1,5 +1,6 @@
 import type { MountedFileSystem } from "../../src/fs/file-system.js";
 import { type Attributes, type FileId, ROOT_CREDENTIALS } from "../../src/fs/vfs.js";
+import { isStorageError } from "../../src/lib/errors.js";
 import type { Random } from "../../src/lib/prng.js";
 import { type Actual, type FsModel, KEYS, type Key, ModelFile, resized, type Unanswered } from "./fs-model.js";
 
@@ -9,6 +10,8 @@ const SIZE_MAX = 96 * 1024;
 export interface FsTarget {
   readonly fs: MountedFileSystem;
   readonly model: FsModel;
+  /** Whether an operation may be refused for now: then nothing of it has happened. */
+  readonly mayRefuse: boolean;
   directory(key: Key): FileId;
 }
 
@@ -18,20 +21,34 @@ export function nameOf(key: Key): Buffer {
 
 /** Do an operation on names and files that nobody else touches meanwhile; the model knows of it when it is answered. */
 async function perform(
-  { model }: FsTarget,
+  target: FsTarget,
   about: ReadonlyArray<Key | ModelFile>,
   operation: Unanswered,
   call: () => Promise<unknown> | unknown,
   answered: () => void,
+  refused: () => void = () => {},
 ): Promise<void> {
+  const { model } = target;
   const { life } = model;
   for (const one of about) model.busy.add(one);
   model.unanswered.add(operation);
-  await call();
+  const wasRefused = await unlessRefused(target, call);
   if (life !== model.life) return;
   model.unanswered.delete(operation);
   for (const one of about) model.busy.delete(one);
-  answered();
+  if (wasRefused) refused();
+  else answered();
+}
+
+/** @returns whether it was refused, as it may be now */
+async function unlessRefused({ mayRefuse }: FsTarget, call: () => Promise<unknown> | unknown): Promise<boolean> {
+  try {
+    await call();
+    return false;
+  } catch (error) {
+    if (mayRefuse && isStorageError(error, "EBUSY")) return true;
+    throw error;
+  }
 }
 
 /** One operation by chance, unless what it is about is busy. */
@@ -156,7 +173,7 @@ function write(target: FsTarget, file: ModelFile, random: Random, stability: "st
   const answered = (): void => {
     if (stability === "stable") file.history.splice(0, point);
   };
-  return perform(target, [file], contents(`write ${stability}`), call, answered);
+  return perform(target, [file], contents(`write ${stability}`), call, answered, () => file.history.splice(point));
 }
 
 function bytesOf(random: Random): Buffer {
@@ -180,11 +197,13 @@ function commit(target: FsTarget, file: ModelFile): Promise<void> {
 function truncate(target: FsTarget, file: ModelFile, random: Random): Promise<void> {
   const sizeBytes = random.below(Math.min(SIZE_MAX, file.content.length + 9000) + 1);
   const cut = file.history.map((content) => resized(content, sizeBytes));
+  const point = file.history.length;
   file.history.push(...cut);
   const call = () => target.fs.setattr(ROOT_CREDENTIALS, file.id!, { sizeBytes });
-  return perform(target, [file], contents("truncate"), call, () => {
+  const answered = (): void => {
     file.history = cut;
-  });
+  };
+  return perform(target, [file], contents("truncate"), call, answered, () => file.history.splice(point));
 }
 
 async function read(target: FsTarget, file: ModelFile, random: Random): Promise<void> {

@@ -13,6 +13,7 @@ import { SILENT } from "../../src/lib/log.js";
 import type { Random } from "../../src/lib/prng.js";
 import { KIB, MIB } from "../../src/lib/units.js";
 import type { Group, Without } from "../../src/raid/contract.js";
+import { PlayedFolder } from "../support/played-folder.js";
 import { FaultBudget } from "./fault-budget.js";
 import { type Actual, DIRECTORIES, FsModel, type Key, type ModelFile } from "./fs-model.js";
 import { idOf, operate } from "./fs-operations.js";
@@ -33,6 +34,8 @@ process.once("exit", () => rmSync(scratchDir, { recursive: true, force: true }))
 /** What is broken in a file system (MountFileSystemOptions.without). */
 interface FsWithout {
   readonly checksum?: boolean;
+  /** Room that is held for a commit is not there when it is needed. */
+  readonly room?: boolean;
 }
 
 /** A file system on a RAID-5 and a RAID-1 LU of one group, and the model of its files. */
@@ -43,6 +46,9 @@ export class FsWorld implements World {
   readonly proves = true;
   patient = false;
   readonly model = new FsModel();
+  readonly folder: PlayedFolder;
+  /** The scratch folder is full: what makes the copy grow is refused. */
+  mayRefuse = false;
   readonly #without: FsWithout;
   fs!: MountedFileSystem;
   #directories = new Map<string, FileId>();
@@ -52,6 +58,7 @@ export class FsWorld implements World {
   constructor(seed: number, without: Without, fsWithout: FsWithout) {
     this.simulation = new Simulation(seed);
     this.#without = fsWithout;
+    this.folder = new PlayedFolder({ keepsHeld: fsWithout.room === true });
     this.machine = new Machine({
       ...{ simulation: this.simulation, members: 3 + (Math.floor(seed / 3) % 3), diskBytes: DISK_BYTES, without },
       ...{ chunkBytes: CHUNK_BYTES, rowBytes: 8 * CHUNK_BYTES, parityRun: 2 },
@@ -78,8 +85,10 @@ export class FsWorld implements World {
   }
 
   #mountOptions(machine: Machine): MountFileSystemOptions {
-    const options = { arena: machine.arena, cacheBytes: 4 * MIB, sqliteCacheBytes: MIB, without: this.#without };
-    return { ...this.#common(machine, machine.group), ...options };
+    const { arena } = machine;
+    const { checksum = false } = this.#without;
+    const options = { arena, cacheBytes: 4 * MIB, sqliteCacheBytes: MIB, without: { checksum } };
+    return { ...this.#common(machine, machine.group), ...options, scratchFolder: this.folder };
   }
 
   async #mount(): Promise<void> {
@@ -107,6 +116,24 @@ export class FsWorld implements World {
     const wanted = group.openLu(1).sizeBytes + (1 + random.below(4)) * 8 * CHUNK_BYTES;
     await group.resizeLu(1, wanted).catch(unlessFull);
     await fs.grow();
+  }
+
+  async fullScratch(random: Random): Promise<void> {
+    const { simulation, machine, folder } = this;
+    folder.fill(random.below(3) === 0 ? random.below(512 * KIB) : 0);
+    this.mayRefuse = true;
+    for (let i = 1 + random.below(4); i > 0; i--) await simulation.until(this.burst(random), "requests");
+    await simulation.until(simulation.sleep(random.below(12_000)), "time");
+    if (this.fs.failed !== null)
+      throw new Error(`a full scratch folder stopped the file system: ${this.fs.failed.detail.cause}`);
+    if (random.below(3) === 0) {
+      if (!(await machine.runUntilCut(this.burst(random), 1 + random.below(20), "requests"))) machine.cut();
+      this.crashed();
+      await this.recover();
+    }
+    folder.clear();
+    this.mayRefuse = false;
+    await simulation.until(this.burst(random), "requests");
   }
 
   crashed(): void {

@@ -169,6 +169,9 @@ export class LuWorld implements World {
     return this.patient ? reading.catch(unlessUnread) : reading;
   }
 
+  /** LUs have no copies of anything. */
+  async fullScratch(): Promise<void> {}
+
   crashed(): void {
     for (const { model } of this.units) model.crashed();
   }

@@ -7,7 +7,7 @@ import { STEPS, type StepName, stepNamed } from "./steps.js";
 import { BeyondFaultModel, type World } from "./world.js";
 
 /** Parts that a run can do without, to see that it is noticed. */
-export const BREAKS = ["parity", "journal", "bitmap", "checksum", "stale", "generation", "transient"] as const;
+export const BREAKS = ["parity", "journal", "bitmap", "checksum", "stale", "generation", "transient", "room"] as const;
 export type Break = (typeof BREAKS)[number];
 
 export interface RunOptions {
@@ -39,12 +39,12 @@ export function schedule(seed: number, count: number): StepName[] {
 }
 
 export function withoutOf(broken: Break | undefined): Without {
-  return broken === undefined || broken === "checksum" ? {} : { [broken]: true };
+  return broken === undefined || broken === "checksum" || broken === "room" ? {} : { [broken]: true };
 }
 
 function makeWorld({ seed, broken }: RunOptions): World {
   const without = withoutOf(broken);
-  if (seed % 3 === 0) return new FsWorld(seed, without, { checksum: broken === "checksum" });
+  if (seed % 3 === 0) return new FsWorld(seed, without, { checksum: broken === "checksum", room: broken === "room" });
   return new LuWorld(seed, without);
 }
 

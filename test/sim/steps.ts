@@ -389,9 +389,13 @@ async function resize(world: World, random: Random): Promise<void> {
   await work(world, random);
 }
 
+async function fullScratch(world: World, random: Random): Promise<void> {
+  await world.fullScratch(random);
+}
+
 const ALL_STEPS = {
   ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, silence, rot, lie },
-  ...{ rebuild, failDisk, scrub, grow, resize, putBack, putBackTwo },
+  ...{ rebuild, failDisk, scrub, grow, resize, putBack, putBackTwo, fullScratch },
 } satisfies Record<string, Step>;
 
 export type StepName = keyof typeof ALL_STEPS;
@@ -402,7 +406,7 @@ export const STEPS: readonly StepName[] = [
   ...(["crash", "crash", "crash", "passTime", "passTime", "restart"] as const),
   ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "silence", "silence", "rot", "rot", "lie"] as const),
   ...(["rebuild", "rebuild", "failDisk", "scrub", "grow", "resize", "resize"] as const),
-  ...(["putBack", "putBack", "putBackTwo"] as const),
+  ...(["putBack", "putBack", "putBackTwo", "fullScratch"] as const),
 ];
 
 export function stepNamed(name: StepName): Step {

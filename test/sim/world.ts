@@ -20,6 +20,8 @@ export interface World {
   patient: boolean;
   /** An LU becomes larger or smaller, as far as it may; a larger one while it is used. */
   resize(random: Random): Promise<unknown>;
+  /** Others fill the folder of the scratch copies while it works, and empty it again: it goes on meanwhile, and does everything afterwards. */
+  fullScratch(random: Random): Promise<void>;
   /** The power has failed: what is not durable is not known any more. */
   crashed(): void;
   /** From what is on the disks to a service again. @throws Error when something is not as the model says */

@@ -33,6 +33,18 @@ export class FakePageStore implements PageStore {
     return this.#pending;
   }
 
+  sealCount = 0;
+
+  emergencyPages(): number {
+    return this.freePages();
+  }
+
+  promise(): void {}
+
+  hasScratchRoom(): boolean {
+    return true;
+  }
+
   freePages(): number {
     return this.pagesFree;
   }
@@ -59,6 +71,7 @@ export class FakePageStore implements PageStore {
     await this.#participant.prepare();
     this.#pending = null;
     this.#participant.seal();
+    this.sealCount++;
     this.db.exec("COMMIT");
     if (this.keepImages) this.#image = this.db.serialize();
     this.db.exec("BEGIN");

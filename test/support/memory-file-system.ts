@@ -15,6 +15,7 @@ import { KIB, MIB } from "../../src/lib/units.js";
 import { Arena } from "../../src/parity/arena.js";
 import { MemoryLu } from "./memory-lu.js";
 import { ALICE, StepClock } from "./namespace-fixture.js";
+import { PlayedFolder } from "./played-folder.js";
 
 export interface MemoryFileSystemOptions {
   readonly seed?: number;
@@ -48,6 +49,7 @@ export class MemoryFileSystem {
   readonly #options: MemoryFileSystemOptions;
   readonly #random: SeededRandom;
   readonly scratchDir = scratchFolder();
+  readonly folder = new PlayedFolder();
   data: MemoryLu;
   metadata: MemoryLu;
 
@@ -75,12 +77,14 @@ export class MemoryFileSystem {
     return made;
   }
 
-  async mount(): Promise<void> {
+  async mount({ readOnly = false } = {}): Promise<void> {
     const arena = new Arena({ byteCount: 16 * MIB });
     const { inodesCachedMax, without } = this.#options;
     this.fs = await mountFileSystem({
       ...this.#common(),
       arena,
+      scratchFolder: this.folder,
+      readOnly,
       cacheBytes: 4 * MIB,
       sqliteCacheBytes: 4 * MIB,
       onEvent: (event) => this.events.push(event),

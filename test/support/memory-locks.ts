@@ -20,6 +20,7 @@ export function memoryLocks(requireFile: (id: FileId) => void, durable: () => Pr
     exists: () => true,
     requireAlive: () => {},
     requireSpace: () => {},
+    roomInCommit: () => null,
     keepReply: () => {},
     durable,
   };

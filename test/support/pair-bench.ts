@@ -49,6 +49,8 @@ export class BenchHost implements GroupHost {
   lockStateNow: LockState = "free";
   /** Why `open` fails; null: it does not. */
   refusal: string | null = null;
+  /** Why this node is in the way of its groups. */
+  hindered: string | null = null;
   opened = 0;
   surveys = 0;
   /** No disk is there yet. */
@@ -86,6 +88,10 @@ export class BenchHost implements GroupHost {
 
   stateOf(): "clean" | "degraded" | "failed" {
     return this.stateNow;
+  }
+
+  hindrance(): string | null {
+    return this.hindered;
   }
 
   lockState(): LockState {

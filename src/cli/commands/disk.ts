@@ -42,6 +42,7 @@ function add(): Command {
     .addHelpText(
       "after",
       "\nThe daemon must be allowed to open the path. It is remembered, also outside of the configuration.\n" +
+        "A disk of a group that is not here is taken in as it is; with its last disk the group is served again.\n" +
         "Of a pair one node adds a disk; on the other one the same command makes its path known (--node, --socket).",
     )
     .action(async (paths: readonly string[], options: CommonOptions & { force?: true; spare?: true }) => {

@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import type { ExportRow, Squash } from "../../control/types.js";
+import type { ExportRow, ListedExport, Squash } from "../../control/types.js";
 import { type CommonOptions, contextOf, countArgument, withDaemonOptions } from "../context.js";
 import type { Output } from "../output.js";
 
@@ -16,7 +16,7 @@ function list(): Command {
     .description("print the exports: path, clients, access")
     .action(async (options: CommonOptions) => {
       const { api, out } = contextOf(options);
-      const rows = await api.get<ExportRow[]>("/v1/exports");
+      const rows = await api.get<ListedExport[]>("/v1/exports");
       out.result(rows, () => printExports(out, rows));
     });
 }
@@ -81,15 +81,16 @@ function remove(): Command {
     });
 }
 
-export function printExports(out: Output, rows: readonly ExportRow[]): void {
+export function printExports(out: Output, rows: readonly (ExportRow & Partial<ListedExport>)[]): void {
   out.table(
-    ["PATH", "CLIENTS", "ACCESS", "SQUASH", "PORTS"],
+    ["PATH", "CLIENTS", "ACCESS", "SQUASH", "PORTS", "STATE"],
     rows.map((row) => [
       row.path,
       row.client,
       row.readOnly ? "read-only" : "read-write",
       row.squash,
       row.privilegedPort ? "below 1024" : "any",
+      row.state === "not-served" ? "NOT SERVED" : "served",
     ]),
   );
 }

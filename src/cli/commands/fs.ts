@@ -20,7 +20,22 @@ export function fsCommand(): Command {
     .addCommand(list())
     .addCommand(create())
     .addCommand(check())
-    .addCommand(files());
+    .addCommand(files())
+    .addCommand(remount());
+}
+
+function remount(): Command {
+  return withDaemonOptions(new Command("remount"))
+    .description("mount a file system anew that has stopped, or is served for reading only")
+    .argument("<name>")
+    .option("--read-only", "refuse every change from now on")
+    .addHelpText("after", "\nClients wait meanwhile. What could not be written is tried by the first change.")
+    .action(async (name: string, { readOnly, ...options }: CommonOptions & { readonly readOnly?: true }) => {
+      const { api, out } = contextOf(options);
+      const place = `/v1/file-systems/${encodeURIComponent(name)}/remount`;
+      const row = await api.post<FileSystemRow>(place, { readOnly: readOnly === true });
+      out.result(row, () => printFileSystems(out, [row]));
+    });
 }
 
 function list(): Command {
@@ -161,7 +176,7 @@ export function printFileSystems(out: Output, rows: readonly FileSystemRow[]): v
       String(row.level),
       volume(row.totalBytes),
       volume(row.freeBytes),
-      row.state === "mounted" ? String(row.freeFiles) : "–",
+      row.state !== "failed" ? String(row.freeFiles) : "–",
       row.group,
     ]),
   );

@@ -179,6 +179,7 @@ export class BackupAdmin {
 
   async *#fileSystemBackup(plan: Plan, subject: BackupSubject): AsyncGenerator<OutgoingRecord> {
     const { book } = this.parts;
+    book.makeFolder();
     const base = await this.#baseOf(plan);
     const snapshot = await subject.snapshot();
     try {

@@ -1,8 +1,8 @@
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { z } from "zod";
-import { replaceJson } from "../../lib/json-file.js";
 import { makeFolder } from "../../lib/make-folder.js";
+import type { StateFiles } from "../state-files.js";
 
 const KEPT_MAX = 1000;
 
@@ -37,9 +37,10 @@ export class BackupBook {
   constructor(
     private readonly file: string,
     private readonly folder: string,
+    private readonly stateFiles: StateFiles,
   ) {
-    makeFolder(folder);
-    this.#rows = load(file);
+    // What cannot be read is begun anew: the next backups are full ones.
+    this.#rows = z.array(bookedSchema).safeParse(stateFiles.readJson(file)).data ?? [];
   }
 
   rows(): readonly BookedBackup[] {
@@ -60,6 +61,11 @@ export class BackupBook {
   /** What a backup saw (group-digests.ts). */
   seen(backup: string): string {
     return path.join(this.folder, `${backup}.groups`);
+  }
+
+  /** Where a backup that begins notes what it sees. @throws StorageError EACCES: no room, read-only */
+  makeFolder(): void {
+    makeFolder(this.folder);
   }
 
   /** What it began from, when that is not simply what its parent saw. */
@@ -97,23 +103,22 @@ export class BackupBook {
         if (!finished && last.parent !== null) wanted.add(last.parent);
       }
     }
-    for (const name of readdirSync(this.folder)) {
-      if (!wanted.has(name.replace(/\..*$/, ""))) rmSync(path.join(this.folder, name), { force: true });
+    for (const name of existsSync(this.folder) ? readdirSync(this.folder) : []) {
+      if (!wanted.has(name.replace(/\..*$/, ""))) this.#drop(path.join(this.folder, name));
     }
   }
 
   #save(): void {
     this.#rows = this.#rows.slice(-KEPT_MAX);
-    replaceJson(this.file, this.#rows);
+    this.stateFiles.writeJson(this.file, "the list of backups", this.#rows);
   }
-}
 
-function load(file: string): BookedBackup[] {
-  if (!existsSync(file)) return [];
-  try {
-    return z.array(bookedSchema).parse(JSON.parse(readFileSync(file, "utf8")));
-  } catch {
-    // What cannot be read is begun anew: the next backups are full ones.
-    return [];
+  /** Where files cannot be removed (read-only) it goes with a later backup. */
+  #drop(file: string): void {
+    try {
+      rmSync(file, { force: true });
+    } catch {
+      // As above.
+    }
   }
 }

@@ -1,7 +1,6 @@
-import { existsSync, readFileSync } from "node:fs";
 import { z } from "zod";
-import { replaceJson } from "../../lib/json-file.js";
 import type { EventLog } from "../event-log.js";
+import type { StateFiles } from "../state-files.js";
 
 const KEPT_MAX = 100;
 
@@ -27,21 +26,17 @@ export class DrillBook {
   constructor(
     private readonly file: string,
     private readonly events: EventLog,
+    private readonly stateFiles: StateFiles,
   ) {}
 
   rows(): DrillRow[] {
-    if (!existsSync(this.file)) return [];
-    try {
-      return z.array(drillSchema).parse(JSON.parse(readFileSync(this.file, "utf8")));
-    } catch {
-      // History only: what cannot be read is begun anew.
-      return [];
-    }
+    // History only: what cannot be read is begun anew.
+    return z.array(drillSchema).safeParse(this.stateFiles.readJson(this.file)).data ?? [];
   }
 
   add(row: DrillRow): DrillRow {
     const rows = [...this.rows(), row].slice(-KEPT_MAX);
-    replaceJson(this.file, rows);
+    this.stateFiles.writeJson(this.file, "the list of drills", rows);
     const good = row.wrong.length === 0;
     const back = row.backMs === null ? "" : ` and ${Math.round(row.backMs)} ms back`;
     this.events.add({

@@ -16,6 +16,14 @@ export class DatabaseRoom {
     this.#table = table;
   }
 
+  /**
+   * Whether the rows of blocks that are there may be written anew: a fragmented map is larger than the one before, so that many of them need room, too. They may have of
+   * the reserve what commits themselves do not need.
+   */
+  hasRoomToOverwrite(): boolean {
+    return this.hasRoom() || this.#store.emergencyPages() > this.#table.pendingRowCount / ROWS_PER_PAGE;
+  }
+
   /** A commit was sealed: what was pending may be in the pages now. */
   refresh(): void {
     this.#freePages = -1;

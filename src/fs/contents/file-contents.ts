@@ -35,6 +35,7 @@ import {
   PAGES_PER_COMMIT_MIN,
   PAGES_PER_COMMIT_SHARE,
   RECORD_BYTES_DEFAULT,
+  SEGMENT_ROWS_PER_PAGE,
 } from "./limits.js";
 import { ReadEpochs } from "./read-epochs.js";
 import { Reader } from "./reader.js";
@@ -69,6 +70,8 @@ export interface FileContentsOptions {
 /** What is switched off, for a simulator that must notice. checksum: what is read from the data LU is believed. */
 export interface WithoutChecks {
   readonly checksum?: boolean;
+  /** As in NamespaceParts. */
+  readonly promise?: boolean;
 }
 
 /** Counts since the start, and sizes now. */
@@ -159,6 +162,7 @@ export class FileContents implements Contents, CommitParticipant {
     this.#truncation = new Truncation({ freer, table, frames, inodes, clock });
     const truncation = this.#truncation;
     this.#databaseRoom = new DatabaseRoom(store, table);
+    store.promise(() => 2 * Math.ceil(space.segmentCount / SEGMENT_ROWS_PER_PAGE));
     const [databaseRoom, reader] = [this.#databaseRoom, this.#reader];
     const reclaim = (attempt: number) => this.#reclaim(attempt);
     const relieve = () => this.#relieve();
@@ -174,18 +178,25 @@ export class FileContents implements Contents, CommitParticipant {
 
   /**
    * Take over what the page store's replay has collected, and go on with what was interrupted. Once, after `store.join`.
+   * @param readOnly  nothing is ever written back
    * @throws StorageError EIO
    */
-  async start(recovery: SidecarRecovery = new SidecarRecovery()): Promise<void> {
+  async start(recovery: SidecarRecovery = new SidecarRecovery(), { readOnly = false } = {}): Promise<void> {
+    const relieve = () => {
+      if (readOnly) throw new StorageError("EIO", "there is more data in the log than the data cache can hold");
+      return this.#relieve();
+    };
     const parts: RecoveryParts = {
       ...{ db: this.#store.db, table: this.#table, frames: this.#frames, committer: this.#committer },
       ...{ writeBack: this.#writeBack, inodes: this.#inodes, clock: this.#clock },
-      relieve: () => this.#relieve(),
+      relieve,
     };
-    this.grow();
+    if (readOnly) await this.#writeBack.close();
+    else this.grow();
     settleUsedBlocks(parts);
     const blockCount = await loadIntents(parts, recovery);
     if (blockCount > 0) this.#log.info({ blockCount }, "file data was recovered from the log");
+    if (readOnly) return;
     this.#freer.resume();
     this.#writeBack.kick();
   }

@@ -213,7 +213,8 @@ export class FileWriter {
     if (this.#edgeMissing(state, first, offset, byteCount)) return "old block";
     if (last !== first && this.#edgeMissing(state, last, offset, byteCount)) return "old block";
     if (!space.canPromise(fresh, overwritten)) return "space";
-    return fresh === 0 || databaseRoom.hasRoom() ? "none" : "space";
+    const hasRows = fresh === 0 ? databaseRoom.hasRoomToOverwrite() : databaseRoom.hasRoom();
+    return hasRows ? "none" : "space";
   }
 
   /** Whether some bytes of the block must be kept that are only on the data LU. */

@@ -36,6 +36,9 @@ export type Steps<T> = Generator<number, T, void>;
 const LOOK = 1;
 const ROW = 8;
 
+/** Of a row of the table `lock`, but for the names in it. */
+const ROW_BYTES = 80;
+
 /**
  * The state of all locks of a file system, in memory and, entry by entry, in rows. An operation that throws has changed nothing.
  *
@@ -51,14 +54,15 @@ export class LockBook {
   readonly #entries = new Map<number, LockEntry>();
   readonly #parties: Parties;
   readonly #offers = new Set<Waiting>();
+  #promisedBytes = 0;
   #nextId = 1;
   #granted: LockGrant[] = [];
   #changes = 0;
 
-  /** @param requireSpace  throws StorageError ENOSPC when no rows should be added */
+  /** @param requireSpace  throws StorageError ENOSPC when no rows should be added, but for `unlocking` */
   constructor(
     private readonly rows: LockRows,
-    private readonly requireSpace: () => void,
+    private readonly requireSpace: (unlocking: boolean) => void,
     limits: LockLimits = LOCK_LIMITS,
   ) {
     this.#parties = new Parties(limits);
@@ -274,7 +278,9 @@ export class LockBook {
     if (entry.kind === "held") file.add(entry);
     else if (entry.kind === "share") file.addShare(entry);
     else file.addRequest(entry);
-    if (entry.kind === "waiting" && entry.offer !== null) this.#offers.add(entry);
+    if (entry.kind !== "waiting") return;
+    if (entry.offer === null) this.#promise(entry, 1);
+    else this.#offers.add(entry);
   }
 
   /** Held ranges of one owner in one file, offers aside. What a crash has left of an operation goes. */
@@ -323,7 +329,7 @@ export class LockBook {
     bounded = true,
   ): Steps<void> {
     const { removed, added } = replace(file.ownNear(who, range), range, exclusive);
-    if (bounded) this.#requireRoom(who, { entries: added.length - removed.length });
+    if (bounded) this.#requireRoom(who, { entries: added.length - removed.length }, exclusive === null);
     const pieces = added.map((piece) => this.#hold(file, who, piece)).sort((a, b) => (a.first < b.first ? -1 : 1));
     file.replaceOwn(who, removed, pieces);
     // What sticks out on either side stands anew already: its old rows go in the same step.
@@ -353,6 +359,16 @@ export class LockBook {
     file.addRequest(waiting);
     this.#add(waiting);
     this.rows.putWaiting(waiting);
+    this.#promise(waiting, 1);
+  }
+
+  /** A request that waits becomes a lock as soon as another one goes: there must be room for that row then, whatever has become full. */
+  get promisedBytes(): number {
+    return this.#promisedBytes;
+  }
+
+  #promise({ who: { owner } }: Waiting, sign: 1 | -1): void {
+    this.#promisedBytes += sign * (owner.address.length + owner.host.length + owner.oh.length + ROW_BYTES);
   }
 
   /** What is in the way: mostly what was when it was looked at last, or what is in the way of the one before. */
@@ -366,6 +382,7 @@ export class LockBook {
     waiting.offer = this.#hold(file, waiting.who, waiting);
     file.offered(waiting);
     this.#offers.add(waiting);
+    this.#promise(waiting, -1);
     this.#changes++;
     this.rows.markOffered(waiting.id, waiting.offer.id);
     this.#granted.push(grantOf(waiting));
@@ -424,6 +441,7 @@ export class LockBook {
       file.remove(entry);
       this.rows.dropHeld(entry.id);
     } else if (entry.kind === "waiting") {
+      if (entry.offer === null) this.#promise(entry, -1);
       file.removeRequest(entry);
       this.#offers.delete(entry);
       this.rows.dropWaiting(entry.id);
@@ -439,11 +457,11 @@ export class LockBook {
     this.#changes++;
   }
 
-  /** @throws StorageError ENOSPC */
-  #requireRoom(who: Party, growth: Growth): void {
+  /** @param unlocking  it splits a range, and will go: where nothing else may be added it still may. @throws StorageError ENOSPC */
+  #requireRoom(who: Party, growth: Growth, unlocking = false): void {
     if (growth.entries <= 0) return;
     this.#parties.requireRoom(who, growth);
-    this.requireSpace();
+    this.requireSpace(unlocking);
   }
 }
 

@@ -27,12 +27,14 @@ export interface LockGround {
   exists(ino: number): boolean;
   /** @throws StorageError EIO: the file system has stopped */
   requireAlive(): void;
-  /** Before rows are added. @throws StorageError ENOSPC */
-  requireSpace(): void;
+  /** Before rows are added. @param unlocking  they will go: some are taken where nothing else is. @throws StorageError ENOSPC */
+  requireSpace(unlocking: boolean): void;
   /** Into the commit that comes next. */
   keepReply(kept: KeptReply): void;
   /** @throws StorageError EIO */
   durable(): Promise<void>;
+  /** null: rows may be changed now; else when they may. */
+  roomInCommit(): Promise<void> | null;
 }
 
 /** Entries of inodes that are gone leave one after the other, on a lane of their own: no inode has this number. */
@@ -46,7 +48,10 @@ type Listener = (grant: LockGrant) => void;
 /** The locks as a file system offers them: the book, an operation at a time on each file, with durability and the news of grants. */
 export class FileLockTable implements FileLocks {
   readonly #book: LockBook;
-  readonly #lanes = new WorkLanes(() => this.#announce());
+  readonly #lanes = new WorkLanes(
+    () => this.#announce(),
+    () => this.ground.roomInCommit(),
+  );
   readonly #listeners = new Set<Listener>();
   /** Offers whose commit is under way. */
   readonly #undurable = new Set<number>();
@@ -60,13 +65,18 @@ export class FileLockTable implements FileLocks {
     private readonly ground: LockGround,
     limits?: LockLimits,
   ) {
-    this.#book = new LockBook(ground.rows, () => ground.requireSpace(), limits);
+    this.#book = new LockBook(ground.rows, (unlocking) => ground.requireSpace(unlocking), limits);
   }
 
   /** What the rows say, at mount: in portions, since a node that takes over serves others meanwhile. */
   async restore(stored: StoredLocks): Promise<void> {
     await loadLocks(stored, this.#book, this.ground.rows);
     for (const ino of this.#book.loaded()) this.#lanes.run(ino, this.#serving(ino));
+  }
+
+  /** Of rows that requests which wait now will add. */
+  get promisedBytes(): number {
+    return this.#book.promisedBytes;
   }
 
   /** The file system is closing: operations that have not ended fail. */

@@ -1,4 +1,5 @@
 import type Database from "better-sqlite3";
+import { BLOCK_BYTES } from "../../lib/units.js";
 import { reading } from "../database-error.js";
 import type { LockRows } from "./book.js";
 import type { LockOwner } from "./contract.js";
@@ -47,6 +48,9 @@ const LOCK_TABLES = `
     deny INTEGER NOT NULL
   ) STRICT;
 `;
+
+/** Rows that are made together lie together; names of 2 KiB take a page each. */
+const PAGES_PER_ROW = 1 / 2;
 
 const TABLES = ["lock", "lock_wait", "share"] as const;
 
@@ -141,10 +145,10 @@ function prepare(db: Database.Database): Statements {
 export class SqlLockRows implements LockRows, StoredLocks {
   #statements: Statements | null = null;
 
-  /** @param apply  every change of a row goes through it: one that fails ends the file system */
+  /** @param apply  every change of a row goes through it, with the pages that it may change: one that fails ends the file system */
   constructor(
     private readonly db: Database.Database,
-    private readonly apply: <T>(change: () => T) => T,
+    private readonly apply: <T>(change: () => T, pages: number) => T,
   ) {}
 
   *held(): Generator<StoredHeld[]> {
@@ -166,7 +170,7 @@ export class SqlLockRows implements LockRows, StoredLocks {
   }
 
   putHeld(held: Held): void {
-    this.#run(({ putHeld }) => putHeld.run(...owned(held), ...ranged(held)));
+    this.#run(({ putHeld }) => putHeld.run(...owned(held), ...ranged(held)), held.who.owner);
   }
 
   dropHeld(id: number): void {
@@ -175,7 +179,10 @@ export class SqlLockRows implements LockRows, StoredLocks {
 
   putWaiting(waiting: Waiting): void {
     const offered = waiting.offer?.id ?? 0;
-    this.#run(({ putWaiting }) => putWaiting.run(...owned(waiting), ...ranged(waiting), waiting.note, offered));
+    this.#run(
+      ({ putWaiting }) => putWaiting.run(...owned(waiting), ...ranged(waiting), waiting.note, offered),
+      waiting.who.owner,
+    );
   }
 
   markOffered(id: number, heldId: number): void {
@@ -187,21 +194,26 @@ export class SqlLockRows implements LockRows, StoredLocks {
   }
 
   putShare(share: Reservation): void {
-    this.#run(({ putShare }) => putShare.run(...owned(share), share.access, share.deny));
+    this.#run(({ putShare }) => putShare.run(...owned(share), share.access, share.deny), share.who.owner);
   }
 
   dropShare(id: number): void {
     this.#run(({ dropShare }) => dropShare.run(id));
   }
 
-  #run(change: (statements: Statements) => unknown): void {
-    this.apply(() => {
-      if (this.#statements === null) {
-        this.db.exec(LOCK_TABLES);
-        this.#statements = prepare(this.db);
-      }
-      change(this.#statements);
-    });
+  /** @param owner  of a row that is added */
+  #run(change: (statements: Statements) => unknown, owner?: LockOwner): void {
+    const nameBytes = owner === undefined ? 0 : owner.host.length + owner.oh.length;
+    this.apply(
+      () => {
+        if (this.#statements === null) {
+          this.db.exec(LOCK_TABLES);
+          this.#statements = prepare(this.db);
+        }
+        change(this.#statements);
+      },
+      PAGES_PER_ROW + (2 * nameBytes) / BLOCK_BYTES,
+    );
   }
 }
 

@@ -26,8 +26,14 @@ export class WorkLanes {
   #armed = false;
   #resting: (() => void)[] = [];
 
-  /** @param afterPortion  called whenever some steps have been done */
-  constructor(private readonly afterPortion: () => void) {}
+  /**
+   * @param afterPortion  called whenever some steps have been done
+   * @param roomInCommit  null: there is room for a portion; else when there is. A rejection is told to those who wait for durability
+   */
+  constructor(
+    private readonly afterPortion: () => void,
+    private readonly roomInCommit: () => Promise<void> | null,
+  ) {}
 
   run(lane: number, task: Task): void {
     const queued: Queued = { task, steps: null };
@@ -38,7 +44,7 @@ export class WorkLanes {
     }
     // Its own lane meanwhile: whatever it calls finds it taken.
     this.#lanes.set(lane, [queued]);
-    if (this.#spent < TURN_COST) this.#work(lane);
+    if (this.#spent < TURN_COST && this.roomInCommit() === null) this.#work(lane);
     this.#arm();
   }
 
@@ -73,6 +79,24 @@ export class WorkLanes {
   }
 
   #turn(): void {
+    const room = this.roomInCommit();
+    if (room === null) {
+      this.#portion();
+      return;
+    }
+    this.#armed = true;
+    const disarmed = (next: () => void) => () => {
+      this.#armed = false;
+      next();
+    };
+    // When there will be none the file system has stopped, and the next step says so to whoever waits.
+    room.then(
+      disarmed(() => this.#turn()),
+      disarmed(() => this.#portion()),
+    );
+  }
+
+  #portion(): void {
     this.#spent = 0;
     for (const resolve of this.#resting.splice(0)) resolve();
     for (const lane of this.#lanes.keys()) {

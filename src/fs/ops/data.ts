@@ -71,7 +71,7 @@ function applyWrite(core: Core, cred: Credentials, inode: Inode): void {
 
 /**
  * As pwrite(2). unstable: no promise when nothing had to be awaited; a write of no bytes changes nothing.
- * Errors: EACCES EFBIG EINVAL EIO EISDIR ENOSPC ESTALE.
+ * Errors: EACCES EBUSY EFBIG EINVAL EIO EISDIR ENOSPC ESTALE.
  */
 export function write(
   core: Core,
@@ -90,6 +90,7 @@ export function write(
     core.keepAnswer(nothing, onApplied);
     return nothing;
   }
+  core.requireScratchRoom();
   const observer = new ContentsChange(
     inode,
     () => applyWrite(core, cred, inode),

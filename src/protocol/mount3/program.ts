@@ -87,11 +87,13 @@ function mount(services: Mount3Services, call: RpcCall, args: XdrReader): void {
 }
 
 /**
- * @throws StorageError ENOENT for what is not exported, EACCES for a client that may not, EINVAL for "..", ENOTDIR for what is no directory.
+ * @throws StorageError ENOENT for what is not exported, EBUSY for what is not served now, EACCES for a client that may not, EINVAL for "..", ENOTDIR for what is no directory.
  * Symbolic links are not followed: they are the client's to interpret.
  */
 function resolve({ exports }: Mount3Services, peer: Peer, asked: Buffer): ExportPlace & { readonly id: FileId } {
   const place = exports.findByPath(asked);
+  if (place === null && exports.isPathAwaited(asked))
+    throw new StorageError("EBUSY", "its file system is not served now");
   if (asked[0] !== SLASH || place === null) throw new StorageError("ENOENT", "nothing is exported there");
   const { entry, below } = place;
   requireRule(entry, peer);

@@ -1,6 +1,6 @@
 import { type Errno, StorageError } from "../../lib/errors.js";
 
-/** nlm4_stats, RFC 1813 section 6.3.2. Never given: DENIED_GRACE_PERIOD (locks survive a restart), DEADLCK (nobody looks for deadlocks). */
+/** nlm4_stats, RFC 1813 section 6.3.2. DENIED_GRACE_PERIOD: as long as the file system is not served (locks survive a restart). Never given: DEADLCK (nobody looks for deadlocks). */
 export const Nlm4Status = {
   granted: 0,
   denied: 1,
@@ -17,7 +17,8 @@ export const NLM4_STATUS: Readonly<Record<Errno, number>> = {
   EACCES: Nlm4Status.failed,
   EBADCOOKIE: Nlm4Status.failed,
   EBADHANDLE: Nlm4Status.staleHandle,
-  EBUSY: Nlm4Status.deniedNoLocks,
+  // The client waits and asks again: its file system is not served now.
+  EBUSY: Nlm4Status.deniedGracePeriod,
   EEXIST: Nlm4Status.failed,
   EFBIG: Nlm4Status.tooBig,
   EINVAL: Nlm4Status.failed,

@@ -45,6 +45,10 @@ export class SimulatedGroupHost implements GroupHost {
     this.#parts = parts;
   }
 
+  hindrance(): string | null {
+    return null;
+  }
+
   async survey(): Promise<Awaited<ReturnType<GroupHost["survey"]>>> {
     const found: { path: string; group: string | null }[] = [];
     let group: SeenGroup | null = null;

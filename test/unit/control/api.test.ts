@@ -12,6 +12,7 @@ import { collectMetrics } from "../../../src/control/collect-metrics.js";
 import { EventLog } from "../../../src/control/event-log.js";
 import { LoopWatch } from "../../../src/control/loop-watch.js";
 import { renderMetrics, samplesOf } from "../../../src/control/metrics.js";
+import { PartHealth } from "../../../src/control/part-health.js";
 import type { DiskRow, EventRow, LuRow, StatusReport, TaskReport } from "../../../src/control/types.js";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { SILENT } from "../../../src/lib/log.js";
@@ -146,6 +147,7 @@ test("metrics: disks, tasks, scrubs, and how late the event loop was", async (t)
   await clock.advance(0);
   const text = collectMetrics({
     cabinet,
+    health: new PartHealth(),
     nfs: quietNfs(),
     io: { bouncedTransfers: 3, strayReads: 0 },
     loop,

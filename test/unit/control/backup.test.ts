@@ -10,6 +10,7 @@ import { BackupBook } from "../../../src/control/backup/backup-book.js";
 import { BackupScheduler } from "../../../src/control/backup/backup-scheduler.js";
 import { EventLog } from "../../../src/control/event-log.js";
 import type { ServedFileSystem } from "../../../src/control/layers.js";
+import { StateFiles } from "../../../src/control/state-files.js";
 import { StorageError } from "../../../src/lib/errors.js";
 import { SILENT } from "../../../src/lib/log.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
@@ -38,7 +39,7 @@ async function world(t: TestContext) {
   const admin = () =>
     new BackupAdmin({
       ...{ node: "chn1", events, clock, random: new SeededRandom(clock.wallMs % 1_000_000_007) },
-      book: new BackupBook(path.join(folder, "book.json"), path.join(folder, "book")),
+      book: new BackupBook(path.join(folder, "book.json"), path.join(folder, "book"), new StateFiles(clock, events)),
       shared: { group: () => undefined, records: nothing, openRecords: nothing },
       fileSystems: {
         mounted: () => mounted,

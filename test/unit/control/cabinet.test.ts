@@ -9,11 +9,17 @@ import { metadataBytesFor } from "../../../src/control/file-system-keeper.js";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { SILENT } from "../../../src/lib/log.js";
 import { GIB, MIB } from "../../../src/lib/units.js";
+import { settle } from "../../support/hand-clock.js";
 import { FakeWorld, fakeLayers } from "./fake-layers.js";
 
 const ROOT = { mode: 0o755, uid: 0, gid: 0 };
 
-function setUp(t: TestContext, world: FakeWorld, patterns?: readonly string[]) {
+function setUp(
+  t: TestContext,
+  world: FakeWorld,
+  patterns?: readonly string[],
+  onGroupLost?: (uuid: string, why?: string) => void,
+) {
   const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-cabinet-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const start = async () => {
@@ -21,7 +27,7 @@ function setUp(t: TestContext, world: FakeWorld, patterns?: readonly string[]) {
     const cabinet = new Cabinet({
       ...{ node: "chn1", layers: fakeLayers(world), clock: world.clock, events, exports: world.exports },
       care: { spareDelaySeconds: 30, diskScanSeconds: 10 },
-      diskPatterns: patterns ?? [...world.present],
+      ...{ diskPatterns: patterns ?? [...world.present], onGroupLost },
       knownDisksFile: path.join(folder, "known-disks.json"),
     });
     await cabinet.open();
@@ -216,4 +222,65 @@ test("metadata LU: 6 % of the raw space, within 64 MiB and 32 GiB", () => {
   assert.equal(metadataBytesFor(100 * MIB), 64 * MIB);
   assert.equal(metadataBytesFor(100 * GIB), 6 * GIB);
   assert.equal(metadataBytesFor(10_000 * GIB), 32 * GIB);
+});
+
+test("cabinet: a file system that this node itself has stopped is mounted again by itself, as soon as that works", async (t) => {
+  const world = new FakeWorld(3);
+  const lost: string[] = [];
+  const start = setUp(t, world, undefined, (_, why) => lost.push(why ?? ""));
+  const { cabinet, events } = await start();
+  await furnish(cabinet, world.present);
+  await cabinet.fileSystems.exports.add(RULE);
+  const said = (kind: string) => events.last(100).filter((event) => event.kind === kind).length;
+  world.noRoom = true;
+  world.raise({ kind: "failed", detail: { cause: "there is no room", scratch: true } });
+  assert.deepEqual(lost, ["there is no room"], "a partner gets its group before anybody gets an error");
+  assert.equal(cabinet.fileSystems.hindrance("g")?.startsWith("file system data: there is no room"), true);
+  for (let i = 0; i < 10; i++) {
+    await world.clock.advance(1000);
+    await settle();
+  }
+  assert.match(cabinet.warnings().join(), /file system data is not served: there is no room for the copy/);
+  assert.deepEqual([cabinet.fileSystems.isUseless("g"), world.unserved], [true, ["data"]]);
+  assert.equal(said("file-system-failed"), 2, "that it stopped, and why it cannot be mounted, once");
+  world.noRoom = false;
+  await world.clock.advance(10_000);
+  await settle();
+  assert.equal(cabinet.fileSystems.rows()[0]?.state, "mounted");
+  assert.deepEqual([world.published.has("data"), world.unserved, said("file-system-served")], [true, [], 1]);
+  assert.equal(cabinet.fileSystems.hindrance("g"), null);
+  await cabinet.close();
+  world.noRoom = true;
+  const again = (await start()).cabinet;
+  assert.equal(again.fileSystems.rows()[0]?.state, "failed");
+  world.noRoom = false;
+  await world.clock.advance(1000);
+  await settle();
+  assert.equal(again.fileSystems.rows()[0]?.state, "mounted", "also one that had no room at the start");
+  await again.close();
+});
+
+test("cabinet: a file system that could not commit is served for reading only by itself, and whole when a person mounts it anew", async (t) => {
+  const world = new FakeWorld(3);
+  const { cabinet, events } = await setUp(t, world)();
+  await furnish(cabinet, world.present);
+  await cabinet.fileSystems.exports.add(RULE);
+  const { fileSystems } = cabinet;
+  world.raise({ kind: "failed", detail: { cause: "database or disk is full" } });
+  await world.clock.advance(1000);
+  await settle();
+  const [row] = fileSystems.rows();
+  assert.equal(row?.state, "read-only");
+  assert.match(row?.reason ?? "", /^read-only: a commit could not be written: database or disk is full/);
+  assert.equal(world.published.get("data")?.[0]?.readOnly, true, "whatever the rules say");
+  assert.equal(fileSystems.exports.rows()[0]?.readOnly, false, "the rules are as they were");
+  assert.match(events.last(1)[0]?.what ?? "", /served for reading only/);
+  world.onlyReadable = true;
+  assert.equal((await fileSystems.remount("data", { readOnly: false })).state, "read-only", "it cannot be written yet");
+  world.onlyReadable = false;
+  assert.equal((await fileSystems.remount("data", { readOnly: false })).state, "mounted");
+  assert.equal(world.published.get("data")?.[0]?.readOnly, false);
+  await assert.rejects(fileSystems.remount("data", { readOnly: false }), { code: "EEXIST" });
+  assert.equal((await fileSystems.remount("data", { readOnly: true })).state, "read-only");
+  await cabinet.close();
 });

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { StorageError } from "../../../src/lib/errors.js";
 import { MIB } from "../../../src/lib/units.js";
 import { FakeWorld } from "./fake-layers.js";
-import { furnished, orders } from "./furnished.js";
+import { furnished, furnishedByHand, orders } from "./furnished.js";
 
 test("disk fail: passed on; a group that would not bear it refuses, and so does a disk in no group", async (t) => {
   const world = new FakeWorld(4);
@@ -187,4 +187,41 @@ test("disks: errors and slowness are in every row, zero where nothing counts", a
   assert.deepEqual(row(2).errors, { read: 3, write: 0, checksum: 1, repaired: 4 });
   assert.deepEqual([row(2).slow, row(3).slow, row(4).slow], [false, true, false]);
   assert.deepEqual(row(4).errors, { read: 0, write: 0, checksum: 0, repaired: 0 });
+});
+
+test("disk add: with the list of disks lost, members are taken in as they are, and their group is served when the last one is here", async (t) => {
+  const world = new FakeWorld(0);
+  for (const number of [1, 2, 3, 4]) world.present.add(`/by-hand/d${number}`);
+  const made = await furnishedByHand(t, world);
+  const labels = new Map(world.labels);
+  const { cabinet, events } = await made.lostState();
+  const { diskAdmin } = cabinet;
+  assert.deepEqual(cabinet.disks(), []);
+  assert.equal((await diskAdmin.add({ path: "/by-hand/d1" })).state, "stale");
+  await diskAdmin.add({ path: "/by-hand/d2" });
+  assert.deepEqual(cabinet.groups(), [], "one that would miss the third's writes is not made");
+  assert.match(
+    events.last(1)[0]!.what,
+    /^disk #002 of group g taken in as it is, from .*: group g lacks #003: add them too, or .*group assemble g/,
+  );
+  assert.equal((await diskAdmin.add({ path: "/by-hand/d3" })).state, "online");
+  assert.equal((await diskAdmin.add({ path: "/by-hand/d4", spare: true })).number, 4);
+  assert.deepEqual(
+    [cabinet.groups()[0]?.state, cabinet.fileSystems.rows()[0]?.state, world.labels],
+    ["clean", "mounted", labels],
+  );
+  const again = (await made.restart()).cabinet;
+  assert.equal(again.groups()[0]?.state, "clean", "their paths are remembered");
+});
+
+test("group assemble: with the list of disks lost, a group is put together without a member when a person says so, and that one returns", async (t) => {
+  const world = new FakeWorld(0);
+  for (const number of [1, 2, 3, 4]) world.present.add(`/by-hand/d${number}`);
+  const { cabinet } = await (await furnishedByHand(t, world)).lostState();
+  await assert.rejects(cabinet.groupAdmin.assemble("g", false), /there is no group g/);
+  for (const number of [1, 2]) await cabinet.diskAdmin.add({ path: `/by-hand/d${number}` });
+  assert.equal((await cabinet.groupAdmin.assemble("g", false)).state, "degraded");
+  world.trace.length = 0;
+  const row = await cabinet.diskAdmin.add({ path: "/by-hand/d3" });
+  assert.deepEqual([row.state, orders(world, "return")], ["rebuilding", ["return 3"]]);
 });

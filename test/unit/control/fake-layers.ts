@@ -46,6 +46,13 @@ export class FakeWorld {
   readonly open = new Set<string>();
   readonly published = new Map<string, readonly ExportRow[]>();
   readonly trace: string[] = [];
+  unserved: readonly string[] = [];
+  /** No file system can be mounted: there is no room for its copy. */
+  noRoom = false;
+  /** Nothing can be written on what file systems stand on. */
+  onlyReadable = false;
+  /** File systems that have stopped: they answer EIO to everything. */
+  readonly stopped = new Set<string>();
   raise: (event: FileSystemEvent) => void = () => {};
   failNextFormat = false;
   /** How often a device was opened. */
@@ -63,6 +70,9 @@ export class FakeWorld {
   readonly exports: ExportSink = {
     publish: (fs, rules) => void this.published.set(fs.name, rules),
     withdraw: (fs) => void this.published.delete(fs.name),
+    setUnserved: (names) => {
+      this.unserved = names;
+    },
   };
 }
 
@@ -103,7 +113,7 @@ export function fakeLayers(world: FakeWorld): StorageLayers {
       if (world.failNextFormat) throw new StorageError("EIO", "made to fail");
       world.settings.set(name, new Map());
     },
-    mountFileSystem: async (lus, onEvent) => mountFake(world, lus, onEvent),
+    mountFileSystem: async (lus, onEvent, readOnly) => mountFake(world, lus, onEvent, readOnly),
   };
 }
 
@@ -130,7 +140,10 @@ function openFake(world: FakeWorld, path: string, exclusive: boolean): BlockDevi
 
 function labelOf(world: FakeWorld, device: BlockDevice): LabelledDisk | null {
   const label = world.labels.get(device.name);
-  return label === undefined || device.sizeBytes <= SHRUNK_BYTES ? null : { device, ...label };
+  const groupName = world.groups.get(label?.groupUuid ?? "")?.name;
+  return label === undefined || device.sizeBytes <= SHRUNK_BYTES
+    ? null
+    : { device, ...label, ...(groupName === undefined ? {} : { groupName }) };
 }
 
 function createFake(world: FakeWorld, disks: readonly LabelledDisk[], { name, onEvent }: NewGroup): Group {
@@ -172,26 +185,35 @@ function mountFake(
   world: FakeWorld,
   { dataLu }: FileSystemLus,
   onEvent: (e: FileSystemEvent) => void,
+  readOnly: boolean,
 ): ServedFileSystem {
   const name = dataLu.description.name;
   const settings = world.settings.get(name);
   if (settings === undefined) throw new StorageError("EIO", "no file system is on the LU");
+  if (world.onlyReadable && !readOnly) throw new StorageError("EIO", "the log cannot be written");
+  if (world.noRoom) throw new StorageError("ENOSPC", "there is no room for the copy", { scratch: true });
   world.raise = onEvent;
   const space = { totalBytes: 100, freeBytes: 50, availableBytes: 50, totalFiles: 10, freeFiles: 5 };
+  const alive = <T>(value: () => T): T => {
+    if (world.stopped.has(name)) throw new StorageError("EIO", "the file system has stopped");
+    return value();
+  };
   return {
     // Administration looks at the name, the space and the locks only.
-    fileSystem: { name, id: 1, space: () => space, locks: world.locks } as unknown as FileSystem,
-    nameOf: async (ino) => `/name of ${ino}`,
-    getSetting: (key) => settings.get(key) ?? null,
-    setSetting: async (key, value) => void settings.set(key, value),
-    check: async () => ({ clean: true, problems: [], counts: { files: 3 } }),
-    listFiles: (after) => ({
-      files: [{ name: after ?? "a", headAddress: 4096, sizeBytes: 1, uid: 0, updated: "2026-01-01T00:00:00.000Z" }],
-      next: after === null ? "b" : null,
-    }),
-    statistics: () => ({ dirtyBytes: 12 }),
-    settle: async () => void world.trace.push(`settle file system ${name}`),
-    grow: async () => void world.trace.push(`grow file system ${name}`),
+    fileSystem: { name, id: 1, space: () => alive(() => space), locks: world.locks } as unknown as FileSystem,
+    readOnly,
+    nameOf: async (ino) => alive(() => `/name of ${ino}`),
+    getSetting: (key) => alive(() => settings.get(key) ?? null),
+    setSetting: async (key, value) => void alive(() => settings.set(key, value)),
+    check: async () => alive(() => ({ clean: true, problems: [], counts: { files: 3 } })),
+    listFiles: (after) =>
+      alive(() => ({
+        files: [{ name: after ?? "a", headAddress: 4096, sizeBytes: 1, uid: 0, updated: "2026-01-01T00:00:00.000Z" }],
+        next: after === null ? "b" : null,
+      })),
+    statistics: () => alive(() => ({ dirtyBytes: 12 })),
+    settle: async () => alive(() => void world.trace.push(`settle file system ${name}`)),
+    grow: async () => alive(() => void world.trace.push(`grow file system ${name}`)),
     snapshot: () => Promise.reject(new StorageError("ENOTSUP", "no snapshots of nothing")),
     restorer: () => {
       throw new StorageError("ENOTSUP", "nothing is restored into nothing");

@@ -74,3 +74,36 @@ export async function furnished(t: TestContext, world: FakeWorld, furniture: Fur
 export function orders(world: FakeWorld, verb: string): string[] {
   return world.trace.filter((line) => line.startsWith(`${verb} `));
 }
+
+/** As furnished, with a file system and a spare, of disks at /by-hand/d1 to d4 that the configuration does not name. */
+export async function furnishedByHand(t: TestContext, world: FakeWorld) {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-control-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const knownDisksFile = path.join(folder, "known.json");
+  let cabinet: Cabinet | null = null;
+  const start = async () => {
+    await cabinet?.close();
+    const events = new EventLog(world.clock, SILENT);
+    const next = new Cabinet({
+      ...{ node: "chn1", layers: fakeLayers(world), clock: world.clock, events, exports: world.exports },
+      ...{ diskPatterns: [], knownDisksFile, care: { spareDelaySeconds: 30, diskScanSeconds: 10 } },
+    });
+    cabinet = next;
+    t.after(() => next.close());
+    await next.open();
+    return { cabinet: next, events };
+  };
+  const made = await start();
+  for (const number of [1, 2, 3]) await made.cabinet.diskAdmin.add({ path: `/by-hand/d${number}` });
+  await made.cabinet.diskAdmin.add({ path: "/by-hand/d4", spare: true });
+  await made.cabinet.groupAdmin.create({ name: "g", disks: [1, 2, 3] });
+  await made.cabinet.fileSystems.create({ name: "data", level: 5, sizeBytes: 320 * 1024 * 1024, root: ROOT });
+  return {
+    restart: start,
+    /** The daemon again, which knows of no disk. */
+    lostState: () => {
+      rmSync(knownDisksFile);
+      return start();
+    },
+  };
+}

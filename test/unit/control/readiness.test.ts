@@ -44,6 +44,7 @@ interface Seen {
   /** Paths that are there by name and do not answer. */
   readonly lost?: readonly string[];
   readonly cutOff?: readonly string[];
+  readonly scratch?: string;
 }
 
 /** What stands in the way for a node that sees this. */
@@ -79,6 +80,7 @@ function made(seen: Seen) {
     stuck = [],
     lost = [],
     cutOff = [],
+    scratch = directory,
   } = seen;
   const pair: ReadinessParts["pair"] = {
     ...{ name: "chn1", partnerName: "chn5", partnerIsAlive: true, self, trouble: null, lacks: [] },
@@ -87,7 +89,7 @@ function made(seen: Seen) {
   };
   const events = new EventLog(clock, SILENT);
   const readiness = new Readiness({
-    ...{ pair, config: { ...SETTINGS, ...config }, directIo, clock, events },
+    ...{ pair, config: { ...SETTINGS, ...config }, directIo, clock, events, scratch },
     ...{
       sees: async (at: string) => !lost.includes(at),
       unheard: async () => unheard,
@@ -184,11 +186,13 @@ test("readiness: what stands in the way is looked at again soon, and told when i
     ...{ partner: () => ({ heartbeat, silentMs: 10 }), groups: () => [] },
   };
   const readiness = new Readiness({
-    ...{ pair, config: SETTINGS, directIo: false, clock: hand, events, unheard: async () => [] },
+    ...{ pair, config: SETTINGS, directIo: false, clock: hand, events, scratch: directory, unheard: async () => [] },
     ...{ sees: async () => true, command: null, stuck: () => [], cutOff: () => [] },
   });
   readiness.start();
   await hand.advance(3_000);
+  // Folders are looked at for real, which takes its time.
+  for (let i = 0; i < 100 && pair.trouble === null; i++) await new Promise((resolve) => setTimeout(resolve, 10));
   await settle();
   deepEqual(pair.trouble, ["chn5 has never been seen on these disks"]);
   heartbeat = HEARTBEAT;
@@ -198,4 +202,9 @@ test("readiness: what stands in the way is looked at again soon, and told when i
   const said = events.last(10).map(({ kind }) => kind);
   deepEqual(said, ["takeover-not-ready", "takeover-ready"]);
   readiness.end();
+});
+
+test("readiness: a state directory that nothing can be written to", async () => {
+  const [found = ""] = await problems({ scratch: path.join(disk, "scratch") });
+  equal(found.startsWith("the state directory cannot be used: "), true, found);
 });

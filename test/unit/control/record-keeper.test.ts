@@ -95,7 +95,7 @@ test("record keeper: at the start all four kinds are there, at the end what ran 
 
 test("record keeper: an event and an export write at once, a client's mount within seconds", async (t) => {
   const { keeper, now, pass, events, has, hasNot } = await node(t);
-  const sink = keeper.watching({ publish: () => {}, withdraw: () => {} });
+  const sink = keeper.watching({ publish: () => {}, withdraw: () => {}, setUnserved: () => {} });
   await keeper.start();
   now.fileSystems = [DATA];
   events.add({ severity: "info", kind: "file-system-created", what: "file system data created" });

@@ -3,6 +3,7 @@ import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { BackupAdmin } from "../../../src/control/backup/backup-admin.js";
 import { BackupBook } from "../../../src/control/backup/backup-book.js";
+import { StateFiles } from "../../../src/control/state-files.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { bytesOf, piecesOf } from "../../support/backup-fixture.js";
 import { refused } from "../../support/namespace-fixture.js";
@@ -16,7 +17,11 @@ async function node(t: TestContext, withGroup = true) {
   const { shared, fileSystems } = cabinet;
   const admin = new BackupAdmin({
     ...{ node: "chn1", events, clock: world.fake.clock, random: new SeededRandom(4), shared, fileSystems },
-    book: new BackupBook(path.join(world.folder, "book.json"), path.join(world.folder, "book")),
+    book: new BackupBook(
+      path.join(world.folder, "book.json"),
+      path.join(world.folder, "book"),
+      new StateFiles(world.fake.clock, events),
+    ),
   });
   const write = async (name: string, host: string) => {
     const records = await shared.openRecords({ node: name, writer: name });

@@ -231,3 +231,22 @@ test("two hosts: a group that the partner could not take after all is served her
   }
   deepEqual([gaveUp(), roleOf(one, "g")], [1, "owned"]);
 });
+
+test("agent: a group that this node itself keeps from being served goes to a partner that could take it, and to no other", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g")]);
+  two.agent.trouble = ["the state directory cannot be used"];
+  await bench.clock.advance(1000);
+  one.host.hindered = "there is no room";
+  await bench.clock.advance(5000);
+  equal(roleOf(one, "g"), "owned", "the partner could not take it either");
+  two.agent.trouble = [];
+  one.host.hindered = null;
+  await bench.clock.advance(1000);
+  one.host.hindered = "there is no room";
+  await bench.clock.advance(1500);
+  equal(roleOf(one, "g"), "owned", "a moment passes by itself");
+  await bench.clock.advance(3000);
+  equal(roleOf(two, "g"), "owned");
+  match(one.events.find(({ kind }) => kind === "group-lost")?.what ?? "", /there is no room/);
+});

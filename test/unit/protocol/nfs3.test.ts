@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { StorageError } from "../../../src/lib/errors.js";
+import { HANDLE } from "../../../src/protocol/handle.js";
 import { MemoryFileSystem } from "../../support/memory-fs.js";
 import { authSysBody, encode, Proc } from "../../support/nfs-client.js";
 import { openRig, pattern, RW } from "./fixture.js";
@@ -9,8 +10,8 @@ const MIB = 1024 * 1024;
 const [PERM, NOENT, ACCES, EXIST, XDEV, NOTDIR, ISDIR, INVAL, FBIG, NOSPC, ROFS] = [
   1, 2, 13, 17, 18, 20, 21, 22, 27, 28, 30,
 ];
-const [NAMETOOLONG, NOTEMPTY, STALE, BADHANDLE, NOT_SYNC, BADTYPE, SERVERFAULT] = [
-  63, 66, 70, 10001, 10002, 10007, 10006,
+const [NAMETOOLONG, NOTEMPTY, STALE, BADHANDLE, NOT_SYNC, BADTYPE, SERVERFAULT, JUKEBOX] = [
+  63, 66, 70, 10001, 10002, 10007, 10006, 10008,
 ];
 
 test("NULL answers nothing", async (t) => {
@@ -40,7 +41,9 @@ test("handles: forged, foreign, too short and too long ones", async (t) => {
   for (let i = 0; i < root.length; i++) {
     const forged = Buffer.from(root);
     forged[i] = forged[i]! ^ 1;
-    assert.equal((await client.getattr(forged)).status, BADHANDLE, `byte ${i} changed`);
+    // The id of a file system that was never here: there is no key to prove the handle with.
+    const expected = i >= HANDLE.fileSystemId && i < HANDLE.ino ? STALE : BADHANDLE;
+    assert.equal((await client.getattr(forged)).status, expected, `byte ${i} changed`);
   }
   for (const bytes of [0, 1, 43, 45, 64]) assert.equal((await client.getattr(Buffer.alloc(bytes))).status, BADHANDLE);
   const tooLong = await client.call(
@@ -432,7 +435,13 @@ test("an export that is removed stops answering at once; one that a client may n
   exports.add({ path: "/data", fileSystem: fs, rules: [{ ...RW, secure: true }] });
   assert.equal((await client.getattr(root)).status, ACCES);
   exports.remove("/data");
-  assert.equal((await client.getattr(root)).status, BADHANDLE);
+  assert.equal((await client.getattr(root)).status, STALE);
+  const forged = Buffer.from(root);
+  forged[HANDLE.tag] = forged[HANDLE.tag]! ^ 1;
+  assert.equal((await client.getattr(forged)).status, BADHANDLE);
+  exports.setUnserved(["/data"]);
+  assert.equal((await client.getattr(root)).status, JUKEBOX, "its file system is not served now: ask again");
+  exports.setUnserved([]);
   exports.add({ path: "/data", fileSystem: fs, rules: [RW] });
   assert.equal((await client.getattr(root)).status, 0);
 });

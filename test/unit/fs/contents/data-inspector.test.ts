@@ -131,7 +131,7 @@ test("data inspector: a block that a read in flight still wants keeps its checks
   const inode = fresh.inodes.load(2)!;
   const at = fresh.contents.headAddress(2);
   const inspector = await prepared(fresh);
-  fresh.data.latencyMs = 40;
+  fresh.data.latencyMs = 400;
   const reading = fresh.read(inode, 0, MIB);
   fresh.data.latencyMs = 0;
   await fresh.truncate(inode, 0);

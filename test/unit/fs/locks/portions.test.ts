@@ -194,6 +194,7 @@ async function restored(source: StoredLocks) {
     requireAlive: () => {},
     requireSpace: () => {},
     keepReply: () => {},
+    roomInCommit: () => null,
   };
   const locks = new FileLockTable({ ...ground, durable: async () => {} });
   const grants: LockGrant[] = [];

@@ -20,7 +20,10 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 test("work lanes: what is short is done at once, what is long a part in each turn", async () => {
   const said: string[] = [];
-  const lanes = new WorkLanes(() => said.push("."));
+  const lanes = new WorkLanes(
+    () => said.push("."),
+    () => null,
+  );
   lanes.run(1, task(said, "a", 1));
   assert.deepEqual(said, ["a0", "."]);
   lanes.run(1, task(said, "b", 4));
@@ -33,7 +36,10 @@ test("work lanes: what is short is done at once, what is long a part in each tur
 
 test("work lanes: one after the other on a lane, side by side on two", async () => {
   const said: string[] = [];
-  const lanes = new WorkLanes(() => {});
+  const lanes = new WorkLanes(
+    () => {},
+    () => null,
+  );
   lanes.run(1, task(said, "a", 4));
   lanes.run(1, task(said, "b", 1));
   lanes.run(2, task(said, "c", 1));
@@ -45,7 +51,10 @@ test("work lanes: one after the other on a lane, side by side on two", async () 
 
 test("work lanes: one that fails ends, and the others go on; who rests waits for the next turn", async () => {
   const said: string[] = [];
-  const lanes = new WorkLanes(() => {});
+  const lanes = new WorkLanes(
+    () => {},
+    () => null,
+  );
   lanes.run(1, {
     // biome-ignore lint/correctness/useYield: it fails before its first step
     *steps(): Steps<void> {
@@ -64,7 +73,10 @@ test("work lanes: one that fails ends, and the others go on; who rests waits for
 
 test("work lanes: stopped, every task that has not ended fails", async () => {
   const said: string[] = [];
-  const lanes = new WorkLanes(() => {});
+  const lanes = new WorkLanes(
+    () => {},
+    () => null,
+  );
   lanes.run(1, task(said, "a", 9));
   lanes.run(1, task(said, "b", 1));
   lanes.run(2, task(said, "c", 1));
