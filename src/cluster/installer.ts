@@ -16,7 +16,6 @@ import {
 import http from "node:http";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { makeFolder } from "../lib/make-folder.js";
 
 /*
  * What a node does to be installed. The terminal serves this file (cluster/installer-script.ts) to be run by Node alone, before anything of
@@ -135,6 +134,15 @@ async function install(invitation: Invitation, say: (what: string) => void): Pro
   } finally {
     release();
   }
+}
+
+/** As lib/make-folder.ts, which is not here yet: Node's own recursive mkdir goes round for ever below /proc. */
+function makeFolder(folder: string, mode: number): void {
+  const { status, stderr, error } = spawnSync("mkdir", ["-p", "-m", mode.toString(8), "--", folder], {
+    encoding: "utf8",
+  });
+  if (status !== 0)
+    throw new Error(`the folder ${folder} cannot be made: ${error?.message ?? stderr.trim().split("\n")[0]}`);
 }
 
 /** Who was here before may still be about to notice that its terminal is gone. */
