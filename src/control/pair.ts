@@ -50,6 +50,7 @@ export function makePairAgent(parts: PairParts): PairAgent {
   const direct = config.directIo;
   const board: Board = new Board({
     open: (path) => openFileDevice(path, { mode: "read-write-unlocked", log, direct }),
+    clock,
     log,
     // On one host both nodes see the same page cache.
     durable: () => agent.partner().heartbeat?.bootId !== identity.bootId,

@@ -55,6 +55,10 @@ export class PairAgent {
   #cancelProbe: CancelTimer = () => {};
   #stopped = false;
   #lookedMs = 0;
+  #watchingOwned = false;
+  /** A look at all disks that is under way, and one that has yet to begin: a slow disk is not asked by several at once. */
+  #surveying: Promise<void> | null = null;
+  #surveyNext: Promise<void> | null = null;
   /** Why this node could not take over now; null: nobody has looked yet. Travels with the heartbeat. */
   trouble: readonly string[] | null = null;
   /** Whom this node reaches on the network. Travels with the heartbeat. */
@@ -101,13 +105,29 @@ export class PairAgent {
     if (!this.#servesHome() && this.#homeIsFree()) await this.#changeover.bring(node);
   }
 
-  /** The groups that are there now; new ones are watched from here on. */
-  async survey(): Promise<void> {
+  /** The groups that are there now, or a moment later; new ones are watched from here on. */
+  survey(): Promise<void> {
+    if (this.#surveying === null) return this.#beginSurvey();
+    const begin = (): Promise<void> => this.#beginSurvey();
+    this.#surveyNext ??= this.#surveying.then(begin, begin);
+    return this.#surveyNext;
+  }
+
+  #beginSurvey(): Promise<void> {
+    this.#surveyNext = null;
+    const surveying = this.#survey().finally(() => {
+      if (this.#surveying === surveying) this.#surveying = null;
+    });
+    this.#surveying = surveying;
+    return surveying;
+  }
+
+  async #survey(): Promise<void> {
     const { host, board } = this.#parts;
     const { groups, disks } = await host.survey();
     const inNone = disks.filter(({ group }) => group === null).length;
     const expected = groups.reduce((sum, { memberCount }) => sum + memberCount, inNone);
-    await board.setDisks(disks satisfies readonly BoardDisk[], expected);
+    board.setDisks(disks satisfies readonly BoardDisk[], expected);
     for (const seen of groups) {
       const known = this.#groups.get(seen.uuid);
       const home = seen.home ?? this.first;
@@ -310,10 +330,11 @@ export class PairAgent {
     // A lease that has run out stays so, whatever is heard from now on: the partner may be about to take it.
     if (this.#hasLapsed()) this.#loseAll();
     const beganMs = clock.monotonicMs();
-    const written = board.writeHeartbeat(slotOf(node), this.#heartbeat());
+    const written = board.writeHeartbeat(slotOf(node), this.#heartbeat(), beganMs);
     const found = await board.readHeartbeats(slotOf(partner));
     this.#watch.note(found, beganMs, clock.monotonicMs());
-    if ((await written) * 2 > board.diskCount) this.#heard(beganMs);
+    const heardMs = await written;
+    if (heardMs > this.#heardMs) this.#heard(heardMs);
     this.#lookAgain();
     await this.#watchOwned();
   }
@@ -410,6 +431,17 @@ export class PairAgent {
 
   /** Groups that we serve: does somebody else, does the partner want one, has one failed here? */
   async #watchOwned(): Promise<void> {
+    // A beat does not ask what an earlier one is still waiting to hear.
+    if (this.#watchingOwned) return;
+    this.#watchingOwned = true;
+    try {
+      await this.#lookAtOwned();
+    } finally {
+      this.#watchingOwned = false;
+    }
+  }
+
+  async #lookAtOwned(): Promise<void> {
     const { heartbeat } = this.partner();
     for (const group of this.#groups.values()) {
       if (group.role !== "owned" || group.busy) continue;

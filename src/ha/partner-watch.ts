@@ -18,6 +18,9 @@ export interface Sighting {
   readonly diskCount: number;
 }
 
+/** Processes of the partner that are remembered: it starts anew now and then. */
+const PROCESSES_MAX = 16;
+
 /**
  * Follows the partner's heartbeat. Its clock is never asked: only whether the number rises counts, and when by our monotonic clock.
  *
@@ -25,11 +28,14 @@ export interface Sighting {
  * that we always see such a beat; what is on fewer disks is not taken for life, as one write that a cut-off node still brings out. When we can
  * read so few that a beat could pass unseen, we are blind, and time in which we are blind is not silence. Neither is time in which we did not
  * look, because this process was stopped itself: silence goes up to the last look, not up to now.
+ *
+ * Each look may hear of other disks, the ones that answered in time, and what they hold may differ by a beat: so a beat is life once, when it is
+ * younger than any before it of the same process.
  */
 export class PartnerWatch {
   #newest: Heartbeat | null = null;
-  /** -1: on too few disks to count; null: nobody has looked. */
-  #counted: number | null = null;
+  /** By process of the partner: the youngest beat that counted, in the order in which they were first seen. */
+  readonly #counted = new Map<string, number>();
   #risenMs = Number.NEGATIVE_INFINITY;
   /** When the last look began; the first one. */
   #lookedMs = Number.NEGATIVE_INFINITY;
@@ -43,14 +49,38 @@ export class PartnerWatch {
       this.#blind(beganMs);
       return;
     }
+    // What the first look finds may be old. What a later one finds where there was nothing is life.
+    const isFirst = this.#firstMs === Number.POSITIVE_INFINITY;
     this.#firstMs = Math.min(this.#firstMs, beganMs);
     this.#lookedMs = Math.max(this.#lookedMs, beganMs);
     const sorted = [...found].sort((a, b) => b.sequence - a.sequence);
-    const counted = sorted[common - 1]?.sequence ?? -1;
-    // What the first look finds may be old. What a later one finds where there was nothing is life.
-    if (this.#counted !== null && counted !== this.#counted) this.#risenMs = nowMs;
-    this.#counted = counted;
-    this.#newest = sorted[0] ?? this.#newest;
+    if (this.#counts(sorted, common) && !isFirst) this.#risenMs = nowMs;
+    this.#remember(sorted[0]);
+  }
+
+  /** @returns whether a beat is on enough disks that has not been seen there before */
+  #counts(sorted: readonly Heartbeat[], common: number): boolean {
+    const held = new Map<string, number>();
+    let isNew = false;
+    for (const beat of sorted) {
+      const process = processOf(beat);
+      const disks = (held.get(process) ?? 0) + 1;
+      held.set(process, disks);
+      if (disks !== common || beat.sequence <= (this.#counted.get(process) ?? -1)) continue;
+      this.#counted.set(process, beat.sequence);
+      isNew = true;
+    }
+    const [oldest] = this.#counted.keys();
+    if (this.#counted.size > PROCESSES_MAX && oldest !== undefined) this.#counted.delete(oldest);
+    return isNew;
+  }
+
+  /** Of one process, what is younger stays: the disks of this look may be behind. */
+  #remember(newest: Heartbeat | undefined): void {
+    const known = this.#newest;
+    if (newest === undefined) return;
+    const isOlder = known !== null && processOf(known) === processOf(newest) && known.sequence > newest.sequence;
+    if (!isOlder) this.#newest = newest;
   }
 
   /** Since the last look nobody knows what happened: all before counts from now on. */
@@ -70,4 +100,8 @@ export class PartnerWatch {
   get silenceMs(): number {
     return Math.max(0, this.#lookedMs - Math.max(this.#risenMs, this.#firstMs));
   }
+}
+
+function processOf({ bootId, pid, processStart }: Heartbeat): string {
+  return `${bootId} ${pid} ${processStart}`;
 }

@@ -14,6 +14,11 @@ export class BenchDisk {
   readonly hiddenFrom = new Set<string>();
   /** Writes wait for this. */
   held: Promise<void> | null = null;
+  /** Of these nodes every request waits for this. */
+  readonly stuckFor = new Map<string, Promise<void>>();
+  /** Requests that have not ended, and the most that there were. */
+  inFlight = 0;
+  inFlightMax = 0;
 
   constructor(readonly path: string) {}
 
@@ -21,13 +26,20 @@ export class BenchDisk {
     const seen = (): void => {
       if (this.hiddenFrom.has(node)) throw new StorageError("EIO", `${this.path} does not answer`);
     };
+    const wait = async (): Promise<void> => {
+      this.inFlightMax = Math.max(this.inFlightMax, ++this.inFlight);
+      await this.stuckFor.get(node);
+      this.inFlight--;
+    };
     const write = async (source: Buffer, position: number): Promise<void> => {
       seen();
       await this.held;
+      await wait();
       this.#blocks.set(position, Buffer.from(source));
     };
     const read = async (target: Buffer, position: number): Promise<void> => {
       seen();
+      await wait();
       const block = this.#blocks.get(position);
       if (block === undefined) target.fill(0);
       else block.copy(target);
@@ -128,7 +140,7 @@ export class PairBench {
 
   board(node: string): Board {
     const open = async (path: string) => this.disks.find((disk) => disk.path === path)!.open(node);
-    return new Board({ open, log: SILENT, durable: () => true });
+    return new Board({ open, clock: this.clock, log: SILENT, durable: () => true });
   }
 
   /** @param bootId  of its host: two nodes with the same one are on one host */

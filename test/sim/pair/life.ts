@@ -104,6 +104,7 @@ export class Life implements DiskUser {
     const identity = { bootId, pid: this.pid, processStart: number };
     const board: Board = new Board({
       open: async (at) => disks.find((disk) => disk.path === at)!.open(this, null),
+      clock,
       log: SILENT,
       durable: () => agent.partner().heartbeat?.bootId !== bootId,
     });

@@ -12,7 +12,7 @@ async function keepers(bench: PairBench): Promise<readonly [LeaseKeeper, LeaseKe
   const seen = bench.group("g");
   const make = async (node: string, partner: string) => {
     const board = bench.board(node);
-    await board.setDisks(seen.paths.map((path) => ({ path, group: seen.uuid })));
+    board.setDisks(seen.paths.map((path) => ({ path, group: seen.uuid })));
     return new LeaseKeeper({ board, node, partner, clock: bench.clock });
   };
   return [await make("chn1", "chn2"), await make("chn2", "chn1")];

@@ -98,7 +98,7 @@ test("agent, two hosts: what a process claimed before it died keeps nobody waiti
   const disks = seen.paths.map((path) => ({ path, group: seen.uuid }));
   for (const [node, epoch, state] of [["chn1", 4, "held"] as const, ["chn2", 5, "claimed"] as const]) {
     const board = bench.board(node);
-    await board.setDisks(disks);
+    board.setDisks(disks);
     const partner = node === "chn1" ? "chn2" : "chn1";
     await new LeaseKeeper({ board, node, partner, clock: bench.clock }).write(seen, epoch, state, "start");
   }

@@ -3,9 +3,9 @@ import { test } from "node:test";
 import { PartnerWatch, type Sighting } from "../../../src/ha/partner-watch.js";
 import type { Heartbeat } from "../../../src/ha/record.js";
 
-function beat(sequence: number): Heartbeat {
+function beat(sequence: number, pid = 1): Heartbeat {
   return {
-    ...{ node: "chn1", sequence, bootId: "boot", pid: 1, processStart: 1, network: "", version: "1" },
+    ...{ node: "chn1", sequence, bootId: "boot", pid, processStart: 1, network: "", version: "1" },
     ...{
       service: { host: "127.0.0.1", port: 2049 },
       owned: [],
@@ -60,4 +60,20 @@ test("partner watch: time in which too few disks can be read is not silence", ()
     [10_000, sighting(5, 5, 5)],
   );
   equal(watch.silenceMs, 2000);
+});
+
+test("partner watch: a dead partner's beats do not live by being read from other disks each time", () => {
+  const looks = [sighting(9, 9, 8), sighting(9, 8), sighting(8, 9, 9), sighting(8, 8), sighting(9, 8)] as const;
+  const watch = watching(...looks.map((look, i) => [i * 1000, look] as const));
+  equal(watch.silenceMs, 4000);
+  equal(watch.view(4000).heartbeat?.sequence, 9);
+});
+
+test("partner watch: a process that counts from a lower number is alive, whatever its predecessor left", () => {
+  const old = [beat(50, 1), beat(50, 1), beat(50, 1)];
+  const watch = watching([0, { found: old, readCount: 3, diskCount: 3 }]);
+  watch.note({ found: [beat(3, 2), beat(3, 2), beat(50, 1)], readCount: 3, diskCount: 3 }, 3000, 3000);
+  equal(watch.silenceMs, 0);
+  watch.note({ found: [beat(4, 2), beat(4, 2), beat(50, 1)], readCount: 3, diskCount: 3 }, 5000, 5000);
+  equal(watch.silenceMs, 0);
 });
