@@ -41,7 +41,9 @@ export async function initialiseGroup(
   const name = SHARED_GROUP_NAMES[role];
   if (await isWhole(terminal, name, places)) return `group ${name} was there already`;
   return withDisks(terminal, places, "read-write-exclusive", async (devices) => {
-    const labels = await Promise.all(devices.map((device) => usableLabel(device, name)));
+    const labels: (Label | null)[] = [];
+    // In their order, so that of several that are refused it is always the first that is named.
+    for (const device of devices) labels.push(await usableLabel(device, name));
     await undoPart(devices, labels);
     const disks: LabelledDisk[] = [];
     for (const [i, device] of devices.entries()) {
