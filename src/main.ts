@@ -14,6 +14,7 @@ import { claimSocket } from "./control/claim-socket.js";
 import { clientsRow, refusalEvent } from "./control/client-rows.js";
 import { collectMetrics } from "./control/collect-metrics.js";
 import { cpuWait } from "./control/cpu-wait.js";
+import { byLanes } from "./control/disk-lanes.js";
 import { DrillBook } from "./control/drill/drill-book.js";
 import { EventLog } from "./control/event-log.js";
 import { ExportBoard } from "./control/export-board.js";
@@ -46,6 +47,8 @@ import { statusReport } from "./control/status-report.js";
 import { SystemRandom } from "./control/system-random.js";
 import type { ServiceRow } from "./control/types.js";
 import { version } from "./control/version.js";
+import { DiskLanes } from "./device/disk-lane.js";
+import { ThreadHold } from "./device/thread-hold.js";
 import type { PairAgent } from "./ha/pair-agent.js";
 import { SystemClock } from "./lib/clock.js";
 import { messageOf, StorageError } from "./lib/errors.js";
@@ -66,6 +69,9 @@ export interface RunningNode {
 
 /** Exit status after a failed assertion (EX_SOFTWARE of sysexits.h): systemd restarts, and nobody takes it for a clean stop. */
 const EXIT_SOFTWARE = 70;
+
+/** Of libuv, as long as UV_THREADPOOL_SIZE says nothing else. */
+const LIBUV_THREADS = 4;
 
 /** The groups were lost to the partner (EX_TEMPFAIL). */
 const EXIT_LOST = 75;
@@ -107,6 +113,7 @@ export async function startNode(config: Config, log: PinoLogger): Promise<Runnin
 async function build(config: Config, log: PinoLogger, undo: Undo): Promise<RunningNode> {
   const clock = new SystemClock();
   const random = new SystemRandom();
+  const lanes = new DiskLanes(clock, ioThreads());
   const events = new EventLog(clock, log);
 
   // Refuse early, before any disk is touched.
@@ -123,12 +130,12 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const paired = config.pair !== null;
   const epochOf = paired ? (uuid: string) => agent?.epochOf(uuid) ?? -1 : undefined;
   const prepare = () => layers.prepare?.();
-  const follower = paired ? makeFollower(config, clock, log, state.scratch, () => agent, prepare) : null;
+  const follower = paired ? makeFollower(config, clock, log, lanes, state.scratch, () => agent, prepare) : null;
   const warm = follower === null ? undefined : follower.take.bind(follower);
   const io: IoCounters = { bouncedTransfers: 0, strayReads: 0 };
-  const layers = bindLayers({ config, clock, random, log, scratch: state.scratch, epochOf, warm, io });
+  const layers = bindLayers({ config, clock, random, log, lanes, scratch: state.scratch, epochOf, warm, io });
   const { faultInjection, volatileCache } = config;
-  const faults = faultInjection ? new FaultBench({ clock, random, log, volatileCache }) : undefined;
+  const faults = faultInjection ? new FaultBench({ clock, random, log, volatileCache, hold: holdThread() }) : undefined;
   if (faults !== undefined) log.warn({}, "fault injection is on: the management socket can make disks fail and lie");
   const keeper: RecordKeeper = new RecordKeeper({
     ...{ node: config.node, clock, events, facts: processFacts(clock) },
@@ -144,7 +151,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     },
   });
   const cabinet = new Cabinet({
-    layers: faults?.over(layers) ?? layers,
+    layers: byLanes(faults?.over(layers) ?? layers, lanes),
     events,
     exports: keeper.watching(new ExportBoard(exportTable, replyCache)),
     ...{ node: config.node, clock, care: config.care },
@@ -189,10 +196,11 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     undo.add("watchdog", () => watchdog?.end());
     agent = makePairAgent({
       ...{ config, pair: config.pair, clock, log, events, services, hands: cabinet.groupHands },
+      overReserved: (device) => lanes.over(faults?.overReserved(device) ?? device, "control"),
       stopAtOnce: (reason) => {
         watchdog?.end();
         for (const host of services.wantedHosts()) if (guards?.guards(host) === false) command?.abandon(host);
-        stopAtOnce(log, reason);
+        stopAtOnce(log, reason, lanes);
       },
       onHeard: () => watchdog?.heard(),
       beforeTaking: () => watch.clearAll(),
@@ -283,10 +291,23 @@ function refuseStandby(agent: PairAgent | null): void {
   throw new StorageError("EACCES", "this node serves nothing now: ask the one that does (node list)");
 }
 
+/** Of this process's pool: libuv's own number when nobody has set it. */
+function ioThreads(): number {
+  const given = Number(process.env.UV_THREADPOOL_SIZE);
+  return Number.isInteger(given) && given > 0 ? given : LIBUV_THREADS;
+}
+
+function holdThread(): (ms: number) => Promise<void> {
+  const threads = new ThreadHold();
+  return (ms) => threads.hold(ms);
+}
+
 /** Not one write more: what the other node sees is its own now. Restarted (by systemd), this node stands by. */
-function stopAtOnce(log: PinoLogger, reason: string): void {
+function stopAtOnce(log: PinoLogger, reason: string, lanes: DiskLanes): void {
   log.fatal({ reason }, "ending at once: this node does not own its groups any more");
   process.stderr.write(`stripeward: ended at once: ${printableText(reason)}\n`);
+  // A process waits at its end for its threads, and for what is queued for them. No disk that hangs may keep us alive.
+  if (lanes.isHeld) process.kill(process.pid, "SIGKILL");
   process.exit(EXIT_LOST);
 }
 
@@ -327,6 +348,7 @@ function warnOfRestart(before: Config, after: Config, log: PinoLogger): void {
     "nfs",
     "memory",
     "directIo",
+    "slowDisks",
     "pair",
     "backups",
     "faultInjection",

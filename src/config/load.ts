@@ -42,6 +42,7 @@ function toConfig(written: Written, file: string): Config {
       spareDelaySeconds: written.care["spare-delay-seconds"],
       diskScanSeconds: written.care["disk-scan-seconds"],
     },
+    slowDisks: slowDisksOf(written["slow-disks"]),
     pair: pairOf(written.pair, folder),
     backups: written.backups.map(({ fs = null, to, every, keep }) => {
       return { fileSystem: fs, to: path.resolve(folder, to), everySeconds: every, keep };
@@ -51,6 +52,10 @@ function toConfig(written: Written, file: string): Config {
     volatileCache: written["volatile-cache"],
     logLevel: written["log-level"],
   };
+}
+
+function slowDisksOf({ factor, seconds }: Written["slow-disks"]): Config["slowDisks"] {
+  return { factor, afterMs: seconds === 0 ? Number.POSITIVE_INFINITY : seconds * 1000 };
 }
 
 function pairOf(written: Written["pair"], folder: string): PairConfig | null {

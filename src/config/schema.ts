@@ -104,6 +104,21 @@ const care = z.strictObject(
   wantsKeys,
 );
 
+/** When a member that answers later than its neighbours is left out. */
+const slowDisks = z.strictObject(
+  {
+    factor: z
+      .number({ error: "wants how many times later than its neighbours, 2 to 1000" })
+      .min(2, "wants 2 at least")
+      .max(1000, "wants 1000 at most")
+      .default(LIMITS.slowDiskFactor),
+    seconds: waitSeconds("for how long a disk must be slow before it is left out (0: it never is)").default(
+      LIMITS.slowDiskSeconds,
+    ),
+  },
+  wantsKeys,
+);
+
 /** The other node of a pair, which looks at the same disks. */
 const REACH_MAX = 4;
 const wantsTarget = "wants gateway, an address, or an address with a port such as 192.0.2.254:53 or [2001:db8::1]:53";
@@ -192,6 +207,7 @@ export const configSchema = z.strictObject(
     nfs: nfs.prefault({}),
     memory: memory.prefault({}),
     care: care.prefault({}),
+    "slow-disks": slowDisks.prefault({}),
     pair,
     backups: z.array(backup, { error: "wants a list of backups" }).default([]),
     "direct-io": flag.default(false),
@@ -247,6 +263,8 @@ export interface Config {
   readonly memory: { readonly dataCacheBytes: number; readonly metadataCacheBytes: number };
   /** See control/parts.ts. */
   readonly care: { readonly spareDelaySeconds: number; readonly diskScanSeconds: number };
+  /** See raid/aside-watch.ts. */
+  readonly slowDisks: { readonly factor: number; readonly afterMs: number };
   readonly pair: PairConfig | null;
   readonly backups: readonly BackupConfig[];
   readonly directIo: boolean;
@@ -266,6 +284,7 @@ export function knownKeys(path: readonly PropertyKey[]): readonly string[] {
     nfs: Object.keys(nfs.shape),
     memory: Object.keys(memory.shape),
     care: Object.keys(care.shape),
+    "slow-disks": Object.keys(slowDisks.shape),
     pair: Object.keys(pair.unwrap().shape),
   };
   return sections[String(path[0])] ?? [];

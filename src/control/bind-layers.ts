@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import type { Config } from "../config/schema.js";
+import type { DiskLanes } from "../device/disk-lane.js";
 import { openFileDevice } from "../device/file-device.js";
 import { identify } from "../device/identify.js";
 import { formatFileSystem, mountFileSystem } from "../fs/file-system.js";
@@ -8,7 +9,7 @@ import { createSharedGroup, SharedGroup } from "../ha/shared/group.js";
 import { MirroredNodeRecords } from "../ha/shared/mirrored-records.js";
 import { readNodeRecords } from "../ha/shared/read-records.js";
 import { BuddyMemory } from "../lib/buddy-memory.js";
-import type { Clock } from "../lib/clock.js";
+import { type Clock, pause } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
@@ -31,6 +32,8 @@ export interface IoCounters {
   strayReads: number;
 }
 
+/** A disk may take so long to show its label before it is passed over. */
+const LOOK_MS_MAX = 5000;
 /** Of a group that was just made. */
 const FIRST_EPOCH = 1;
 
@@ -40,6 +43,7 @@ export interface LayerSources {
   readonly random: Random;
   readonly log: Logger;
   readonly io: IoCounters;
+  readonly lanes: DiskLanes;
   /** Folder of the page stores' scratch copies. */
   readonly scratch: string;
   /** Under which epoch this node owns a group; by default the one on its disks. A change means that the group was lost. */
@@ -55,13 +59,15 @@ export function bindLayers(sources: LayerSources): StorageLayers {
   const arenas = new GroupArenas(config.memory.dataCacheBytes, io);
   const onBounce = () => void io.bouncedTransfers++;
   const opened = { direct: config.directIo, log, onBounce };
+  const { slowDisks } = config;
+  const looks = new LabelLooks(clock, (place) => lookAtLabel(place, sources));
   return {
     exists: existsSync,
     openDevice: (place) => openFileDevice(place, { mode: "read-write-exclusive", ...opened }),
     openShared: (place) => openFileDevice(place, { mode: "read-write-shared", ...opened }),
     openReadOnly: (place) => openFileDevice(place, { mode: "read-only", log }),
     sizeOf: (place) => sizeOf(place, log),
-    surveyDisk: (place) => surveyDisk(place, log),
+    surveyDisk: (place) => looks.at(place),
     identify,
     readLabel: async (device) => {
       const label = await readLabel(device);
@@ -73,7 +79,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
       const own = newGroupEpoch(epochOf);
       return arenas.forNewGroup(async (arena) => {
         const group = await createGroup(disks, {
-          ...{ name, ...common, arena, onEvent, nodes, epoch: own.epoch },
+          ...{ name, ...common, arena, onEvent, nodes, epoch: own.epoch, slowDisks },
           ...(chunkBytes === undefined ? {} : { chunkBytes }),
           ...(rowBytes === undefined ? {} : { rowBytes }),
         });
@@ -85,7 +91,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
       arenas.forNewGroup((arena) => {
         const uuid = disks[0]?.groupUuid ?? "";
         const epoch = epochOf === undefined ? undefined : () => epochOf(uuid);
-        return assembleGroup(disks, { ...common, arena, onEvent, force, epoch });
+        return assembleGroup(disks, { ...common, arena, onEvent, force, epoch, slowDisks });
       }),
     describeGroup,
     prepare: () => arenas.prepare(),
@@ -148,9 +154,29 @@ async function sizeOf(place: string, log: Logger): Promise<number | null> {
   }
 }
 
-async function surveyDisk(place: string, log: Logger): Promise<SurveyedDisk | null> {
+/** Labels that are looked at: each disk by one look at a time, which all share who want to know meanwhile, and nobody waits for a disk that is slow. */
+class LabelLooks {
+  readonly #underWay = new Map<string, Promise<SurveyedDisk | null>>();
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly look: (place: string) => Promise<SurveyedDisk | null>,
+  ) {}
+
+  /** null: there is no label of ours, or it cannot be read in time. */
+  at(place: string): Promise<SurveyedDisk | null> {
+    let look = this.#underWay.get(place);
+    if (look === undefined) {
+      look = this.look(place).finally(() => this.#underWay.delete(place));
+      this.#underWay.set(place, look);
+    }
+    return Promise.race([look, pause(this.clock, LOOK_MS_MAX).then(() => null)]);
+  }
+}
+
+async function lookAtLabel(place: string, { log, lanes }: LayerSources): Promise<SurveyedDisk | null> {
   try {
-    const device = await openFileDevice(place, { mode: "read-only", log });
+    const device = lanes.over(await openFileDevice(place, { mode: "read-only", log }), "control");
     try {
       const label = await readLabel(device);
       if (label === null) return null;

@@ -72,6 +72,8 @@ export interface BenchOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  /** How a slow disk lets time pass (FaultyOptions.hold). */
+  readonly hold?: ((ms: number) => Promise<void>) | undefined;
   /** Give every disk a volatile write cache, which a crash can tear. */
   readonly volatileCache: boolean;
 }
@@ -104,6 +106,13 @@ export class FaultBench {
         return layers.openReadOnly(path);
       },
     };
+  }
+
+  /** For the reserved area: of a slow disk it is as slow. Other faults are for what a group keeps on a disk. */
+  overReserved(device: BlockDevice): BlockDevice {
+    const { clock, random, hold } = this.options;
+    const faults = this.#bay(device.name).faults.only("slow");
+    return new FaultyDevice(device, { clock, random, hold, faults });
   }
 
   list(): FaultRow[] {
@@ -210,9 +219,9 @@ export class FaultBench {
 
   #wrap(path: string, medium: BlockDevice, cached = this.options.volatileCache): BlockDevice {
     const bay = this.#bay(path);
-    const { clock, random } = this.options;
+    const { clock, random, hold } = this.options;
     const cache = cached ? new VolatileDevice(medium, { onWrite: () => this.#onWrite?.() }) : null;
-    const faulty = new FaultyDevice(cache ?? medium, { clock, random, faults: bay.faults });
+    const faulty = new FaultyDevice(cache ?? medium, { clock, random, hold, faults: bay.faults });
     bay.stack = { medium, cache, faulty };
     return faulty;
   }

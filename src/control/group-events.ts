@@ -12,6 +12,10 @@ const EVENTS: Readonly<
   "member-failed": { severity: "error", say: (e) => `${disk(e)} ${lost(e)}${because(e)}` },
   "member-released": { severity: "info", say: (e) => `${disk(e)} was let go, its path is free` },
   "member-stale": { severity: "warning", say: (e) => `${disk(e)} is stale and is not read${because(e)}` },
+  "member-left-out": {
+    severity: "error",
+    say: (e) => `${disk(e)} is neither read nor written, so that nobody waits for it${because(e)}`,
+  },
   "member-slow": {
     severity: "warning",
     say: (e) =>

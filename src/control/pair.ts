@@ -1,5 +1,7 @@
 import os from "node:os";
 import type { Config, PairConfig } from "../config/schema.js";
+import type { BlockDevice } from "../device/device.js";
+import type { DiskLanes } from "../device/disk-lane.js";
 import { openFileDevice } from "../device/file-device.js";
 import { Watchdog } from "../device/watchdog.js";
 import { Board } from "../ha/board.js";
@@ -41,15 +43,17 @@ export interface PairParts {
   readonly stopAtOnce: (reason: string) => void;
   readonly onHeard: () => void;
   readonly beforeTaking: () => Promise<void>;
+  /** Layers over a disk that was opened for its reserved area. */
+  readonly overReserved: (device: BlockDevice) => BlockDevice;
 }
 
 /** This node's part in its pair, over the real disks, processes and commands. */
 export function makePairAgent(parts: PairParts): PairAgent {
-  const { config, pair, clock, log, events, hands, services, stopAtOnce, onHeard, beforeTaking } = parts;
+  const { config, pair, clock, log, events, hands, services, stopAtOnce, onHeard, beforeTaking, overReserved } = parts;
   const identity = thisProcess();
   const direct = config.directIo;
   const board: Board = new Board({
-    open: (path) => openFileDevice(path, { mode: "read-write-unlocked", log, direct }),
+    open: async (path) => overReserved(await openFileDevice(path, { mode: "read-write-unlocked", log, direct })),
     clock,
     log,
     // On one host both nodes see the same page cache.
@@ -118,6 +122,7 @@ export function makeFollower(
   config: Config,
   clock: Clock,
   log: Logger,
+  lanes: DiskLanes,
   folder: string,
   agent: () => PairAgent | null,
   prepare: () => void,
@@ -125,7 +130,7 @@ export function makeFollower(
   const direct = config.directIo;
   return new FollowerKeeper({
     ...{ clock, log, folder, prepare },
-    open: (path) => openFileDevice(path, { mode: "read-only", log, direct }),
+    open: async (path) => lanes.over(await openFileDevice(path, { mode: "read-only", log, direct }), "data"),
     groups: () => {
       const followed = (agent()?.groups() ?? []).filter(({ role }) => role === "watched" || role === "taking");
       return new Map(followed.map(({ uuid, paths, role }) => [uuid, { paths, taking: role === "taking" }]));

@@ -28,6 +28,8 @@ export interface BlockDevice {
   writeThrough(sources: readonly Buffer[], position: number): Promise<void>;
   /** Everything written before this call is durable when it resolves. */
   flush(): Promise<void>;
+  /** Requests that wait for their turn and have not reached the disk are refused (EIO); those under way end as they will. Absent: nothing waits. */
+  abandonWaiting?(): void;
   /** Releases the lock and the descriptor. Waits for I/O in flight. Idempotent. */
   close(): Promise<void>;
 }

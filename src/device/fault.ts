@@ -14,7 +14,7 @@ interface Common {
  *
  * - gone: pulled out. Every request is ENXIO.
  * - eio: requests that touch the range fail.
- * - slow: every request takes longer.
+ * - slow: every request takes longer, and holds its thread meanwhile where the layer is given a way to (`FaultyOptions.hold`).
  * - bitrot: a read that meets no rot yet finds one bit flipped. The bit stays flipped, also after the fault is cleared, until it is
  *   written over, as on a disk; it is kept by the layer and forgotten with it.
  * - torn: a write is acknowledged after only its first sectors were written.
@@ -120,12 +120,34 @@ export class FaultSet {
     this.#active = kind === undefined ? [] : this.active.filter(({ fault }) => fault.kind !== kind);
   }
 
+  /** The faults of one kind, as they are set and cleared here. */
+  only(kind: FaultKind): FaultSet {
+    return new FaultsOfKind(this, kind);
+  }
+
   has(kind: FaultKind): boolean {
     return this.active.some(({ fault }) => fault.kind === kind);
   }
 
   striking(kind: FaultKind, position: number, byteCount: number): ActiveFault | null {
     return this.active.find((one) => one.fault.kind === kind && one.covers(position, byteCount)) ?? null;
+  }
+}
+
+class FaultsOfKind extends FaultSet {
+  constructor(
+    private readonly all: FaultSet,
+    private readonly kind: FaultKind,
+  ) {
+    super();
+  }
+
+  override get active(): readonly ActiveFault[] {
+    return this.all.active.filter(({ fault }) => fault.kind === this.kind);
+  }
+
+  override get none(): boolean {
+    return this.active.length === 0;
   }
 }
 

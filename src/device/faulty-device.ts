@@ -10,6 +10,8 @@ import { checkRange, checkWritable, closedError, InFlight, totalBytes } from "./
 export interface FaultyOptions {
   readonly clock: Clock;
   readonly random: Random;
+  /** How a slow disk lets time pass; by default on the clock, which holds no thread as a real one does. */
+  readonly hold?: ((ms: number) => Promise<void>) | undefined;
   /** By default a set of its own, without a fault. */
   readonly faults?: FaultSet | undefined;
 }
@@ -24,7 +26,7 @@ const NEVER = new Promise<never>(() => {});
  */
 export class FaultyDevice implements BlockDevice {
   readonly #below: BlockDevice;
-  readonly #clock: Clock;
+  readonly #hold: (ms: number) => Promise<void>;
   readonly #random: Random;
   readonly #inFlight = new InFlight();
   readonly #rot = new Rot();
@@ -35,7 +37,7 @@ export class FaultyDevice implements BlockDevice {
 
   constructor(below: BlockDevice, options: FaultyOptions) {
     this.#below = below;
-    this.#clock = options.clock;
+    this.#hold = options.hold ?? ((ms) => pause(options.clock, ms));
     this.#random = options.random;
     this.#faults = options.faults ?? new FaultSet();
   }
@@ -171,7 +173,7 @@ export class FaultyDevice implements BlockDevice {
       const { fault } = active;
       if (fault.kind !== "slow" || !this.#hits(active, position, byteCount)) continue;
       active.strike();
-      await pause(this.#clock, fault.delayMs);
+      await this.#hold(fault.delayMs);
     }
   }
 

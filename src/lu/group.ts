@@ -3,6 +3,7 @@ import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
 import type { Arena } from "../parity/arena.js";
+import type { SlowDiskSettings } from "../raid/aside-watch.js";
 import { compareLu } from "../raid/compare.js";
 import type {
   BlockInspector,
@@ -17,7 +18,8 @@ import type {
   TaskKind,
   Without,
 } from "../raid/contract.js";
-import type { GroupBuffers, GroupEnvironment, RaidGroup } from "../raid/group.js";
+import type { RaidGroup } from "../raid/group.js";
+import type { GroupBuffers, GroupEnvironment } from "../raid/group-environment.js";
 import { GuardedDevice } from "../raid/guarded-device.js";
 import { assembleRaidGroup, createRaidGroup, type NewGroupOptions } from "../raid/open-group.js";
 import { EpochGuard } from "./epoch-guard.js";
@@ -38,6 +40,8 @@ export interface GroupOptions {
   readonly epoch?: (() => number) | undefined;
   readonly buffers?: Partial<GroupBuffers> | undefined;
   readonly without?: Without | undefined;
+  /** When a member that is slow is left out; by default one that takes 8 times longer than the others for 5 s. */
+  readonly slowDisks?: SlowDiskSettings | undefined;
   /** Read and checksum errors within a while that a member may give before it is failed; 32 by default. */
   readonly errorsMax?: number | undefined;
 }
@@ -89,7 +93,7 @@ class GroupOwnership {
 }
 
 function environment(options: GroupOptions, guard: EpochGuard): GroupEnvironment {
-  const { arena, clock, random, log, onEvent, buffers, without, errorsMax } = options;
+  const { arena, clock, random, log, onEvent, buffers, without, errorsMax, slowDisks } = options;
   return {
     arena,
     clock,
@@ -99,6 +103,7 @@ function environment(options: GroupOptions, guard: EpochGuard): GroupEnvironment
     buffers,
     without,
     errorsMax,
+    slowDisks,
     epoch: () => guard.epoch,
     guard: guard.check,
   };

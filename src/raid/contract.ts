@@ -179,7 +179,7 @@ export interface LogicalUnit {
 
 /**
  * unused: labelled, in no group. spare: unused, and taken by itself when a member of a group is lost. online: read and written.
- * rebuilding: written, read by nobody until everything on it is right. missing: not found, or pulled out. stale: missed writes.
+ * rebuilding: written, read by nobody until everything on it is right. missing: not found, or pulled out. stale: missed writes, also because it was left out while it was slow.
  * failed: gave too many errors, or a person took it out of use.
  */
 export type DiskState = "unused" | "spare" | "online" | "rebuilding" | "missing" | "stale" | "failed";
@@ -210,7 +210,7 @@ export interface DiskDescription {
   readonly reason?: string;
   /** Of a member of an open group. */
   readonly errors?: DiskErrors;
-  /** It answers much later than its neighbours, and is read only when there is no other way. */
+  /** It answers much later than its neighbours, and is read only when there is no other way; when it is stale: not used at all for that. */
   readonly slow?: boolean;
 }
 
@@ -272,6 +272,7 @@ export interface GroupCounters {
 /**
  * What an event of a group looks like to the outside (control/ turns it into events and log lines).
  * member-failed: not read or written any more; `detail.gone` when it was pulled out. member-released: its device is closed, the path is free.
+ * member-left-out: persistently slower than the others, and not read or written until it is well; its device stays open.
  * member-stale: found at assembly, and not read: it missed writes. member-slow, member-well: answers late, answers in time again. read-error: one place could not be read (`detail.position`).
  * healed: a block that a read found bad was written again (`disk`, `detail.position` on the disk, `detail.lu`, `detail.at`, `detail.file`).
  * scrub-fault: a scrub found a place that is wrong (as healed, with `detail.what`: checksum, parity, copy, unreadable or label,
@@ -285,6 +286,7 @@ export interface GroupEvent {
   readonly kind:
     | "member-failed"
     | "member-released"
+    | "member-left-out"
     | "member-slow"
     | "member-well"
     | "member-stale"

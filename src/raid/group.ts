@@ -2,9 +2,9 @@ import { assert, must } from "../lib/assert.js";
 import type { Clock } from "../lib/clock.js";
 import { messageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
-import type { Random } from "../lib/prng.js";
 import { BLOCK_BYTES } from "../lib/units.js";
 import type { Arena } from "../parity/arena.js";
+import { AsideWatch, SLOW_DISKS } from "./aside-watch.js";
 import { LOSSES_MAX } from "./assemble.js";
 import { BandPool } from "./band-pool.js";
 import { WriteIntentBitmap } from "./bitmap.js";
@@ -13,6 +13,7 @@ import type { GroupDescription, GroupEvent, GroupState, LabelledDisk, LuDescript
 import type { GroupCore, MutableCounters, RaidArray } from "./core.js";
 import { newUuid } from "./fields.js";
 import { Raid1Geometry, Raid5Geometry, RowMap } from "./geometry.js";
+import { GROUP_BUFFERS, type GroupEnvironment } from "./group-environment.js";
 import { Growth } from "./grow.js";
 import { Journal } from "./journal.js";
 import type { GroupRecord, LabelLu } from "./label.js";
@@ -40,44 +41,6 @@ import type { BackgroundTask } from "./task.js";
 import { TaskBoard } from "./task-board.js";
 import { UnsettledRegions } from "./unsettled.js";
 import { Workspace } from "./workspace.js";
-
-/** Reservations in the arena, in bytes. The defaults come to about 86 MiB for five members and 64 KiB chunks. */
-export interface GroupBuffers {
-  /**
-   * Blocks of partial stripes that are not yet in place. The more there are, the more a stripe has gathered when it is put there: what is read and written
-   * for its parity serves them all.
-   */
-  readonly stripeCacheBytes: number;
-  /** Parity of full stripes in flight, gathering, reconstruction. */
-  readonly bandPoolBytes: number;
-  /** One of the two journal records in memory. */
-  readonly journalRecordBytes: number;
-  /** Rebuild, scrub and grow. */
-  readonly backgroundBytes: number;
-}
-
-export const GROUP_BUFFERS: GroupBuffers = {
-  stripeCacheBytes: 64 * 1024 * 1024,
-  bandPoolBytes: 4 * 1024 * 1024,
-  journalRecordBytes: 768 * 1024,
-  backgroundBytes: 8 * 1024 * 1024,
-};
-
-export interface GroupEnvironment {
-  readonly arena: Arena;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Logger;
-  readonly onEvent?: ((event: GroupEvent) => void) | undefined;
-  /** The epoch under which this node owns the group; kept in labels and journal records. */
-  readonly epoch: () => number;
-  /** Throws ESTALE when this node is no longer the owner. */
-  readonly guard: () => void;
-  readonly buffers?: Partial<GroupBuffers> | undefined;
-  readonly without?: Without | undefined;
-  /** Read and checksum errors within a while that a member may give before it is failed. */
-  readonly errorsMax?: number | undefined;
-}
 
 /** md gives a disk up after 20 read errors; ours are repaired one by one and fade within hours. */
 const ERRORS_MAX = 32;
@@ -124,6 +87,7 @@ export class RaidGroup implements GroupCore {
   readonly #arrays = new Map<number, RaidArray>();
   readonly #roster: Roster;
   readonly #slow: SlowWatch;
+  readonly #aside: AsideWatch;
   readonly lost: LostBlocks;
   /** Where the rows of an LU are; everybody who asks for an LU's has the same object. */
   readonly #rows = new Map<number, RowMap>();
@@ -176,6 +140,7 @@ export class RaidGroup implements GroupCore {
       ...{ members: this.members, clock, probeAt: rowsStart(record.shape) },
       onChange: (member) => this.#slownessChanged(member),
     });
+    this.#aside = this.#makeAsideWatch();
     const { members, journal } = this;
     const byteCount = buffers.stripeCacheBytes;
     this.cache = new StripeCache({ arena, members, journal, clock, log, bandBytes, byteCount });
@@ -219,16 +184,32 @@ export class RaidGroup implements GroupCore {
       hooks: {
         ...{ clock, errorsMax, expendable: () => !this.degraded },
         late: (member) => this.#slow.judge(member),
+        active: () => this.#aside.active(),
         faulty: (member, position, repaired) => this.emit("read-error", { position, repaired }, member.label.number),
       },
       onOut: (member) => this.#memberOut(member),
       onReleased: (number, path) => this.emit("member-released", path === undefined ? {} : { path }, number),
       onUncovered: () => void this.#failIfLost(this.#roster.lostCount),
+      onDismissed: (member) => this.emit("member-failed", { reason: member.reason }, member.label.number),
     });
     places.forEach(
       ({ member, device, state, reason }, slot) => void roster.fill(slot, { ...member, state }, device, reason),
     );
     return roster;
+  }
+
+  #makeAsideWatch(): AsideWatch {
+    const { clock, random, slowDisks = SLOW_DISKS } = this.#environment;
+    return new AsideWatch({
+      ...{ members: this.members, clock, random, settings: slowDisks },
+      mayLeave: ({ online }) => !this.#failed && !(online && this.degraded),
+      leaveOut: (member, times) => {
+        const reason = `answers ${Math.round(times)} times later than the other disks`;
+        this.#roster.leaveOut(member, `${reason}: left out until it is well`);
+      },
+      takeBack: (member) => this.membership.takeBack(member),
+      dismiss: (member, error) => this.#roster.dismiss(member, error),
+    });
   }
 
   #makeLabels(record: GroupRecord, sequence: number): LabelKeeper {
@@ -337,7 +318,8 @@ export class RaidGroup implements GroupCore {
     if (this.#closed) return;
     const disk = member.label.number;
     this.log.error({ group: this.name, disk, state: member.state, error: member.reason }, "a member is out");
-    this.emit("member-failed", { reason: member.reason, gone: member.state === "missing" }, disk);
+    if (member.isAside) this.emit("member-left-out", { reason: member.reason }, disk);
+    else this.emit("member-failed", { reason: member.reason, gone: member.state === "missing" }, disk);
     const lost = this.#roster.lostCount;
     if (this.#failIfLost(lost)) return;
     this.emit("degraded", { lost });
@@ -577,6 +559,7 @@ export class RaidGroup implements GroupCore {
       this.#bitmapKeeper.close();
       this.cache.close();
       this.#slow.close();
+      this.#aside.close();
       await this.#roster.close();
     }
   }

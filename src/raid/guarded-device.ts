@@ -49,6 +49,10 @@ export class GuardedDevice implements BlockDevice {
     return this.below.flush();
   }
 
+  abandonWaiting(): void {
+    this.below.abandonWaiting?.();
+  }
+
   close(): Promise<void> {
     return this.below.close();
   }

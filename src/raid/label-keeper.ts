@@ -162,8 +162,9 @@ async function saveLabel(member: Member, sequence: number, group: GroupRecord): 
   const written = { generation: group.generation, sequence };
   member.lastLabels = [...member.lastLabels.slice(-1), written];
   try {
-    await writeLabel(device, { uuid, number, sequence, sizeBytes: device.sizeBytes, slot: member.slot, group });
-    member.lastLabels = [written];
+    const label = { uuid, number, sequence, sizeBytes: device.sizeBytes, slot: member.slot, group };
+    await member.unlessLeftOut(() => writeLabel(device, label));
+    if (member.takesWrites) member.lastLabels = [written];
   } catch (error) {
     member.fail(error);
   }

@@ -2,6 +2,7 @@ import type { BlockDevice } from "../device/device.js";
 import type { Clock } from "../lib/clock.js";
 import { isStorageError, StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
+import { type CallKind, CallTimes } from "./call-times.js";
 import type { DiskErrors } from "./contract.js";
 import { ErrorBudget } from "./error-budget.js";
 import type { Former, LastLabel } from "./former.js";
@@ -15,6 +16,8 @@ export interface MemberHooks {
   readonly failed: (member: Member, error: unknown) => void;
   /** A read took long enough for the member to be looked at (slow-watch.ts). */
   readonly late: (member: Member) => void;
+  /** It is asked for something: there is something to compare (aside-watch.ts). */
+  readonly active?: (() => void) | undefined;
   /** A place could not be read, or held what was not written there. @param repaired  it was written again */
   readonly faulty: (member: Member, position: number, repaired: boolean) => void;
   readonly clock: Clock;
@@ -51,6 +54,13 @@ export class Member {
   former: Former | null = null;
   /** How its label may stand that this life has written last: one that was not written to the end, or the one before. */
   lastLabels: readonly LastLabel[] = [];
+  readonly times = { read: new CallTimes(), write: new CallTimes(), sync: new CallTimes() };
+  #aside = false;
+  /** Calls that the device has not answered. */
+  #underWay = 0;
+  /** Lets those go on who wait for such a call and need not, should the member be left out. */
+  readonly #waiting = new Set<() => void>();
+  #onQuiet: (() => void)[] = [];
   readonly #hooks: MemberHooks;
   readonly #budget: ErrorBudget;
   /** Operations counted at their end; a flush covers what was counted before it began. */
@@ -92,6 +102,74 @@ export class Member {
     return this.state === "online" || this.state === "rebuilding";
   }
 
+  /** Left out because it is slow. Its device stays open, for it may be taken back. */
+  get isAside(): boolean {
+    return this.#aside;
+  }
+
+  /**
+   * From here on it is neither read nor written, as if it were lost, and nobody waits for it: what waits for a turn on the device is refused, and whoever waits
+   * for a write or a flush under way goes on at once. The buffer of such a write may be used for something else before the device has read it: what then
+   * comes to the disk lies where this member is not believed (marked regions, journal, bitmap, its own label), and comes there before it is taken back (`quiet`).
+   * A read under way is waited for: its buffer is being written.
+   */
+  leaveOut(reason: string): void {
+    this.state = "stale";
+    this.reason = reason;
+    this.slow = true;
+    this.#aside = true;
+    this.device?.abandonWaiting?.();
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const go of waiting) go();
+  }
+
+  /** It will not come back by itself. */
+  dismiss(state: MemberState, reason: string): void {
+    this.#aside = false;
+    this.state = state;
+    this.reason = reason;
+  }
+
+  /** Everything that the device was asked for has ended. */
+  quiet(): Promise<void> {
+    if (this.#underWay === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#onQuiet.push(resolve));
+  }
+
+  /** Ends with the call, or when the member is left out. */
+  unlessLeftOut(call: () => Promise<void>): Promise<void> {
+    return this.#timed("sync", call, true);
+  }
+
+  /** @param letsGo  whoever waits need not wait any longer once the member is left out */
+  #timed(kind: CallKind, call: () => Promise<void>, letsGo: boolean): Promise<void> {
+    const { clock, active } = this.#hooks;
+    active?.();
+    const times = this.times[kind];
+    const startedMs = clock.monotonicMs();
+    const heap = times.begin(startedMs);
+    this.#underWay++;
+    return new Promise((resolve, reject) => {
+      if (letsGo) this.#waiting.add(resolve);
+      const end = (): void => {
+        times.end(heap, clock.monotonicMs() - startedMs);
+        this.#waiting.delete(resolve);
+        if (--this.#underWay === 0) for (const quiet of this.#onQuiet.splice(0)) quiet();
+      };
+      call().then(
+        () => {
+          end();
+          resolve();
+        },
+        (error: Error) => {
+          end();
+          reject(error);
+        },
+      );
+    });
+  }
+
   #open(): BlockDevice {
     if (this.device === null || !this.takesWrites) {
       throw new StorageError("EIO", `disk #${this.label.number} is ${this.state}`, { disk: this.label.number });
@@ -110,8 +188,8 @@ export class Member {
     const { clock } = this.#hooks;
     const startedMs = clock.monotonicMs();
     try {
-      if (targets.length === 1) await device.read(targets[0]!, position);
-      else await device.readv(targets, position);
+      const read = () => (targets.length === 1 ? device.read(targets[0]!, position) : device.readv(targets, position));
+      await this.#timed("read", read, false);
     } catch (error) {
       // A bad sector is one thing, a disk that is gone another.
       if (isStorageError(error, "ENXIO")) this.fail(error);
@@ -157,9 +235,11 @@ export class Member {
     const byteCount = former === null ? 0 : totalBytes(sources);
     former?.begin(position, byteCount);
     try {
-      if (sources.length === 1) await this.#open().write(sources[0]!, position);
-      else await this.#open().writev(sources, position);
-      former?.end(position, byteCount);
+      const device = this.#open();
+      const write = () =>
+        sources.length === 1 ? device.write(sources[0]!, position) : device.writev(sources, position);
+      await this.#timed("write", write, true);
+      if (this.takesWrites) former?.end(position, byteCount);
       this.#writes++;
       this.writeCount++;
       if (direct) this.#directWrites = this.#writes;
@@ -176,8 +256,9 @@ export class Member {
     const byteCount = former === null ? 0 : totalBytes(sources);
     former?.begin(position, byteCount);
     try {
-      await this.#open().writeThrough(sources, position);
-      former?.end(position, byteCount);
+      const device = this.#open();
+      await this.#timed("sync", () => device.writeThrough(sources, position), true);
+      if (this.takesWrites) former?.end(position, byteCount);
       this.writeCount++;
       return this.takesWrites;
     } catch (error) {
@@ -214,7 +295,8 @@ export class Member {
 
   async #flushDevice(): Promise<void> {
     try {
-      await this.#open().flush();
+      const device = this.#open();
+      await this.#timed("sync", () => device.flush(), true);
       this.#flushedWrites = this.#flushingWrites;
     } catch (error) {
       // After a failed flush nobody knows what of the earlier writes is there (fsync errors are reported once).

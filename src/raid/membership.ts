@@ -1,4 +1,5 @@
 import type { BlockDevice } from "../device/device.js";
+import { must } from "../lib/assert.js";
 import { StorageError } from "../lib/errors.js";
 import { clearJournal } from "./clear-member.js";
 import type { LabelledDisk } from "./contract.js";
@@ -125,6 +126,13 @@ export class Membership {
       core.emit("member-returned", { unbuiltBytes: label.unbuiltBytes }, disk.number);
       this.resume();
     });
+  }
+
+  /** One that was left out because it was slow is well. @throws StorageError as Roster.readmit; it stays out then */
+  takeBack({ label, device }: Member): Promise<void> {
+    const { uuid, number } = label;
+    const { core } = this.#group;
+    return this.return({ uuid, number, device: must(device, "it kept its device"), groupUuid: core.uuid }, false);
   }
 
   /** From here on it gets every write. What else the group keeps on a member is written on it, then its label. */

@@ -20,6 +20,8 @@ export interface RosterOptions {
   readonly onReleased: (number: number, path: string | undefined) => void;
   /** A member that is being rebuilt has lost the disk that had its place before. */
   readonly onUncovered: (member: Member) => void;
+  /** One that was out already, because it was slow, is lost. */
+  readonly onDismissed: (member: Member) => void;
 }
 
 /**
@@ -38,6 +40,12 @@ export class Roster {
 
   /** @param device  null: nobody fills the place */
   fill(slot: number, label: LabelMember, device: BlockDevice | null, reason?: string): Member {
+    const before = this.members[slot];
+    // One that was left out has its device still.
+    if (before?.isAside === true && before.device !== device) {
+      before.dismiss("stale", before.reason ?? "");
+      this.#release(before);
+    }
     const member = new Member(slot, label, device, {
       ...this.#options.hooks,
       ...{ failed: this.#memberFailed, formerGone: this.formerGone },
@@ -74,6 +82,20 @@ export class Roster {
     this.#release(member);
     this.#options.onOut(member);
   };
+
+  /** As if it were lost, but its device stays open. */
+  leaveOut(member: Member, reason: string): void {
+    this.releaseFormer(member);
+    member.leaveOut(reason);
+    this.#options.onOut(member);
+  }
+
+  /** One that was left out is lost now. */
+  dismiss(member: Member, error: unknown): void {
+    member.dismiss(isStorageError(error, "ENXIO") ? "missing" : "failed", messageOf(error));
+    this.#release(member);
+    this.#options.onDismissed(member);
+  }
 
   /** Nothing is read from it or written to it any more; requests under way end first. */
   #release(member: Member): void {

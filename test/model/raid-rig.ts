@@ -12,7 +12,7 @@ import {
   readLabel,
 } from "../../src/lu/group.js";
 import type { Group, GroupEvent, LabelledDisk, TaskDescription, TaskKind } from "../../src/raid/contract.js";
-import type { GroupBuffers } from "../../src/raid/group.js";
+import type { GroupBuffers } from "../../src/raid/group-environment.js";
 import { LifeArena } from "../support/life-arena.js";
 
 export const SMALL_BUFFERS = {

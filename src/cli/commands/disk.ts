@@ -158,6 +158,6 @@ function notesOf({ reason, state, errors, slow }: DiskRow): string[] {
     [errors.repaired, `${plural(errors.repaired, "block")} repaired`],
   ].flatMap(([count, what]) => (count === 0 ? [] : [what]));
   if (told.length > 0) notes.push(told.join(", "));
-  if (slow) notes.push("slow: read only when there is no other way");
+  if (slow && state === "online") notes.push("slow: read only when there is no other way");
   return notes;
 }

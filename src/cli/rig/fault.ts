@@ -13,7 +13,7 @@ import { dirOption } from "./options.js";
 const KINDS: Readonly<Record<FaultRow["kind"], string>> = {
   gone: "pulled out: every request fails, and the disk is not found until the fault is cleared",
   eio: "requests fail (--at, --bytes: those that touch the range; --on: only reads, only writes)",
-  slow: "every request takes --delay milliseconds longer",
+  slow: "every request takes --delay milliseconds longer, and holds a thread meanwhile",
   bitrot: "--hits bits (1) flip on the disk at once, for good; by default somewhere in use",
   torn: "writes are acknowledged after only their first sectors were written",
   lost: "writes are acknowledged and not done",

@@ -7,6 +7,7 @@ import { expandPattern, matches } from "../../../src/config/glob.js";
 import { loadConfig, parseConfig } from "../../../src/config/load.js";
 import { suggest } from "../../../src/config/suggest.js";
 import { ConfigError } from "../../../src/config/written.js";
+import { SLOW_DISKS } from "../../../src/raid/aside-watch.js";
 
 function mistakes(text: string): readonly string[] {
   try {
@@ -49,7 +50,7 @@ test("config: every mistake is one line with its place", () => {
     '/etc/s.yaml:7:15: memory.data-cache: not a size: "much" (examples: 4096, 64K, 1.5G, 2T)',
     "/etc/s.yaml:8:19: memory.metadata-cache: wants 4 MiB to 1 GiB, not 1 KiB",
     "/etc/s.yaml:9:12: log-level: wants one of error, warn, info, debug",
-    "/etc/s.yaml:10:1: colour: unknown key; known here: node, state-directory, disks, management, nfs, memory, care, pair, backups, direct-io, fault-injection, volatile-cache, log-level",
+    "/etc/s.yaml:10:1: colour: unknown key; known here: node, state-directory, disks, management, nfs, memory, care, slow-disks, pair, backups, direct-io, fault-injection, volatile-cache, log-level",
   ]);
 });
 
@@ -83,6 +84,18 @@ test("config: how long the cabinet waits before it helps itself", () => {
   assert.deepEqual(mistakes("disks: []\ncare:\n  spare-delay-seconds: -1\n  disk-scan-second: 1\n"), [
     "/etc/s.yaml:3:24: care.spare-delay-seconds: wants how long a missing disk may be late: whole seconds, 0 to 86400",
     "/etc/s.yaml:4:3: care.disk-scan-second: unknown key; did you mean disk-scan-seconds?",
+  ]);
+});
+
+test("config: when a slow disk is left out", () => {
+  assert.deepEqual(parseConfig("disks: []\n", "/s.yaml").slowDisks, SLOW_DISKS);
+  const text = "disks: []\nslow-disks: { factor: 20, seconds: 60 }\n";
+  assert.deepEqual(parseConfig(text, "/s.yaml").slowDisks, { factor: 20, afterMs: 60_000 });
+  const never = parseConfig("disks: []\nslow-disks: { seconds: 0 }\n", "/s.yaml").slowDisks;
+  assert.deepEqual(never, { factor: 8, afterMs: Number.POSITIVE_INFINITY });
+  assert.deepEqual(mistakes("disks: []\nslow-disks:\n  factor: 1\n  second: 1\n"), [
+    "/etc/s.yaml:3:11: slow-disks.factor: wants 2 at least",
+    "/etc/s.yaml:4:3: slow-disks.second: unknown key; did you mean seconds?",
   ]);
 });
 

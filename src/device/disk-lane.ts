@@ -1,0 +1,224 @@
+import { assert, must } from "../lib/assert.js";
+import type { Clock } from "../lib/clock.js";
+import { StorageError } from "../lib/errors.js";
+import type { BlockDevice } from "./device.js";
+import { closedError } from "./range.js";
+
+/** A call that takes longer has a disk behind it that holds its thread; one with seeks takes some tens of milliseconds under load. */
+const LATE_MS = 100;
+/** Of the reserved area of one disk. */
+const CONTROL_CALLS_MAX = 2;
+/** So many disks may become slow at the same moment, each with all of its calls under way, and threads are left. */
+const SLOW_DISKS = 3;
+/** While all disks are late, so many threads are nobody's. */
+const SPARE_THREADS = 2;
+
+/** data: everything that a group does with its members. control: heartbeat, lease, labels that are looked at: never behind data. */
+export type LaneKind = "data" | "control";
+
+interface Waiter {
+  readonly owner: object;
+  readonly go: (place: number) => void;
+  readonly refuse: (error: StorageError) => void;
+}
+
+/**
+ * The calls to one disk, whoever has it open: so many at once, the others in the order in which they came. A waiter holds a buffer of its own, so that their
+ * number is bounded by whoever gives buffers out.
+ */
+class Lane {
+  /** When the call in each place began; NaN: the place is free. */
+  readonly #startedMs: Float64Array;
+  #underWay = 0;
+  readonly #waiting: Waiter[] = [];
+
+  /**
+   * @param callsMax  at once
+   * @param lateCallsMax  at once while one of them is late
+   */
+  constructor(
+    private readonly clock: Clock,
+    private readonly callsMax: number,
+    private readonly lateCallsMax: () => number,
+  ) {
+    this.#startedMs = new Float64Array(callsMax).fill(Number.NaN);
+  }
+
+  get isLate(): boolean {
+    const limitMs = this.clock.monotonicMs() - LATE_MS;
+    for (const startedMs of this.#startedMs) if (startedMs < limitMs) return true;
+    return false;
+  }
+
+  #mayBegin(): boolean {
+    if (this.#underWay >= this.callsMax) return false;
+    return this.#underWay < this.lateCallsMax() || !this.isLate;
+  }
+
+  /** @returns the call's place, to be given back by `end`; -1: it has to wait */
+  tryBegin(): number {
+    return this.#waiting.length === 0 && this.#mayBegin() ? this.#begin() : -1;
+  }
+
+  #begin(): number {
+    let place = 0;
+    while (!Number.isNaN(this.#startedMs[place])) place++;
+    assert(place < this.callsMax, "a lane has as many places as calls");
+    this.#startedMs[place] = this.clock.monotonicMs();
+    this.#underWay++;
+    return place;
+  }
+
+  /** In its turn. @throws StorageError when the owner gave up waiting */
+  wait(owner: object): Promise<number> {
+    return new Promise((go, refuse) => this.#waiting.push({ owner, go, refuse }));
+  }
+
+  end(place: number): void {
+    this.#startedMs[place] = Number.NaN;
+    this.#underWay--;
+    while (this.#waiting.length > 0 && this.#mayBegin()) must(this.#waiting.shift(), "one waits").go(this.#begin());
+  }
+
+  refuse(owner: object, error: StorageError): void {
+    const refused = this.#waiting.filter((waiter) => waiter.owner === owner);
+    if (refused.length === 0) return;
+    const others = this.#waiting.filter((waiter) => waiter.owner !== owner);
+    this.#waiting.splice(0, this.#waiting.length, ...others);
+    for (const waiter of refused) waiter.refuse(error);
+  }
+}
+
+/**
+ * Shares libuv's threads out among disks. A call to a disk holds its thread until the kernel answers, so a disk that is slow would sooner or later
+ * stand in all of them, and everything else with it: other disks, heartbeats, the state directory (native-notes/thread-pool.md).
+ *
+ * - At most `threads / (SLOW_DISKS + 1)` data calls of one disk are under way, and no more than its even share while one of them is late.
+ * - Calls to the reserved area have a lane of their own: they never wait behind data.
+ */
+export class DiskLanes {
+  readonly #lanes = new Map<string, Lane>();
+  #diskCount = 0;
+
+  /** @param threads  of the process's pool */
+  constructor(
+    private readonly clock: Clock,
+    private readonly threads: number,
+  ) {}
+
+  /** `device` by the lane of the disk at its path; closing it closes the device. */
+  over(device: BlockDevice, kind: LaneKind): BlockDevice {
+    return new LaneDevice(device, this.#laneOf(device.name, kind));
+  }
+
+  /** A disk holds threads now: what this process has asked it for would keep the process from ending. */
+  get isHeld(): boolean {
+    return [...this.#lanes.values()].some((lane) => lane.isLate);
+  }
+
+  #laneOf(path: string, kind: LaneKind): Lane {
+    const key = `${kind} ${path}`;
+    const known = this.#lanes.get(key);
+    if (known !== undefined) return known;
+    if (kind === "data") this.#diskCount++;
+    const lane = kind === "control" ? new Lane(this.clock, CONTROL_CALLS_MAX, () => 1) : this.#dataLane();
+    this.#lanes.set(key, lane);
+    return lane;
+  }
+
+  #dataLane(): Lane {
+    const callsMax = Math.max(1, Math.floor(this.threads / (SLOW_DISKS + 1)));
+    const share = (): number => Math.max(1, Math.floor((this.threads - SPARE_THREADS) / this.#diskCount));
+    return new Lane(this.clock, callsMax, share);
+  }
+}
+
+/** A device whose calls go by the lane of its disk. */
+class LaneDevice implements BlockDevice {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  readonly alignmentBytes: number;
+  #closed = false;
+
+  constructor(
+    private readonly below: BlockDevice,
+    private readonly lane: Lane,
+  ) {
+    this.name = below.name;
+    this.sizeBytes = below.sizeBytes;
+    this.readOnly = below.readOnly;
+    this.alignmentBytes = below.alignmentBytes;
+  }
+
+  async read(target: Buffer, position: number): Promise<void> {
+    const place = await this.#begin(position);
+    try {
+      await this.below.read(target, position);
+    } finally {
+      this.lane.end(place);
+    }
+  }
+
+  async readv(targets: readonly Buffer[], position: number): Promise<void> {
+    const place = await this.#begin(position);
+    try {
+      await this.below.readv(targets, position);
+    } finally {
+      this.lane.end(place);
+    }
+  }
+
+  async write(source: Buffer, position: number): Promise<void> {
+    const place = await this.#begin(position);
+    try {
+      await this.below.write(source, position);
+    } finally {
+      this.lane.end(place);
+    }
+  }
+
+  async writev(sources: readonly Buffer[], position: number): Promise<void> {
+    const place = await this.#begin(position);
+    try {
+      await this.below.writev(sources, position);
+    } finally {
+      this.lane.end(place);
+    }
+  }
+
+  async writeThrough(sources: readonly Buffer[], position: number): Promise<void> {
+    const place = await this.#begin(position);
+    try {
+      await this.below.writeThrough(sources, position);
+    } finally {
+      this.lane.end(place);
+    }
+  }
+
+  async flush(): Promise<void> {
+    const place = await this.#begin(0);
+    try {
+      await this.below.flush();
+    } finally {
+      this.lane.end(place);
+    }
+  }
+
+  /** What waits is refused now; what is under way ends first, as the device says. */
+  close(): Promise<void> {
+    this.#closed = true;
+    this.lane.refuse(this, closedError(this.name, 0));
+    return this.below.close();
+  }
+
+  abandonWaiting(): void {
+    this.lane.refuse(this, new StorageError("EIO", `${this.name} is not waited for any more`, { device: this.name }));
+  }
+
+  #begin(position: number): number | Promise<number> {
+    if (this.#closed) throw closedError(this.name, position);
+    const place = this.lane.tryBegin();
+    return place >= 0 ? place : this.lane.wait(this);
+  }
+}

@@ -1,0 +1,214 @@
+import type { BlockDevice } from "../device/device.js";
+import { must } from "../lib/assert.js";
+import type { CancelTimer, Clock } from "../lib/clock.js";
+import type { Random } from "../lib/prng.js";
+import { BLOCK_BYTES, roundDown } from "../lib/units.js";
+import { CALL_KINDS, type CallKind, type CallTimes } from "./call-times.js";
+import { LAYOUT } from "./layout.js";
+import { RESERVED_BYTES } from "./limits.js";
+import type { Member } from "./member.js";
+
+/** When a member is left out because it is slow; from the configuration. */
+export interface SlowDiskSettings {
+  /** So many times longer than its neighbours its calls have to take. */
+  readonly factor: number;
+  /** For so long without a break; Infinity: no member is ever left out for that. */
+  readonly afterMs: number;
+}
+
+export const SLOW_DISKS: SlowDiskSettings = { factor: 8, afterMs: 5000 };
+
+/** Calls that take less are never slow, whatever the neighbours do. */
+const ASIDE_MS_MIN = 100;
+/** How often it is looked, while there are calls. */
+const TICK_MS = 250;
+/** Calls of a kind that a neighbour must have answered to be compared with, and that a slow one must have answered while it was slow. */
+const CALLS_MIN = 4;
+/** The first test of a member that was left out, and the longest wait for the next one. */
+const TEST_MS = 5000;
+const TEST_MS_MAX = 5 * 60_000;
+/** Left out again so soon after it came back, it is tested later the next time. */
+const RELAPSE_MS = 10 * 60_000;
+/** A test is so many writes and reads one after the other: a disk whose rate is limited answers a few at once. */
+const TEST_CALLS = 8;
+/** It is well below this share of what made it slow. */
+const WELL_SHARE = 0.5;
+/** The last block of the reserved area: for tests of speed; nobody reads it (docs/format/reserved.md). */
+const TEST_AT = LAYOUT.reserved + RESERVED_BYTES - BLOCK_BYTES;
+
+/** What the watch asks of the group. */
+export interface AsideSide {
+  readonly members: readonly Member[];
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly settings: SlowDiskSettings;
+  /** The group can do without it: the others have everything. */
+  mayLeave(member: Member): boolean;
+  leaveOut(member: Member, times: number): void;
+  /** It is well: what it missed is to be written on it. @throws StorageError when it cannot be had now */
+  takeBack(member: Member): Promise<void>;
+  /** It gave an error while it was tested. */
+  dismiss(member: Member, error: unknown): void;
+}
+
+/** A member that has been slow for some time, in calls of one kind. */
+interface Suspicion {
+  readonly sinceMs: number;
+  readonly kind: CallKind;
+  /** Calls that had ended then. */
+  readonly count: number;
+}
+
+/**
+ * Finds the member that answers persistently later than its neighbours, in reads, writes or syncs, and has it left out as if it were lost: whoever
+ * writes waits for the slowest member. It is tested from time to time, and taken back when it is well.
+ *
+ * Compared are calls of one kind at the same time. When all are slow that is load, and nobody is left out.
+ */
+export class AsideWatch {
+  readonly #suspicions = new Map<Member, Suspicion>();
+  #cancelTick: CancelTimer | null = null;
+  #cancelTest: CancelTimer | null = null;
+  /** Calls that had ended at the last tick. */
+  #ended = -1;
+  #waitMs = TEST_MS;
+  #backMs = Number.NEGATIVE_INFINITY;
+  #closed = false;
+
+  constructor(private readonly side: AsideSide) {}
+
+  /** There are calls. Cheap: asked with each. */
+  readonly active = (): void => {
+    if (this.#cancelTick === null && !this.#closed) this.#tickLater();
+  };
+
+  close(): void {
+    this.#closed = true;
+    this.#cancelTick?.();
+    this.#cancelTest?.();
+  }
+
+  #tickLater(): void {
+    if (!Number.isFinite(this.side.settings.afterMs)) return;
+    this.#cancelTick = this.side.clock.after(TICK_MS, () => this.#tick());
+  }
+
+  #tick(): void {
+    this.#cancelTick = null;
+    const nowMs = this.side.clock.monotonicMs();
+    const used = this.side.members.filter((member) => member.takesWrites);
+    for (const member of this.#suspicions.keys()) if (!used.includes(member)) this.#suspicions.delete(member);
+    for (const member of used) this.#judge(member, used, nowMs);
+    const ended = sum(used, (times) => times.count);
+    const isQuiet = ended === this.#ended && sum(used, (times) => times.ageMs(nowMs)) === 0;
+    this.#ended = ended;
+    if (!isQuiet) this.#tickLater();
+  }
+
+  #judge(member: Member, used: readonly Member[], nowMs: number): void {
+    const { afterMs } = this.side.settings;
+    const slow = CALL_KINDS.find((kind) => this.#timesSlower(kind, member, used, nowMs) >= this.side.settings.factor);
+    if (slow === undefined) {
+      this.#suspicions.delete(member);
+      return;
+    }
+    const known = this.#suspicions.get(member);
+    if (known?.kind !== slow) {
+      this.#suspicions.set(member, { sinceMs: nowMs, kind: slow, count: member.times[slow].count });
+      return;
+    }
+    const { count } = member.times[slow];
+    // What was slow once, and is not asked any more, is not known to be slow.
+    const isProven = count - known.count >= CALLS_MIN || member.times[slow].ageMs(nowMs) >= afterMs;
+    if (nowMs - known.sinceMs < afterMs || !isProven || !this.side.mayLeave(member)) return;
+    this.#leaveOut(member, this.#timesSlower(slow, member, used, nowMs), nowMs);
+  }
+
+  /** How many times longer its calls take than those of its neighbours; 0: no longer than any disk may. */
+  #timesSlower(kind: CallKind, member: Member, used: readonly Member[], nowMs: number): number {
+    const ms = member.times[kind].nowMs(nowMs);
+    if (ms < ASIDE_MS_MIN) return 0;
+    const others = usualMs(
+      kind,
+      used.filter((one) => one !== member),
+      nowMs,
+    );
+    return others === null ? 0 : ms / Math.max(others, 0.001);
+  }
+
+  #leaveOut(member: Member, times: number, nowMs: number): void {
+    this.#suspicions.delete(member);
+    this.#waitMs = nowMs - this.#backMs < RELAPSE_MS ? Math.min(2 * this.#waitMs, TEST_MS_MAX) : TEST_MS;
+    this.side.leaveOut(member, times);
+    this.#testLater(member);
+  }
+
+  #testLater(member: Member): void {
+    if (this.#closed) return;
+    this.#cancelTest = this.side.clock.after(this.#waitMs, () => void this.#test(member));
+  }
+
+  async #test(member: Member): Promise<void> {
+    this.#cancelTest = null;
+    try {
+      // What it was asked for before it was left out must not reach it when it is in use again.
+      await member.quiet();
+      if (!this.#isOut(member)) return;
+      const isWell = await this.#isWell(must(member.device, "a member that is left out keeps its device"));
+      if (!this.#isOut(member)) return;
+      if (isWell) await this.#takeBack(member);
+      else this.#testLater(member);
+    } catch (error) {
+      if (this.#isOut(member)) this.side.dismiss(member, error);
+    }
+  }
+
+  async #takeBack(member: Member): Promise<void> {
+    try {
+      await this.side.takeBack(member);
+      this.#backMs = this.side.clock.monotonicMs();
+    } catch {
+      // Another one is being rebuilt, or the group changes: its time will come.
+      if (this.#isOut(member)) this.#testLater(member);
+    }
+  }
+
+  #isOut(member: Member): boolean {
+    return !this.#closed && member.isAside && this.side.members[member.slot] === member;
+  }
+
+  /** @throws StorageError as the device */
+  async #isWell(device: BlockDevice): Promise<boolean> {
+    const { clock, members, random } = this.side;
+    const neighbours = members.filter(({ online }) => online);
+    const usual = usualMs("sync", neighbours, clock.monotonicMs()) ?? 0;
+    const limitMs = WELL_SHARE * Math.max(ASIDE_MS_MIN, this.side.settings.factor * usual);
+    const block = Buffer.alloc(BLOCK_BYTES);
+    const startedMs = clock.monotonicMs();
+    for (let call = 0; call < TEST_CALLS; call++) {
+      await device.writeThrough([block], TEST_AT);
+      await device.read(
+        block,
+        roundDown(random.below(Math.floor(device.sizeBytes / BLOCK_BYTES)) * BLOCK_BYTES, BLOCK_BYTES),
+      );
+      block.fill(0);
+      if (clock.monotonicMs() - startedMs > 2 * TEST_CALLS * limitMs || this.#closed) return false;
+    }
+    return true;
+  }
+}
+
+/** What calls of a kind take at the middle one of these members, the later of two; null: nobody knows. */
+function usualMs(kind: CallKind, members: readonly Member[], nowMs: number): number | null {
+  const known = members.filter(
+    ({ times }) => times[kind].count >= CALLS_MIN || times[kind].ageMs(nowMs) >= ASIDE_MS_MIN,
+  );
+  const sorted = known.map(({ times }) => times[kind].nowMs(nowMs)).sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? null;
+}
+
+function sum(members: readonly Member[], of: (times: CallTimes) => number): number {
+  let total = 0;
+  for (const { times } of members) for (const kind of CALL_KINDS) total += of(times[kind]);
+  return total;
+}

@@ -1,0 +1,128 @@
+import { deepEqual, equal, ok, rejects } from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { DiskLanes } from "../../../src/device/disk-lane.js";
+import { MemoryDevice } from "../../../src/device/memory-device.js";
+import { ThreadHold } from "../../../src/device/thread-hold.js";
+import { SeededRandom } from "../../../src/lib/prng.js";
+import { BLOCK_BYTES, MIB } from "../../../src/lib/units.js";
+import { HandClock, settle } from "../../support/hand-clock.js";
+
+const THREADS = 16;
+const BLOCK = Buffer.alloc(BLOCK_BYTES);
+
+/** A disk that answers when it is told to: what it has been asked for and not answered. */
+class HeldDisk {
+  readonly asked: (() => void)[] = [];
+  readonly device: MemoryDevice;
+
+  constructor(name: string) {
+    const before = () => new Promise<void>((resolve) => this.asked.push(resolve));
+    this.device = new MemoryDevice({ name, sizeBytes: MIB, random: new SeededRandom(1), before });
+  }
+
+  async answer(count = this.asked.length): Promise<void> {
+    for (const go of this.asked.splice(0, count)) go();
+    await settle();
+  }
+}
+
+test("lane: a disk has a quarter of the threads at most, and its calls begin in the order in which they came", async () => {
+  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const disk = new HeldDisk("/dev/a");
+  const device = lanes.over(disk.device, "data");
+  const order: number[] = [];
+  for (let i = 0; i < 10; i++) void device.read(BLOCK, 0).then(() => order.push(i));
+  await settle();
+  equal(disk.asked.length, 4);
+  await disk.answer(1);
+  equal(disk.asked.length, 4);
+  while (disk.asked.length > 0) await disk.answer();
+  deepEqual(order, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+});
+
+test("lane: two who have a disk open share its lane; another disk has its own", async () => {
+  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const [disk, same, other] = [new HeldDisk("/dev/a"), new HeldDisk("/dev/a"), new HeldDisk("/dev/b")];
+  const devices = [disk, same, other].map(({ device }) => lanes.over(device, "data"));
+  for (let i = 0; i < 3; i++) for (const device of devices) void device.read(BLOCK, 0);
+  await settle();
+  equal(disk.asked.length + same.asked.length, 4);
+  equal(other.asked.length, 3);
+});
+
+test("lane: while a call is late the disk gets no more than its even share, and what it holds falls to that", async () => {
+  const clock = new HandClock();
+  const lanes = new DiskLanes(clock, THREADS);
+  for (let i = 0; i < 7; i++) lanes.over(new HeldDisk(`/dev/other${i}`).device, "data");
+  const disk = new HeldDisk("/dev/a");
+  const device = lanes.over(disk.device, "data");
+  for (let i = 0; i < 12; i++) void device.read(BLOCK, 0);
+  await settle();
+  equal(disk.asked.length, 4);
+  equal(lanes.isHeld, false);
+  clock.jump(500);
+  equal(lanes.isHeld, true);
+  // The oldest are answered, one after the other: with eight disks one thread is left for this one.
+  await disk.answer(1);
+  equal(disk.asked.length, 3);
+  await disk.answer(2);
+  equal(disk.asked.length, 1);
+  await disk.answer(1);
+  equal(disk.asked.length, 4, "nothing is late any more");
+});
+
+test("lane: heartbeat and lease do not wait behind data, nor hold more than two threads", async () => {
+  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const disk = new HeldDisk("/dev/a");
+  const [data, control] = [lanes.over(disk.device, "data"), lanes.over(disk.device, "control")];
+  for (let i = 0; i < 20; i++) void data.write(BLOCK, 0);
+  await settle();
+  equal(disk.asked.length, 4);
+  for (let i = 0; i < 5; i++) void control.write(BLOCK, 0);
+  await settle();
+  equal(disk.asked.length, 6);
+});
+
+test("lane: a device that is closed, or not waited for any more, refuses what has not begun, and nobody else's", async () => {
+  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const disk = new HeldDisk("/dev/a");
+  const [one, two] = [lanes.over(disk.device, "data"), lanes.over(disk.device, "data")];
+  const begun = Promise.allSettled([0, 1, 2, 3].map(() => one.read(BLOCK, 0)));
+  const waiting = one.read(BLOCK, 0);
+  const other = Promise.allSettled([two.read(BLOCK, 0)]);
+  await settle();
+  one.abandonWaiting?.();
+  await rejects(waiting, { code: "EIO" });
+  const late = one.read(BLOCK, 0);
+  const closed = rejects(late, { code: "ENXIO" });
+  void one.close();
+  await closed;
+  await rejects(one.read(BLOCK, 0), { code: "ENXIO" });
+  while (disk.asked.length > 0) await disk.answer();
+  await begun;
+  equal((await other).length, 1);
+});
+
+test("lane: the place of a call that failed is free again", async () => {
+  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const memory = new MemoryDevice({ name: "/dev/a", sizeBytes: MIB, random: new SeededRandom(1) });
+  const device = lanes.over(memory, "data");
+  for (let i = 0; i < 40; i++) await rejects(device.read(BLOCK, 2 * MIB), { code: "EINVAL" });
+  await device.read(BLOCK, 0);
+});
+
+test("thread hold: it holds a thread of the pool as long as it says, and lets it go", async () => {
+  const hold = new ThreadHold();
+  const startedMs = performance.now();
+  const holds = Array.from({ length: 4 }, () => hold.hold(300));
+  // Four threads, unless somebody has set another number: whatever wants one now has to wait.
+  await readFile("/proc/self/stat");
+  const readMs = performance.now() - startedMs;
+  await Promise.all(holds);
+  const heldMs = performance.now() - startedMs;
+  ok(heldMs >= 299, `held for ${heldMs} ms`);
+  if ((process.env.UV_THREADPOOL_SIZE ?? "4") === "4") ok(readMs >= 250, `a read waited ${readMs} ms`);
+  await readFile("/proc/self/stat");
+  await hold.hold(1);
+});

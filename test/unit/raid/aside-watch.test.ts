@@ -1,0 +1,201 @@
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { test } from "node:test";
+import { SeededRandom } from "../../../src/lib/prng.js";
+import { BLOCK_BYTES, KIB, type LuByte, MIB } from "../../../src/lib/units.js";
+import type { LogicalUnit } from "../../../src/lu/lu.js";
+import { CallTimes } from "../../../src/raid/call-times.js";
+import { Machine } from "../../sim/machine.js";
+import { Simulation } from "../../sim/simulation.js";
+
+const LU_BLOCKS = 96;
+/** Between two changes. */
+const PAUSE_MS = 10;
+
+/** A group over simulated disks, and a writer who waits for each change until it is durable. */
+class Bench {
+  readonly simulation = new Simulation(11);
+  readonly machine: Machine;
+  lu!: LogicalUnit;
+  /** By block: the number of the change that it holds. */
+  readonly #holds = new Map<number, number>();
+  readonly #random = new SeededRandom(3);
+  #changes = 0;
+
+  constructor(members: number) {
+    const chunkBytes = 16 * KIB;
+    this.machine = new Machine({
+      ...{ simulation: this.simulation, members, chunkBytes, rowBytes: 2 * chunkBytes, parityRun: 1 },
+      ...{ diskBytes: 32 * MIB, without: {} },
+    });
+  }
+
+  static async make(members: number, level: 1 | 5): Promise<Bench> {
+    const bench = new Bench(members);
+    await bench.simulation.until(bench.machine.create(), "creating");
+    const { number } = await bench.simulation.until(bench.machine.group.createLu("lu", level, MIB), "an LU");
+    bench.lu = bench.machine.group.openLu(number);
+    return bench;
+  }
+
+  kinds(): string[] {
+    return this.machine.events
+      .map(({ kind }) => kind)
+      .filter((kind) => /left-out|returned|degraded|complete|failed/.test(kind));
+  }
+
+  states(): string[] {
+    return this.machine.group.describe().disks.map(({ state }) => state);
+  }
+
+  /** @returns changes a second, and the longest that one took */
+  async change(seconds: number): Promise<{ readonly rate: number; readonly longestMs: number }> {
+    const { simulation, lu } = this;
+    const startMs = simulation.nowMs;
+    const before = this.#changes;
+    let longestMs = 0;
+    while (simulation.nowMs - startMs < seconds * 1000) {
+      const beganMs = simulation.nowMs;
+      const block = this.#random.below(LU_BLOCKS);
+      const bytes = Buffer.alloc(BLOCK_BYTES, ++this.#changes % 251);
+      await simulation.until(
+        lu.write(bytes, (block * BLOCK_BYTES) as LuByte).then(() => lu.flush()),
+        "a change",
+      );
+      this.#holds.set(block, this.#changes % 251);
+      await simulation.until(simulation.sleep(PAUSE_MS), "time");
+      longestMs = Math.max(longestMs, simulation.nowMs - beganMs);
+    }
+    return { rate: (this.#changes - before) / seconds, longestMs };
+  }
+
+  /** Everything reads back. */
+  async check(): Promise<void> {
+    const found = Buffer.alloc(BLOCK_BYTES);
+    for (const [block, value] of this.#holds) {
+      await this.simulation.until(this.lu.read(found, (block * BLOCK_BYTES) as LuByte), "a read");
+      ok(
+        found.every((byte) => byte === value),
+        `block ${block}`,
+      );
+    }
+  }
+
+  async untilWhole(): Promise<void> {
+    const { simulation, machine } = this;
+    for (let i = 0; i < 400 && machine.group.describe().state !== "clean"; i++) {
+      await simulation.until(simulation.sleep(1000), "time");
+    }
+  }
+}
+
+for (const [level, members] of [
+  [1, 2],
+  [1, 3],
+  [5, 3],
+  [5, 8],
+] as const) {
+  test(`slow disk: RAID-${level} on ${members}: left out after some seconds, brought up to date when it is well, and nothing is lost`, async () => {
+    const bench = await Bench.make(members, level);
+    const well = await bench.change(2);
+    bench.machine.drives[1]!.slowness = 1000;
+    const slow = await bench.change(12);
+    deepEqual(bench.kinds(), ["member-left-out", "degraded"]);
+    equal(bench.states()[1], "stale");
+    const { reason, slow: isSlow } = bench.machine.group.describe().disks[1]!;
+    match(reason ?? "", /^answers \d+ times later than the other disks: left out until it is well$/);
+    equal(isSlow, true);
+    const without = await bench.change(2);
+    ok(without.rate > 0.5 * well.rate, `${well.rate} changes a second, ${slow.rate} with it, ${without.rate} without`);
+    ok(without.longestMs < 500, `${without.longestMs} ms`);
+    await bench.check();
+    bench.machine.drives[1]!.slowness = 1;
+    await bench.untilWhole();
+    deepEqual(bench.kinds(), ["member-left-out", "degraded", "member-returned", "complete"]);
+    await bench.change(2);
+    // What it holds is right: another one is lost, and everything is there.
+    bench.machine.drives[0]!.failure = "ENXIO";
+    await bench.check();
+    await bench.simulation.until(bench.machine.group.close(), "closing");
+  });
+}
+
+test("slow disk: when all are slow alike that is load, and none is left out", async () => {
+  const bench = await Bench.make(5, 5);
+  await bench.change(1);
+  for (const drive of bench.machine.drives) drive.slowness = 400;
+  await bench.change(30);
+  deepEqual(bench.kinds(), []);
+  deepEqual(new Set(bench.states()), new Set(["online"]));
+  await bench.simulation.until(bench.machine.group.close(), "closing");
+});
+
+test("slow disk: with another one lost it is kept", async () => {
+  const bench = await Bench.make(4, 5);
+  await bench.change(1);
+  bench.machine.drives[3]!.failure = "ENXIO";
+  await bench.change(1);
+  bench.machine.drives[1]!.slowness = 1000;
+  await bench.change(15);
+  deepEqual(bench.kinds(), ["member-failed", "degraded"]);
+  await bench.check();
+  await bench.simulation.until(bench.machine.group.close(), "closing");
+});
+
+test("slow disk: a hiccup of some seconds leaves none out", async () => {
+  const bench = await Bench.make(4, 5);
+  await bench.change(1);
+  for (let i = 0; i < 3; i++) {
+    bench.machine.drives[1]!.slowness = 1000;
+    await bench.change(2);
+    bench.machine.drives[1]!.slowness = 1;
+    await bench.change(1);
+  }
+  deepEqual(bench.kinds(), []);
+  await bench.simulation.until(bench.machine.group.close(), "closing");
+});
+
+test("slow disk: one that does not answer at all holds nobody up for longer than it takes to leave it out", async () => {
+  // Mirrors: a change reads nothing. A read under way is waited for, because its buffer is not ours meanwhile.
+  const bench = await Bench.make(3, 1);
+  await bench.change(1);
+  bench.machine.drives[1]!.slowness = 1e7;
+  const { longestMs } = await bench.change(10);
+  ok(longestMs < 8000, `${longestMs} ms`);
+  deepEqual(bench.kinds(), ["member-left-out", "degraded"]);
+  await bench.check();
+});
+
+test("slow disk: slow again while it is brought up to date, it is left out again, and what it lacks is known", async () => {
+  const bench = await Bench.make(3, 5);
+  await bench.change(1);
+  const drive = bench.machine.drives[2]!;
+  drive.slowness = 1000;
+  await bench.change(10);
+  drive.slowness = 1;
+  while (!bench.kinds().includes("member-returned")) await bench.simulation.until(bench.simulation.sleep(5), "time");
+  drive.slowness = 3000;
+  await bench.change(20);
+  drive.slowness = 1;
+  await bench.untilWhole();
+  equal(bench.machine.group.describe().state, "clean");
+  bench.machine.drives[0]!.failure = "ENXIO";
+  await bench.check();
+  await bench.simulation.until(bench.machine.group.close(), "closing");
+});
+
+test("call times: the age of the oldest call under way, whatever began after it", () => {
+  const times = new CallTimes();
+  const old = times.begin(100);
+  for (let at = 110; at < 1000; at += 10) times.end(times.begin(at), 5);
+  equal(times.ageMs(1000), 900);
+  equal(Math.round(times.meanMs), 5);
+  equal(times.nowMs(1000), 900);
+  const young = times.begin(1000);
+  times.end(old, 900);
+  ok(times.ageMs(1001) <= 891);
+  times.end(young, 1);
+  equal(times.ageMs(2000), 0);
+  const next = times.begin(3000);
+  equal(times.ageMs(3001), 1);
+  times.end(next, 1);
+});
