@@ -83,7 +83,7 @@ export const LIMITS = {
   /** Configurable waits before the cabinet helps itself (spare, search for disks), seconds: a day. */
   careSecondsMax: 86_400,
   /** Unless the configuration says otherwise, a member is left out when its calls take so many times longer than its neighbours', for so long. */
-  slowDiskFactor: 8,
+  slowDiskFactor: 5,
   slowDiskSeconds: 5,
   /** The longest time from one scheduled scrub to the next, seconds: ten years, far below what a label holds. */
   scrubEverySecondsMax: 315_360_000,

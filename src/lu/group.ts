@@ -40,7 +40,7 @@ export interface GroupOptions {
   readonly epoch?: (() => number) | undefined;
   readonly buffers?: Partial<GroupBuffers> | undefined;
   readonly without?: Without | undefined;
-  /** When a member that is slow is left out; by default one that takes 8 times longer than the others for 5 s. */
+  /** When a member that is slow is left out; by default one that takes 5 times longer than the others for 5 s. */
   readonly slowDisks?: SlowDiskSettings | undefined;
   /** Read and checksum errors within a while that a member may give before it is failed; 32 by default. */
   readonly errorsMax?: number | undefined;

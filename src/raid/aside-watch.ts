@@ -16,12 +16,14 @@ export interface SlowDiskSettings {
   readonly afterMs: number;
 }
 
-export const SLOW_DISKS: SlowDiskSettings = { factor: 8, afterMs: 5000 };
+export const SLOW_DISKS: SlowDiskSettings = { factor: 5, afterMs: 5000 };
 
 /** Calls that take less are never slow, whatever the neighbours do. */
 const ASIDE_MS_MIN = 100;
 /** How often it is looked, while there are calls. */
 const TICK_MS = 250;
+/** Calls that ended longer ago say nothing of now. */
+const QUIET_MS = 1500;
 /** Calls of a kind that a neighbour must have answered to be compared with, and that a slow one must have answered while it was slow. */
 const CALLS_MIN = 4;
 /** The first test of a member that was left out, and the longest wait for the next one. */
@@ -51,10 +53,9 @@ export interface AsideSide {
   dismiss(member: Member, error: unknown): void;
 }
 
-/** A member that has been slow for some time, in calls of one kind. */
+/** Calls of one kind of a member that have been slow for some time. */
 interface Suspicion {
   readonly sinceMs: number;
-  readonly kind: CallKind;
   /** Calls that had ended then. */
   readonly count: number;
 }
@@ -66,7 +67,7 @@ interface Suspicion {
  * Compared are calls of one kind at the same time. When all are slow that is load, and nobody is left out.
  */
 export class AsideWatch {
-  readonly #suspicions = new Map<Member, Suspicion>();
+  readonly #suspicions = new Map<CallTimes, Suspicion>();
   #cancelTick: CancelTimer | null = null;
   #cancelTest: CancelTimer | null = null;
   /** Calls that had ended at the last tick. */
@@ -97,7 +98,8 @@ export class AsideWatch {
     this.#cancelTick = null;
     const nowMs = this.side.clock.monotonicMs();
     const used = this.side.members.filter((member) => member.takesWrites);
-    for (const member of this.#suspicions.keys()) if (!used.includes(member)) this.#suspicions.delete(member);
+    const watched = new Set(used.flatMap(({ times }) => CALL_KINDS.map((kind) => times[kind])));
+    for (const times of this.#suspicions.keys()) if (!watched.has(times)) this.#suspicions.delete(times);
     for (const member of used) this.#judge(member, used, nowMs);
     const ended = sum(used, (times) => times.count);
     const isQuiet = ended === this.#ended && sum(used, (times) => times.ageMs(nowMs)) === 0;
@@ -106,28 +108,36 @@ export class AsideWatch {
   }
 
   #judge(member: Member, used: readonly Member[], nowMs: number): void {
+    for (const kind of CALL_KINDS) {
+      const times = this.#timesSlower(kind, member, used, nowMs);
+      if (!this.#isPersistent(member.times[kind], times >= this.side.settings.factor, nowMs)) continue;
+      if (!this.side.mayLeave(member)) continue;
+      this.#leaveOut(member, times, nowMs);
+      return;
+    }
+  }
+
+  #isPersistent(times: CallTimes, isSlow: boolean, nowMs: number): boolean {
     const { afterMs } = this.side.settings;
-    const slow = CALL_KINDS.find((kind) => this.#timesSlower(kind, member, used, nowMs) >= this.side.settings.factor);
-    if (slow === undefined) {
-      this.#suspicions.delete(member);
-      return;
+    if (!isSlow) {
+      this.#suspicions.delete(times);
+      return false;
     }
-    const known = this.#suspicions.get(member);
-    if (known?.kind !== slow) {
-      this.#suspicions.set(member, { sinceMs: nowMs, kind: slow, count: member.times[slow].count });
-      return;
+    const known = this.#suspicions.get(times);
+    if (known === undefined) {
+      this.#suspicions.set(times, { sinceMs: nowMs, count: times.count });
+      return false;
     }
-    const { count } = member.times[slow];
     // What was slow once, and is not asked any more, is not known to be slow.
-    const isProven = count - known.count >= CALLS_MIN || member.times[slow].ageMs(nowMs) >= afterMs;
-    if (nowMs - known.sinceMs < afterMs || !isProven || !this.side.mayLeave(member)) return;
-    this.#leaveOut(member, this.#timesSlower(slow, member, used, nowMs), nowMs);
+    const isProven = times.count - known.count >= CALLS_MIN || times.ageMs(nowMs) >= afterMs;
+    return nowMs - known.sinceMs >= afterMs && isProven;
   }
 
   /** How many times longer its calls take than those of its neighbours; 0: no longer than any disk may. */
   #timesSlower(kind: CallKind, member: Member, used: readonly Member[], nowMs: number): number {
-    const ms = member.times[kind].nowMs(nowMs);
-    if (ms < ASIDE_MS_MIN) return 0;
+    const times = member.times[kind];
+    const ms = times.nowMs(nowMs);
+    if (ms < ASIDE_MS_MIN || times.isQuiet(nowMs, QUIET_MS)) return 0;
     const others = usualMs(
       kind,
       used.filter((one) => one !== member),
@@ -137,7 +147,6 @@ export class AsideWatch {
   }
 
   #leaveOut(member: Member, times: number, nowMs: number): void {
-    this.#suspicions.delete(member);
     this.#waitMs = nowMs - this.#backMs < RELAPSE_MS ? Math.min(2 * this.#waitMs, TEST_MS_MAX) : TEST_MS;
     this.side.leaveOut(member, times);
     this.#testLater(member);

@@ -17,6 +17,8 @@ export class CallTimes {
   readonly #pending = [0, 0];
   readonly #sinceMs = [0, 0];
   #older = 0;
+  /** When the last one ended. */
+  #endedMs = Number.NEGATIVE_INFINITY;
 
   /** @returns its heap, for `end` */
   begin(nowMs: number): number {
@@ -27,8 +29,9 @@ export class CallTimes {
     return heap;
   }
 
-  end(heap: number, tookMs: number): void {
+  end(heap: number, tookMs: number, nowMs: number): void {
     this.count++;
+    this.#endedMs = nowMs;
     this.meanMs += (tookMs - this.meanMs) / Math.min(this.count, WEIGHT);
     this.#pending[heap]!--;
     if (this.#pending[this.#older] === 0) this.#older = 1 - this.#older;
@@ -37,6 +40,11 @@ export class CallTimes {
   /** How long the oldest call has been under way. */
   ageMs(nowMs: number): number {
     return this.#pending[this.#older] === 0 ? 0 : nowMs - this.#sinceMs[this.#older]!;
+  }
+
+  /** Nothing is under way, and nothing has ended since so long. */
+  isQuiet(nowMs: number, sinceMs: number): boolean {
+    return this.#pending[this.#older] === 0 && nowMs - this.#endedMs > sinceMs;
   }
 
   /** As calls are now: what they took, or take already. */

@@ -153,7 +153,8 @@ export class Member {
     return new Promise((resolve, reject) => {
       if (letsGo) this.#waiting.add(resolve);
       const end = (): void => {
-        times.end(heap, clock.monotonicMs() - startedMs);
+        const endedMs = clock.monotonicMs();
+        times.end(heap, endedMs - startedMs, endedMs);
         this.#waiting.delete(resolve);
         if (--this.#underWay === 0) for (const quiet of this.#onQuiet.splice(0)) quiet();
       };

@@ -92,7 +92,7 @@ test("config: when a slow disk is left out", () => {
   const text = "disks: []\nslow-disks: { factor: 20, seconds: 60 }\n";
   assert.deepEqual(parseConfig(text, "/s.yaml").slowDisks, { factor: 20, afterMs: 60_000 });
   const never = parseConfig("disks: []\nslow-disks: { seconds: 0 }\n", "/s.yaml").slowDisks;
-  assert.deepEqual(never, { factor: 8, afterMs: Number.POSITIVE_INFINITY });
+  assert.deepEqual(never, { factor: SLOW_DISKS.factor, afterMs: Number.POSITIVE_INFINITY });
   assert.deepEqual(mistakes("disks: []\nslow-disks:\n  factor: 1\n  second: 1\n"), [
     "/etc/s.yaml:3:11: slow-disks.factor: wants 2 at least",
     "/etc/s.yaml:4:3: slow-disks.second: unknown key; did you mean seconds?",

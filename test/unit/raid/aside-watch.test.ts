@@ -145,7 +145,7 @@ test("slow disk: a hiccup of some seconds leaves none out", async () => {
   const bench = await Bench.make(4, 5);
   await bench.change(1);
   for (let i = 0; i < 3; i++) {
-    bench.machine.drives[1]!.slowness = 1000;
+    bench.machine.drives[1]!.slowness = 300;
     await bench.change(2);
     bench.machine.drives[1]!.slowness = 1;
     await bench.change(1);
@@ -186,16 +186,18 @@ test("slow disk: slow again while it is brought up to date, it is left out again
 test("call times: the age of the oldest call under way, whatever began after it", () => {
   const times = new CallTimes();
   const old = times.begin(100);
-  for (let at = 110; at < 1000; at += 10) times.end(times.begin(at), 5);
+  for (let at = 110; at < 1000; at += 10) times.end(times.begin(at), 5, at);
   equal(times.ageMs(1000), 900);
   equal(Math.round(times.meanMs), 5);
   equal(times.nowMs(1000), 900);
   const young = times.begin(1000);
-  times.end(old, 900);
+  times.end(old, 900, 1000);
   ok(times.ageMs(1001) <= 891);
-  times.end(young, 1);
+  times.end(young, 1, 1001);
   equal(times.ageMs(2000), 0);
   const next = times.begin(3000);
   equal(times.ageMs(3001), 1);
-  times.end(next, 1);
+  times.end(next, 1, 3001);
+  equal(times.isQuiet(3500, 1000), false);
+  equal(times.isQuiet(4500, 1000), true);
 });
