@@ -214,12 +214,28 @@ async function untilAllRead({ machine, simulation }: World): Promise<void> {
   throw new Error("what could not be read is waited for, though it can be read again");
 }
 
+/** A disk is slow, perhaps so slow and for so long that the group does without it, and has it back when it is well. */
 async function slowDisk(world: World, random: Random): Promise<void> {
-  const drive = pick(world.machine.drives, random);
-  drive.slowness = 20 + random.below(400);
-  await work(world, random);
-  await work(world, random);
+  const drive = victim(world, random, false);
+  if (drive === null) return;
+  drive.slowness = random.below(2) === 0 ? 20 + random.below(400) : 1000;
+  const bursts = 2 + random.below(6);
+  for (let i = 0; i < bursts; i++) await work(world, random);
   drive.slowness = 1;
+  if (random.below(2) === 0) await world.simulation.until(world.simulation.sleep(20_000), "time");
+  await taskEnd(world, "rebuild");
+  if (isWhole(world)) world.budget.returned();
+}
+
+/** All disks are slow: that is load, and whoever is left out for it is missed when another one is lost. */
+async function slowDisks(world: World, random: Random): Promise<void> {
+  const { drives } = world.machine;
+  const wasWhole = isWhole(world);
+  for (const drive of drives) drive.slowness = 100 + random.below(20);
+  await work(world, random);
+  await work(world, random);
+  for (const drive of drives) drive.slowness = 1;
+  if (wasWhole && !isWhole(world) && world.budget.victim === null) throw new Error("a member was left out for load");
 }
 
 async function taskEnd(world: World, kind: TaskKind): Promise<void> {
@@ -404,7 +420,19 @@ export type StepName = keyof typeof ALL_STEPS;
 export const STEPS: readonly StepName[] = [
   ...(["work", "work", "work", "work", "work", "work"] as const),
   ...(["crash", "crash", "crash", "passTime", "passTime", "restart"] as const),
-  ...(["loseDisk", "plugIn", "badBlocks", "slowDisk", "silence", "silence", "rot", "rot", "lie"] as const),
+  ...([
+    "loseDisk",
+    "plugIn",
+    "badBlocks",
+    "slowDisk",
+    "slowDisk",
+    "slowDisks",
+    "silence",
+    "silence",
+    "rot",
+    "rot",
+    "lie",
+  ] as const),
   ...(["rebuild", "rebuild", "failDisk", "scrub", "grow", "resize", "resize"] as const),
   ...(["putBack", "putBack", "putBackTwo", "fullScratch"] as const),
 ];
