@@ -12,6 +12,7 @@ import { whileBusy } from "./control/busy.js";
 import { Cabinet } from "./control/cabinet.js";
 import { claimSocket } from "./control/claim-socket.js";
 import { clientsRow, refusalEvent } from "./control/client-rows.js";
+import { ClockWatch } from "./control/clock-watch.js";
 import { collectMetrics } from "./control/collect-metrics.js";
 import { cpuWait } from "./control/cpu-wait.js";
 import { byLanes } from "./control/disk-lanes.js";
@@ -244,6 +245,8 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   });
   const scheduler = new BackupScheduler({ admin: backups, schedules: config.backups, clock, events });
   undo.add("scheduled backups", () => scheduler.stop());
+  const clockWatch = new ClockWatch(clock, events);
+  undo.add("clock watch", () => clockWatch.stop());
   const health = new PartHealth();
   health.watch("records", () => keeper.trouble);
   health.watch("state-files", () => stateFiles.trouble);
@@ -262,6 +265,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   await api.listen(config.management.socket, config.management.mode);
   await keeper.start();
   scheduler.arm();
+  clockWatch.start();
   const { nfsPort } = service();
   const what = services.brought.size > 0 ? `serves NFS on port ${nfsPort}` : "stands by";
   events.add({ severity: "info", kind: "started", what: `node ${config.node} ${what}` });

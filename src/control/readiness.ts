@@ -5,7 +5,7 @@ import type { PairConfig } from "../config/schema.js";
 import type { PairAgent } from "../ha/pair-agent.js";
 import { processStat } from "../ha/process-identity.js";
 import type { GroupLack } from "../ha/record.js";
-import type { CancelTimer, Clock } from "../lib/clock.js";
+import { type CancelTimer, type Clock, wallMs } from "../lib/clock.js";
 import { messageOf } from "../lib/errors.js";
 import { formatSize } from "../lib/size.js";
 import { MIB } from "../lib/units.js";
@@ -131,10 +131,10 @@ export class Readiness {
   /** Nothing is decided by wall clocks. */
   #clockRemarks(): string[] {
     const { pair, clock } = this.parts;
-    const { heartbeat } = pair.partner();
-    if (heartbeat === null || !pair.partnerIsAlive) return [];
-    const { seconds } = clock.wallTime();
-    const apartMs = Math.abs(seconds * 1000 - heartbeat.wallMs);
+    const { wallStartMs } = pair.partner();
+    if (wallStartMs === null || !pair.partnerIsAlive) return [];
+    // Compared at one moment: a heartbeat may be seconds old when this is asked.
+    const apartMs = Math.abs(wallMs(clock) - clock.monotonicMs() - wallStartMs);
     if (apartMs <= CLOCKS_APART_MS_MAX) return [];
     const about =
       apartMs >= 120_000 ? `${Math.round(apartMs / 60_000)} minutes` : `${Math.round(apartMs / 1000)} seconds`;

@@ -6,6 +6,8 @@ export interface PartnerView {
   readonly heartbeat: Heartbeat | null;
   /** Since its sequence number last rose, by our own clock; Infinity while it has not risen since we began to look. */
   readonly silentMs: number;
+  /** What its wall clock shows while our monotonic one shows 0; null: no beat of it has come while we looked. */
+  readonly wallStartMs: number | null;
 }
 
 /** What the disks say of a node at one moment. */
@@ -20,6 +22,8 @@ export interface Sighting {
 
 /** Processes of the partner that are remembered: it starts anew now and then. */
 const PROCESSES_MAX = 16;
+/** Beats by which its wall clock is judged: of each some way is behind it, and now and then a long one. */
+const WALL_BEATS = 25;
 
 /**
  * Follows the partner's heartbeat. Its clock is never asked: only whether the number rises counts, and when by our monotonic clock.
@@ -37,6 +41,8 @@ export class PartnerWatch {
   /** By process of the partner: the youngest beat that counted, in the order in which they were first seen. */
   readonly #counted = new Map<string, number>();
   #risenMs = Number.NEGATIVE_INFINITY;
+  /** Its wall clock when our monotonic one showed 0, as each of the latest beats says. */
+  readonly #wallStartsMs: number[] = [];
   /** When the last look began; the first one. */
   #lookedMs = Number.NEGATIVE_INFINITY;
   #firstMs = Number.POSITIVE_INFINITY;
@@ -55,7 +61,7 @@ export class PartnerWatch {
     this.#lookedMs = Math.max(this.#lookedMs, beganMs);
     const sorted = [...found].sort((a, b) => b.sequence - a.sequence);
     if (this.#counts(sorted, common) && !isFirst) this.#risenMs = nowMs;
-    this.#remember(sorted[0]);
+    this.#remember(sorted[0], nowMs, !isFirst);
   }
 
   /** @returns whether a beat is on enough disks that has not been seen there before */
@@ -76,11 +82,20 @@ export class PartnerWatch {
   }
 
   /** Of one process, what is younger stays: the disks of this look may be behind. */
-  #remember(newest: Heartbeat | undefined): void {
+  #remember(newest: Heartbeat | undefined, nowMs: number, isFresh: boolean): void {
     const known = this.#newest;
     if (newest === undefined) return;
-    const isOlder = known !== null && processOf(known) === processOf(newest) && known.sequence > newest.sequence;
-    if (!isOlder) this.#newest = newest;
+    const isSame = known !== null && processOf(known) === processOf(newest);
+    if (isSame && known.sequence > newest.sequence) return;
+    this.#newest = newest;
+    if (!isFresh || (isSame && known.sequence === newest.sequence)) return;
+    this.#wallStartsMs.push(newest.wallMs - nowMs);
+    if (this.#wallStartsMs.length > WALL_BEATS) this.#wallStartsMs.shift();
+  }
+
+  /** A beat that was long on its way, or that we saw late, shows too early a time: the latest is the nearest. */
+  get #wallStartMs(): number | null {
+    return this.#wallStartsMs.length === 0 ? null : Math.max(...this.#wallStartsMs);
   }
 
   /** Since the last look nobody knows what happened: all before counts from now on. */
@@ -93,7 +108,7 @@ export class PartnerWatch {
   }
 
   view(nowMs: number): PartnerView {
-    return { heartbeat: this.#newest, silentMs: nowMs - this.#risenMs };
+    return { heartbeat: this.#newest, silentMs: nowMs - this.#risenMs, wallStartMs: this.#wallStartMs };
   }
 
   /** How long we have looked, up to the last look, and seen no beat. 0 before the first one. */

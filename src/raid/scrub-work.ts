@@ -176,7 +176,8 @@ export class ScrubWork implements TaskWork {
     this.#report.close();
     // Otherwise it was stopped with the group, or because a disk was lost, and goes on later.
     if (whole || this.givenUp || this.#failed) this.note({ state: "idle" });
-    if (whole) this.note({ finishedMs: wallMs(this.#group.clock) });
+    if (whole)
+      this.note({ finishedMs: Math.max(wallMs(this.#group.clock), this.#group.labels.record.scrub.startedMs) });
     await this.save();
   }
 }

@@ -38,7 +38,10 @@ const RATE_WINDOW_MS = 5000;
  * paused, stopped or failed. It holds nothing between two steps.
  */
 export class BackgroundTask {
+  /** Wall time. */
   readonly startedMs: number;
+  /** By the monotonic clock. */
+  readonly #startedAt: number;
   readonly #samples: Array<{ readonly at: number; readonly doneBytes: number }> = [];
   #state: TaskState = "running";
   #endedMs: number | undefined;
@@ -52,6 +55,7 @@ export class BackgroundTask {
     private readonly options: TaskOptions,
   ) {
     this.startedMs = wallMs(options.clock);
+    this.#startedAt = options.clock.monotonicMs();
     this.#running = this.#run();
   }
 
@@ -140,7 +144,8 @@ export class BackgroundTask {
 
   #end(state: TaskState): void {
     this.#state = state;
-    this.#endedMs = wallMs(this.options.clock);
+    // However the wall clock was set meanwhile: it took as long as it took.
+    this.#endedMs = this.startedMs + Math.round(this.options.clock.monotonicMs() - this.#startedAt);
     this.options.onChange(this);
   }
 

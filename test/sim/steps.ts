@@ -410,7 +410,7 @@ async function fullScratch(world: World, random: Random): Promise<void> {
 }
 
 const ALL_STEPS = {
-  ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, silence, rot, lie },
+  ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, slowDisks, silence, rot, lie },
   ...{ rebuild, failDisk, scrub, grow, resize, putBack, putBackTwo, fullScratch },
 } satisfies Record<string, Step>;
 

@@ -3,6 +3,8 @@ import type { CancelTimer, Clock, Time } from "../../src/lib/clock.js";
 /** Stands still until it is moved; timers fire in order of their time, and what they begin gets its turn before the next. */
 export class HandClock implements Clock {
   #nowMs = 1000;
+  /** How far the wall clock was set, all in all. */
+  #setMs = 0;
   #timers: { readonly atMs: number; readonly action: () => void }[] = [];
 
   constructor(private readonly wallStartMs = Date.UTC(2026, 0, 1)) {}
@@ -12,12 +14,17 @@ export class HandClock implements Clock {
   }
 
   wallTime(): Time {
-    const ms = this.wallStartMs + this.#nowMs - 1000;
+    const ms = this.wallMs;
     return { seconds: Math.floor(ms / 1000), nanoseconds: (ms % 1000) * 1e6 };
   }
 
   get wallMs(): number {
-    return this.wallStartMs + this.#nowMs - 1000;
+    return this.wallStartMs + this.#nowMs - 1000 + this.#setMs;
+  }
+
+  /** Somebody sets the wall clock. */
+  setWall(byMs: number): void {
+    this.#setMs += byMs;
   }
 
   after(delayMs: number, action: () => void): CancelTimer {

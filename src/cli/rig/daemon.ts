@@ -58,10 +58,10 @@ export async function startDaemon(node: RigNode): Promise<void> {
     exited = true;
   });
   child.unref();
-  const deadline = Date.now() + LIMITS.startMs;
+  const deadline = performance.now() + LIMITS.startMs;
   while (!(await daemonAnswers(node))) {
     if (exited) throw new CliError(lastWords(node));
-    if (Date.now() > deadline) throw new CliError(`the daemon does not answer; see ${node.log}`);
+    if (performance.now() > deadline) throw new CliError(`the daemon does not answer; see ${node.log}`);
     await sleep(POLL_MS);
   }
   const { pid } = await new ApiClient(node.socket).get<StatusReport>("/v1/status");
@@ -113,9 +113,9 @@ function isOurDaemon(node: RigNode, pid: number): boolean {
 }
 
 async function waitForExit(node: RigNode, pid: number, limitMs: number): Promise<boolean> {
-  const deadline = Date.now() + limitMs;
+  const deadline = performance.now() + limitMs;
   while (isOurDaemon(node, pid)) {
-    if (Date.now() > deadline) return false;
+    if (performance.now() > deadline) return false;
     await sleep(POLL_MS);
   }
   return true;

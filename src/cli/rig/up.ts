@@ -105,7 +105,7 @@ export async function rigStatus(dir: string, record: RigRecord): Promise<RigStat
 
 /** A pair is up when every group is served, and each node has heard the other; what still stands in the way of a takeover is waited for a moment. */
 async function settled(dir: string, record: RigRecord): Promise<RigStatus> {
-  const startedMs = Date.now();
+  const startedMs = performance.now();
   for (;;) {
     const status = await rigStatus(dir, record);
     if (status === null) throw new CliError(`the rig in ${dir} has gone down again`);
@@ -114,7 +114,7 @@ async function settled(dir: string, record: RigRecord): Promise<RigStatus> {
     const nodes = pairs.flatMap((pair) => pair.nodes);
     const heard = nodes.every(({ role }) => role !== "away");
     const troubled = nodes.some(({ trouble }) => trouble !== null && trouble.length > 0);
-    const waitedMs = Date.now() - startedMs;
+    const waitedMs = performance.now() - startedMs;
     if (served && heard && (!troubled || waitedMs > READY_MS)) return status;
     if (waitedMs > LIMITS.startMs)
       throw new CliError(status.active.warnings[0] ?? "the nodes have not found each other");

@@ -7,6 +7,7 @@ import type { BackupConfig } from "../../config/schema.js";
 import { type CancelTimer, type Clock, wallMs } from "../../lib/clock.js";
 import { operatingError, StorageError } from "../../lib/errors.js";
 import { LIMITS } from "../../limits.js";
+import { DueTimes } from "../due-times.js";
 import type { EventLog } from "../event-log.js";
 import type { BackupScheduleRow } from "../types.js";
 import type { BackupAdmin } from "./backup-admin.js";
@@ -21,6 +22,7 @@ export interface SchedulerParts {
 
 interface Attempt {
   readonly failure: string;
+  /** By the monotonic clock. */
   readonly notBeforeMs: number;
 }
 
@@ -36,7 +38,14 @@ export class BackupScheduler {
   #working: Promise<void> = Promise.resolve();
   #pieces: AsyncGenerator<Buffer> | null = null;
 
-  constructor(private readonly parts: SchedulerParts) {}
+  readonly #due: DueTimes;
+
+  constructor(private readonly parts: SchedulerParts) {
+    this.#due = new DueTimes(parts.clock, (to, atMs) => {
+      const what = `the last backup to ${to} was made in the future, at ${new Date(atMs).toISOString()}: the clock is, or was, wrong`;
+      parts.events.add({ severity: "warning", kind: "time-in-future", what, detail: { target: to } });
+    });
+  }
 
   arm(): void {
     if (this.#ended || this.parts.schedules.length === 0) return;
@@ -56,7 +65,7 @@ export class BackupScheduler {
   rows(): BackupScheduleRow[] {
     return this.parts.schedules.map((schedule) => {
       const { fileSystem, to, everySeconds, keep } = schedule;
-      const next = this.#mayBegin(schedule) ? new Date(this.#dueMs(schedule)).toISOString() : null;
+      const next = this.#mayBegin(schedule) ? this.#nextTime(schedule) : null;
       return { fileSystem, to, everySeconds, keep, next, failure: this.#failures.get(to)?.failure ?? null };
     });
   }
@@ -66,8 +75,7 @@ export class BackupScheduler {
     this.#working = this.#working.then(async () => {
       for (const schedule of this.parts.schedules) {
         if (this.#ended) return;
-        if (this.#mayBegin(schedule) && wallMs(this.parts.clock) >= this.#dueMs(schedule))
-          await this.#attempt(schedule);
+        if (this.#mayBegin(schedule) && this.#dueInMs(schedule) <= 0) await this.#attempt(schedule);
       }
     });
     return this.#working;
@@ -78,10 +86,16 @@ export class BackupScheduler {
     return this.parts.admin.isThere(fileSystem);
   }
 
-  #dueMs({ to, everySeconds }: BackupConfig): number {
+  #dueInMs({ to, everySeconds }: BackupConfig): number {
     const last = this.#finished(to).at(-1);
-    const dueMs = last === undefined ? 0 : Date.parse(last.time) + everySeconds * 1000;
-    return Math.max(dueMs, this.#failures.get(to)?.notBeforeMs ?? 0);
+    const dueInMs = this.#due.dueInMs(to, last === undefined ? 0 : Date.parse(last.time), everySeconds * 1000);
+    const failure = this.#failures.get(to);
+    return failure === undefined ? dueInMs : Math.max(dueInMs, failure.notBeforeMs - this.parts.clock.monotonicMs());
+  }
+
+  /** For people. */
+  #nextTime(schedule: BackupConfig): string {
+    return new Date(wallMs(this.parts.clock) + Math.max(0, this.#dueInMs(schedule))).toISOString();
   }
 
   #finished(series: string): BookedBackup[] {
@@ -95,6 +109,8 @@ export class BackupScheduler {
       await this.#sweep(to);
       await this.#make(schedule);
       this.#failures.delete(to);
+      // From here on time passes by the monotonic clock, whatever becomes of the other one.
+      this.#dueInMs(schedule);
       await this.#dropOld(schedule);
     } catch (error) {
       const expected = operatingError(error);
@@ -102,7 +118,7 @@ export class BackupScheduler {
       if (this.#ended) return;
       const failure = expected.message;
       const waitMs = Math.min(everySeconds * 1000, LIMITS.backupRetryMs);
-      this.#failures.set(to, { failure, notBeforeMs: wallMs(clock) + waitMs });
+      this.#failures.set(to, { failure, notBeforeMs: clock.monotonicMs() + waitMs });
       const subject = fileSystem === null ? "the shared LU" : `file system ${fileSystem}`;
       const what = `the backup of ${subject} to ${to} that is due failed: ${failure}`;
       events.add({ severity: "error", kind: "backup-failed", what, detail: { target: to } });

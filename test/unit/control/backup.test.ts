@@ -89,6 +89,25 @@ test("scheduled backups: full, then incremental; chains of the length that is ke
   assert.equal(row?.next, new Date(clock.wallMs).toISOString(), "the next is due now");
 });
 
+test("scheduled backups: made while the clock stood ten years ahead, and every hour after it is right again", async (t) => {
+  const { targets, clock, events, admin, scheduler } = await world(t);
+  mkdirSync(targets);
+  clock.setWall(3650 * 24 * HOUR_MS);
+  const backups = admin();
+  await scheduler(backups).review();
+  clock.setWall(-3650 * 24 * HOUR_MS);
+  const one = scheduler(backups);
+  const counts: number[] = [];
+  for (let half = 0; half < 5; half++) {
+    await one.review();
+    counts.push(backups.rows().length);
+    await clock.advance(HOUR_MS / 2);
+  }
+  assert.deepEqual(counts, [1, 1, 2, 2, 3]);
+  assert.equal(events.last(100).filter(({ kind }) => kind === "time-in-future").length, 1);
+  assert.equal(one.rows()[0]?.next, new Date(clock.wallMs + HOUR_MS / 2).toISOString());
+});
+
 test("scheduled backups: one that fails is told of, leaves nothing, and is tried again", async (t) => {
   const { targets, clock, events, admin, scheduler, files } = await world(t);
   const backups = admin();

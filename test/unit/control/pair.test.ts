@@ -10,7 +10,10 @@ test("disk sharing: the disks of a group are ours while it is taken and served, 
   const roles: readonly GroupRole[] = ["watched", "taking", "owned", "releasing"];
   // Until its lease is given up, the last of them is written: under its epoch, through devices that are open already.
   const groups = roles.map((role) => ({ uuid: role, role, epoch: 5 }) as GroupStanding);
-  const sharing = diskSharing(() => ({ groups: () => groups, partner: () => ({ heartbeat: null, silentMs: 0 }) }));
+  const sharing = diskSharing(() => ({
+    groups: () => groups,
+    partner: () => ({ heartbeat: null, silentMs: 0, wallStartMs: null }),
+  }));
   deepEqual(
     roles.map((role) => sharing.isOurs(role)),
     [false, true, true, false],
@@ -24,7 +27,7 @@ test("two hosts: without direct I/O nothing is taken that another host may have 
   const host = { lock: async (group: string) => void locked.push(group) } as unknown as GroupHost;
   const bootMs = 10_000;
   const lock = async (heartbeat: { bootId: string; wallMs: number } | null, silentMs: number): Promise<void> => {
-    const partner = () => ({ heartbeat: heartbeat as Heartbeat | null, silentMs });
+    const partner = () => ({ heartbeat: heartbeat as Heartbeat | null, silentMs, wallStartMs: null });
     const agent = { partner, partnerName: "chn5", self: { bootId: "ours" } as PairAgent["self"] };
     await refusingCached(
       host,

@@ -84,7 +84,10 @@ function made(seen: Seen) {
   } = seen;
   const pair: ReadinessParts["pair"] = {
     ...{ name: "chn1", partnerName: "chn5", partnerIsAlive: true, self, trouble: null, lacks: [] },
-    partner: () => ({ heartbeat: heartbeat === null ? null : { ...HEARTBEAT, ...heartbeat }, silentMs: 10 }),
+    partner: () => {
+      const seen = heartbeat === null ? null : { ...HEARTBEAT, ...heartbeat };
+      return { heartbeat: seen, silentMs: 10, wallStartMs: seen === null ? null : seen.wallMs - clock.monotonicMs() };
+    },
     groups: () => groups.map((group) => ({ ...GROUP, epoch: 1, complaint: "", ...group })),
   };
   const events = new EventLog(clock, SILENT);
@@ -183,7 +186,7 @@ test("readiness: what stands in the way is looked at again soon, and told when i
   let heartbeat: Heartbeat | null = null;
   const pair: ReadinessParts["pair"] = {
     ...{ name: "chn1", partnerName: "chn5", partnerIsAlive: false, self, trouble: null, lacks: [] },
-    ...{ partner: () => ({ heartbeat, silentMs: 10 }), groups: () => [] },
+    ...{ partner: () => ({ heartbeat, silentMs: 10, wallStartMs: null }), groups: () => [] },
   };
   const readiness = new Readiness({
     ...{ pair, config: SETTINGS, directIo: false, clock: hand, events, scratch: directory, unheard: async () => [] },

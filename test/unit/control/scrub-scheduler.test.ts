@@ -73,3 +73,25 @@ test("scheduled scrub: one that cannot begin is an event, and tried again", asyn
   await world.clock.advance(60_000);
   assert.equal(orders(world, "scrub").length, 2);
 });
+
+test("scheduled scrub: a moment ten years ahead neither begins one nor keeps one waiting, also over a restart", async (t) => {
+  const world = new FakeWorld(3);
+  const first = await furnished(t, world);
+  await first.cabinet.taskAdmin.scrub({ everySeconds: 86_400 });
+  await world.clock.advance(60_000);
+  first.group().finish("scrub");
+  world.clock.setWall(3650 * DAY_MS);
+  await world.clock.advance(DAY_MS / 2);
+  assert.equal(orders(world, "scrub").length, 1, "half a day has passed");
+  await world.clock.advance(DAY_MS);
+  assert.equal(orders(world, "scrub").length, 2);
+  first.group().finish("scrub");
+  world.clock.setWall(-3650 * DAY_MS);
+  const second = await first.restart();
+  await world.clock.advance(60_000);
+  assert.equal(second.said("time-in-future").length, 1);
+  assert.match(second.said("time-in-future")[0] ?? "", /^group g: its last scrub began in the future, at 203\d-/);
+  assert.equal(orders(world, "scrub").length, 2);
+  await world.clock.advance(DAY_MS);
+  assert.equal(orders(world, "scrub").length, 3);
+});

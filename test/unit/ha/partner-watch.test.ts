@@ -77,3 +77,18 @@ test("partner watch: a process that counts from a lower number is alive, whateve
   watch.note({ found: [beat(4, 2), beat(4, 2), beat(50, 1)], readCount: 3, diskCount: 3 }, 5000, 5000);
   equal(watch.silenceMs, 0);
 });
+
+test("partner watch: its wall clock is known by the beat that came soonest, not by one that was long on its way", () => {
+  const watch = new PartnerWatch();
+  const at = (sequence: number, wallMs: number): Sighting => {
+    const found = [1, 2, 3].map(() => ({ ...beat(sequence), wallMs }));
+    return { found, readCount: 3, diskCount: 3 };
+  };
+  watch.note(at(1, 5000), 1000, 1000);
+  equal(watch.view(1000).wallStartMs, null, "the first may be old");
+  watch.note(at(2, 50_200), 1200, 1210);
+  // We did not run for nine seconds; the same beat is read again, and then one that was written nine seconds ago.
+  watch.note(at(2, 50_200), 10_200, 10_200);
+  watch.note(at(3, 50_400), 10_400, 10_400);
+  equal(watch.view(10_500).wallStartMs, 50_200 - 1210);
+});
