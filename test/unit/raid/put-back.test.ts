@@ -1,12 +1,15 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
+import type { BlockDevice } from "../../../src/device/device.js";
 import { isStorageError } from "../../../src/lib/errors.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
-import { readLabel } from "../../../src/lu/group.js";
 import type { Group } from "../../../src/raid/contract.js";
 import { RING_START } from "../../../src/raid/journal.js";
+import { LABEL } from "../../../src/raid/label.js";
+import { readLabel, writeLabel } from "../../../src/raid/label-io.js";
 import { rowsStart } from "../../../src/raid/layout.js";
+import { NO_LINEAGE } from "../../../src/raid/lineage.js";
 import { RaidRig } from "../../model/raid-rig.js";
 
 /**
@@ -338,4 +341,58 @@ test("put back: the journal of a disk that is stale is not read, however new it 
   deepEqual(all.states(), ["online", "stale", "online", "online"]);
   await all.same("as the others say");
   await all.group.close();
+});
+
+test("put back: a mirror that went on alone from the middle of a life, and the other half with the rest of that life, are refused", async () => {
+  const all = await new Fixture(2, [1]).create();
+  await all.write(1);
+  await all.passTime(1);
+  const clone = await all.image(0);
+  await all.write(2);
+  await all.passTime(3);
+  await all.stop("crash");
+  const [first, second] = all.rig.devices;
+  all.put(0, clone);
+  all.rig.devices = [first!, null];
+  await all.start();
+  await all.group.openLu(1).write(all.content, 0 as LuByte);
+  await all.stop("clean");
+  all.rig.devices = [all.rig.devices[0]!, second!];
+  all.rig.reopen();
+  await rejects(
+    all.rig.assemble(),
+    (error) => isStorageError(error, "EEXIST") && /without the other/.test(error.message),
+  );
+});
+
+test("put back: labels of version 1 are read, and are of version 2 after the first write", async () => {
+  const all = await new Fixture(3, [5, 1]).create();
+  await all.write(1);
+  await all.stop("clean");
+  const versions = async (): Promise<number[]> => {
+    const slots = await Promise.all(all.rig.devices.map((_, disk) => all.image(disk)));
+    return slots.map((image) =>
+      Math.max(image.readUInt32LE(LABEL.version), image.readUInt32LE(LABEL.end + LABEL.version)),
+    );
+  };
+  const older = async (device: BlockDevice): Promise<void> => {
+    const label = (await readLabel(device))!;
+    const group = { ...label.group!, lineage: NO_LINEAGE };
+    for (const sequence of [label.sequence + 1, label.sequence + 2])
+      await writeLabel(device, { ...label, sequence, group });
+  };
+  all.rig.reopen();
+  for (const device of all.rig.devices) await older(device!);
+  deepEqual(await versions(), [1, 1, 1]);
+  const clone = await all.image(2);
+  await all.start();
+  await all.same("of version 1");
+  await all.write(2);
+  await all.stop("crash");
+  deepEqual(await versions(), [2, 2, 2]);
+  all.put(2, clone);
+  await all.start();
+  deepEqual(all.states(), ["online", "online", "stale"]);
+  await all.giveBack(2);
+  await all.sameWithoutAny();
 });
