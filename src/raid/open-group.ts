@@ -214,17 +214,22 @@ async function takeUpPending(
     // Rows that nobody owns at the moment may have records, too, and nobody who would revoke them.
     await cache.drain();
     await cache.checkpoint();
-  } else noteRecords(group, scan);
+  } else noteRecords(group, scan, verdicts);
   return blocks;
 }
 
 /** Every array knows what the journal has of its bands. */
-function noteRecords(group: RaidGroup, { records }: JournalScan): void {
+function noteRecords(group: RaidGroup, { records }: JournalScan, verdicts: Verdicts): void {
+  const noted = (memberBlock: number, blockCount: number, seq: number): void => {
+    const place = arrayAt(group, memberBlock * BLOCK_BYTES);
+    place?.array.noteRecord(place.inLu, place.inLu + blockCount * BLOCK_BYTES, seq);
+  };
+  group.unsettled.journaled = {
+    upToSeq: verdicts.coveredUpTo,
+    noted: (memberBlock, seq) => noted(memberBlock, 1, seq),
+  };
   for (const { seq, entries } of records) {
-    for (const { memberBlock, blockCount } of entries) {
-      const place = arrayAt(group, memberBlock * BLOCK_BYTES);
-      place?.array.noteRecord(place.inLu, place.inLu + blockCount * BLOCK_BYTES, seq);
-    }
+    for (const { memberBlock, blockCount } of entries) noted(memberBlock, blockCount, seq);
   }
 }
 

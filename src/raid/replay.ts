@@ -180,6 +180,11 @@ export class Verdicts {
     }
   }
 
+  /** By block of the members: as far as data of its column has parity in the journal. */
+  get coveredUpTo(): ReadonlyMap<number, number> {
+    return this.#coveredUpTo;
+  }
+
   /** Revokes cover whole bands and entries stay inside one, so an entry is revoked whole or not at all. */
   isRevoked(seq: number, entry: RecordEntry): boolean {
     for (const { upToSeq, from, to } of this.#revoked) {

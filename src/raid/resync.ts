@@ -93,8 +93,33 @@ async function resyncBand(
   const data = members.filter((member) => member !== parity).map((member) => bands[member.slot]!);
   core.arena.xorBuffers(right, data);
   if (right.equals(bands[parity.slot]!)) return 0;
+  await journalParity(core, parity, right, position);
   await parity.writev([right], position, true);
   return core.bands.bandBytes / BLOCK_BYTES;
+}
+
+/**
+ * Where the journal has older parity of a column, which the next replay would put over the right one, it gets the right one, too: durable when this
+ * resolves. It counts as far as the older one does, so that what is pending stays so.
+ */
+async function journalParity(core: GroupCore, parity: Member, right: Buffer, position: number): Promise<void> {
+  const { journaled } = core.unsettled;
+  if (journaled === null) return;
+  let last = 0;
+  for (let at = 0; at < right.length; at += BLOCK_BYTES) {
+    const block = (position + at) / BLOCK_BYTES;
+    const upToSeq = journaled.upToSeq.get(block);
+    if (upToSeq === undefined) continue;
+    let record = core.journal.tryBegin(1, 1);
+    while (record === null) {
+      await core.journal.makeRoom();
+      record = core.journal.tryBegin(1, 1);
+    }
+    record.addParity(parity.slot, block, right.subarray(at, at + BLOCK_BYTES), upToSeq);
+    journaled.noted(block, record.seq);
+    last = record.seq;
+  }
+  if (last > 0) await core.journal.durable(last);
 }
 
 /**
@@ -137,6 +162,7 @@ async function resyncBlock(
   if (sources.length === 0) right.fill(0);
   else core.arena.xorBuffers(right, sources);
   if (unread.length === 0 && right.equals(blocks[wrong.slot]!)) return 0;
+  if (wrong === parity) await journalParity(core, parity, right, position);
   await wrong.writev([right], position, true);
   return 1;
 }

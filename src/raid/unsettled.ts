@@ -1,3 +1,11 @@
+/** Parity in records that stay in the journal after a replay: the next one puts it in place again. */
+export interface JournaledParity {
+  /** By block of the members: up to which record the newest parity of the column counts. */
+  readonly upToSeq: ReadonlyMap<number, number>;
+  /** There is a newer one, in record `seq`: whoever writes the stripe as a whole has to revoke that, too. */
+  noted(memberBlock: number, seq: number): void;
+}
+
 /**
  * Regions in which copies and parity may disagree since an unclean stop. A part of a region that has been made consistent since (a band, or the two
  * copies of one) counts as settled at once, the rest when the region is done. Nothing becomes unsettled again in the same life, so whoever has found
@@ -8,6 +16,8 @@ export class UnsettledRegions {
   readonly #regionBytes: number;
   /** By region: the parts of it that are settled. */
   readonly #regions = new Map<number, Set<number>>();
+  /** null: there is none. */
+  journaled: JournaledParity | null = null;
 
   /** @param rowsStart  byte on a member where rows begin @param regionBytes  of each member, as the write-intent bitmap has them */
   constructor(rowsStart: number, regionBytes: number) {
