@@ -4,6 +4,7 @@ import { type NodeState, RecordKeeper } from "../../../src/control/record-keeper
 import type { ExportRow, FileSystemRow } from "../../../src/control/types.js";
 import type { FileSystem } from "../../../src/fs/vfs.js";
 import type { RecordKind } from "../../../src/ha/shared/records.js";
+import { LIMITS } from "../../../src/limits.js";
 import { settle } from "../../support/hand-clock.js";
 import { SharedWorld } from "./shared-world.js";
 
@@ -130,6 +131,8 @@ test("record keeper: who asks is seen every ten seconds; nothing happens, nothin
   const first = await seen();
   deepEqual([first?.key, first?.value.connections], ["seen 10.0.0.1", 2]);
   const writes = () => world.devices.get("/disks/d1")!.counters.writes;
+  // After the last write the generation of the partition rises once.
+  await pass(LIMITS.sharedTendMs);
   const before = writes();
   await pass(30_000);
   equal(writes(), before);
@@ -191,6 +194,8 @@ test("record keeper: when another node has taken the partition over nothing is w
       .join("\n"),
     /are written by another node now: nothing is written here until it lets them go/,
   );
+  // The generation of the partition rises once more after the other's last write.
+  await pass(LIMITS.sharedTendMs);
   const writes = world.devices.get("/disks/d1")!.counters.writes;
   await pass(60_000);
   equal(world.devices.get("/disks/d1")!.counters.writes, writes);
