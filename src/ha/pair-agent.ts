@@ -432,7 +432,7 @@ export class PairAgent {
   /** Groups that we serve: does somebody else, does the partner want one, has one failed here? */
   async #watchOwned(): Promise<void> {
     // A beat does not ask what an earlier one is still waiting to hear.
-    if (this.#watchingOwned) return;
+    if (this.#watchingOwned && this.#parts.without?.haste !== true) return;
     this.#watchingOwned = true;
     try {
       await this.#lookAtOwned();

@@ -29,8 +29,12 @@ export interface PairAgentParts {
   readonly without?: WithoutSafety;
 }
 
-/** fencing: a partner that is silent is taken for gone. lease: nobody waits for it to run out, nor does it run out here. */
+/**
+ * fencing: a partner that is silent is taken for gone. lease: nobody waits for it to run out, nor does it run out here. haste: what an earlier heartbeat
+ * still waits to hear is asked again.
+ */
 export interface WithoutSafety {
+  readonly haste?: boolean;
   readonly fencing?: boolean;
   readonly lease?: boolean;
 }

@@ -1,5 +1,6 @@
 import type { Random } from "../../../src/lib/prng.js";
 import type { Node, PairWorld } from "./pair-world.js";
+import type { NodeFaults } from "./shared-disk.js";
 
 /** One thing that happens. It begins at once; what ends it comes by itself. */
 type Action = (world: PairWorld, random: Random) => void;
@@ -26,6 +27,8 @@ const ACTIONS = {
   loseDisk: (world, random) => loseDisk(world, random),
   loseMessages: (world, random) => reserved(world, random, "fail"),
   delayMessages: (world, random) => reserved(world, random, 100 + random.below(3000)),
+  slowDisk: (world, random) => slowDisk(world, random),
+  slowDisks: (world, random) => slowDisks(world, random),
   stepClock: (world, random) => {
     const host = world.hosts[random.below(world.hosts.length)]!;
     host.way.wallSkewMs += (random.below(2000) - 1000) * 10_000;
@@ -39,6 +42,7 @@ const LOTTERY: readonly ActionName[] = [
   ...["crashOwner", "crashOwner", "crashStandby", "pauseOwner", "pauseOwner", "pauseStandby"],
   ...["takeover", "takeover", "giveback", "stopOwner", "powerOff", "powerOffOwner", "loseDisk"],
   ...["loseMessages", "loseMessages", "delayMessages", "delayMessages", "stepClock"],
+  ...["slowDisk", "slowDisk", "slowDisks"],
 ] as readonly ActionName[] as ActionName[];
 
 export function drawAction(random: Random): ActionName {
@@ -75,13 +79,45 @@ function stop(world: PairWorld, node: Node | null): void {
 
 /** For one node, and only while nothing else is wrong with any disk: the group bears one. */
 function loseDisk(world: PairWorld, random: Random): void {
-  if (!world.whole) return;
+  if (!world.whole || world.isSlow) return;
   const node = world.nodes[random.below(2)]!;
   const faults = world.disks[random.below(world.disks.length)]!.faultsOf(node.name);
   faults.blocked = true;
   world.tell(`${node.name} does not see a disk`);
   world.simulation.after(500 + random.below(8000), () => {
     faults.blocked = false;
+  });
+}
+
+/** A thousand times slower, for one node or both, as long as a person takes to notice. Redundancy bears one that is left out for it. */
+function slowDisk(world: PairWorld, random: Random): void {
+  if (!world.whole || world.isSlow) return;
+  const both = random.below(2) === 0;
+  const disk = world.disks[random.below(world.disks.length)]!;
+  const nodes = both ? world.nodes : [world.nodes[random.below(2)]!];
+  makeSlow(
+    world,
+    nodes.map(({ name }) => disk.faultsOf(name)),
+    1000,
+    3000 + random.below(20_000),
+  );
+  world.tell(`a disk is slow for ${nodes.map(({ name }) => name).join(" and ")}`);
+}
+
+/** All disks alike: load. */
+function slowDisks(world: PairWorld, random: Random): void {
+  if (world.isSlow) return;
+  const faults = world.disks.flatMap((disk) => world.nodes.map(({ name }) => disk.faultsOf(name)));
+  makeSlow(world, faults, 20 + random.below(30), 2000 + random.below(10_000));
+  world.tell("all disks are slow");
+}
+
+function makeSlow(world: PairWorld, faults: readonly NodeFaults[], slowness: number, ms: number): void {
+  world.isSlow = true;
+  for (const one of faults) one.slowness = slowness;
+  world.simulation.after(ms, () => {
+    for (const one of faults) one.slowness = 1;
+    world.isSlow = false;
   });
 }
 

@@ -1,3 +1,4 @@
+import type { BlockDevice } from "../../../src/device/device.js";
 import type { LockState } from "../../../src/device/lock-probe.js";
 import { type MountedFileSystem, mountFileSystem } from "../../../src/fs/file-system.js";
 import type { GroupHost, SeenGroup } from "../../../src/ha/contract.js";
@@ -29,6 +30,8 @@ export interface GroupHostParts {
   readonly epochOf: (group: string) => number;
   /** The file system is mounted, and serves nobody yet. */
   readonly onMounted: (server: FileServer) => void;
+  /** Layers over a disk that was opened. */
+  readonly over: (device: BlockDevice) => BlockDevice;
   /** Parts that are switched off. */
   readonly without: { readonly epoch: boolean; readonly replies: boolean; readonly locks: boolean };
 }
@@ -96,7 +99,7 @@ export class SimulatedGroupHost implements GroupHost {
   async #labelled(holding: Holding): Promise<LabelledDisk[]> {
     const disks: LabelledDisk[] = [];
     for (const disk of this.#visible()) {
-      const device = disk.open(this.#parts.user, holding);
+      const device = this.#parts.over(disk.open(this.#parts.user, holding));
       const label = await readLabel(device).catch(() => null);
       if (label?.group !== undefined) disks.push(labelledDisk(device, label));
     }
@@ -149,10 +152,11 @@ export class SimulatedGroupHost implements GroupHost {
     const { holding } = this;
     const group = this.#group;
     if (group === null || holding === null) return;
-    for (const { number, state } of group.describe().disks) {
+    for (const { number, state, slow } of group.describe().disks) {
       const disk = this.#parts.disks[number - 1]!;
-      if (state === "online" || state === "rebuilding" || !this.#visible().includes(disk)) continue;
-      const device = disk.open(this.#parts.user, holding);
+      // One that was left out because it is slow is the group's still.
+      if (state === "online" || state === "rebuilding" || slow === true || !this.#visible().includes(disk)) continue;
+      const device = this.#parts.over(disk.open(this.#parts.user, holding));
       const label = await readLabel(device).catch(() => null);
       if (label !== null) await group.returnDisk(labelledDisk(device, label), true);
     }

@@ -1,11 +1,14 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import type { BlockDevice } from "../../../src/device/device.js";
+import { DiskLanes, type LaneKind } from "../../../src/device/disk-lane.js";
 import { Board } from "../../../src/ha/board.js";
 import type { PairEvent, PairSettings } from "../../../src/ha/contract.js";
 import { PairAgent } from "../../../src/ha/pair-agent.js";
 import { SILENT } from "../../../src/lib/log.js";
 import { MIB } from "../../../src/lib/units.js";
+import { LIMITS } from "../../../src/limits.js";
 import { MemoryReplyCache } from "../../../src/protocol/rpc/reply-cache.js";
 import { LifeArena } from "../../support/life-arena.js";
 import type { Simulation } from "../simulation.js";
@@ -15,12 +18,14 @@ import { SimulatedGroupHost } from "./group-host.js";
 import { type ClockWay, Gate, NodeClock } from "./node-clock.js";
 import type { Ownership } from "./ownership.js";
 import type { DiskUser, SharedDisk } from "./shared-disk.js";
+import { Threads } from "./threads.js";
 
+const THREADS = LIMITS.ioThreads;
 const ARENA_BYTES = 16 * MIB;
 /** After this much simulated time nothing of a process that was ended runs any more. */
 const LEFTOVERS_MS = 2000;
 
-export const PAIR_BREAKS = ["fencing", "lease", "epoch", "reply-cache"] as const;
+export const PAIR_BREAKS = ["fencing", "lease", "epoch", "reply-cache", "slow-path"] as const;
 export type PairBreak = (typeof PAIR_BREAKS)[number];
 
 const arenas: LifeArena[] = [];
@@ -56,6 +61,8 @@ export interface LifeParts {
 /** One process of a node, from its start to its end: the real agent, board, group, file system and reply cache. */
 export class Life implements DiskUser {
   readonly gate: Gate;
+  readonly threads = new Threads(THREADS);
+  readonly #lanes: DiskLanes;
   readonly node: string;
   readonly host: string;
   readonly pid: number;
@@ -74,6 +81,7 @@ export class Life implements DiskUser {
     this.pid = 1000 + parts.number;
     this.#arena = arenas.pop() ?? new LifeArena(ARENA_BYTES);
     const clock = new NodeClock(parts.simulation, this.gate, parts.way);
+    this.#lanes = new DiskLanes(clock, THREADS);
     this.groups = this.#makeGroups(clock);
     this.agent = this.#makeAgent(clock);
   }
@@ -94,6 +102,7 @@ export class Life implements DiskUser {
       replies: new MemoryReplyCache(clock, { entriesMax: 1000, bytesMax: MIB, ageMsMax: 180_000 }),
       epochOf: (group) => this.agent.epochOf(group),
       onMounted,
+      over: (device) => this.#over(device, "data"),
       without: { epoch: broken === "epoch", replies: broken === "reply-cache", locks: broken === "fencing" },
     });
   }
@@ -103,7 +112,8 @@ export class Life implements DiskUser {
       this.#parts;
     const identity = { bootId, pid: this.pid, processStart: number };
     const board: Board = new Board({
-      open: async (at) => disks.find((disk) => disk.path === at)!.open(this, null),
+      open: async (at) => this.#over(disks.find((disk) => disk.path === at)!.open(this, null), "control"),
+      withoutHaste: broken === "slow-path",
       clock,
       log: SILENT,
       durable: () => agent.partner().heartbeat?.bootId !== bootId,
@@ -123,9 +133,13 @@ export class Life implements DiskUser {
       },
       onEvent: (event) => this.gate.run(() => onEvent(this, event)),
       stopAtOnce: (reason) => exit(this, reason),
-      ...(broken === undefined ? {} : { without: { [broken]: true } }),
+      ...(broken === undefined ? {} : { without: { [broken === "slow-path" ? "haste" : broken]: true } }),
     });
     return agent;
+  }
+
+  #over(device: BlockDevice, kind: LaneKind): BlockDevice {
+    return this.#parts.broken === "slow-path" ? device : this.#lanes.over(device, kind);
   }
 
   #command(): ((node: string) => Promise<void>) | null {
@@ -156,6 +170,7 @@ export class Life implements DiskUser {
   end(): void {
     if (this.gate.dead) return;
     this.gate.end();
+    this.threads.end();
     this.groups.dispose();
     const { simulation, number } = this.#parts;
     simulation.after(LEFTOVERS_MS, () => {

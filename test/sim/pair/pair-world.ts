@@ -83,6 +83,8 @@ export class PairWorld {
   #answeredMs = 0;
   #stallMs = 0;
   longestGapMs = 0;
+  /** A disk is, or all are. That makes no node unwell. */
+  isSlow = false;
 
   constructor(options: WorldOptions) {
     this.options = options;
@@ -145,6 +147,7 @@ export class PairWorld {
       onMounted: (server) => this.#check(server),
       exit: (by, reason) => {
         this.tell(`${by.node} (life ${by.number}) ends itself: ${reason}`);
+        this.#checkEnd(by, reason);
         this.end(by);
       },
     });
@@ -154,6 +157,14 @@ export class PairWorld {
       () => life.gate.run(() => this.#started(life)),
       (error: unknown) => life.gate.run(() => this.#failedToStart(life, error)),
     );
+  }
+
+  /** A node that runs and sees its disks can always make itself heard, however slow one of them is. */
+  #checkEnd(life: Life, reason: string): void {
+    const node = this.nodes.find((one) => one.life === life);
+    const wellMs = node === undefined || node.healthySinceMs < 0 ? 0 : this.simulation.nowMs - node.healthySinceMs;
+    if (!reason.startsWith("no majority") || wellMs < SETTINGS.leaseMs + SETTINGS.silentMs) return;
+    this.failure ??= new Error(`${life.node} has been well for ${Math.round(wellMs)} ms and ends itself: ${reason}`);
   }
 
   /** What an agent makes of an error is its affair; here it is a failure. */

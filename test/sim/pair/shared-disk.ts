@@ -8,6 +8,7 @@ import { CRASHES, type Media } from "../media.js";
 import type { Simulation } from "../simulation.js";
 import type { Gate } from "./node-clock.js";
 import type { Holding, Ownership } from "./ownership.js";
+import type { Threads } from "./threads.js";
 
 const LOOK_AGAIN_MS = 500;
 
@@ -16,6 +17,7 @@ export interface DiskUser {
   readonly node: string;
   readonly host: string;
   readonly gate: Gate;
+  readonly threads: Threads;
 }
 
 interface Request {
@@ -38,6 +40,10 @@ export interface NodeFaults {
   blocked: boolean;
   /** Its requests in the reserved area fail, or take this long more. */
   reserved: "fail" | number | null;
+  /** So many times longer than usual its requests take, one after the other. */
+  slowness: number;
+  /** When it has done all that it was asked for while it was slow. */
+  busyUntilMs: number;
 }
 
 export interface SharedDiskOptions {
@@ -78,7 +84,7 @@ export class SharedDisk {
   faultsOf(node: string): NodeFaults {
     const known = this.#faults.get(node);
     if (known !== undefined) return known;
-    const faults: NodeFaults = { blocked: false, reserved: null };
+    const faults: NodeFaults = { blocked: false, reserved: null, slowness: 1, busyUntilMs: 0 };
     this.#faults.set(node, faults);
     return faults;
   }
@@ -99,7 +105,7 @@ export class SharedDisk {
         const kept = operation === "read" ? buffers : [Buffer.concat(buffers)];
         const [upTo, askedMs] = [this.#media.number, this.#options.simulation.nowMs];
         const asked = { user, holding, operation, position, byteCount, buffers: kept, upTo, askedMs, resolve, reject };
-        this.#ask(asked);
+        user.threads.take(() => this.#ask(asked), dead);
       }, dead);
     });
   }
@@ -115,7 +121,17 @@ export class SharedDisk {
     }
     this.#pending.add(request);
     const slow = reserved && typeof faults.reserved === "number" ? simulation.random.below(faults.reserved) : 0;
-    simulation.after(slow + this.#latencyMs(byteCount), () => this.#arrive(request));
+    simulation.after(slow + this.#serviceMs(request, faults), () => this.#arrive(request));
+  }
+
+  /** A slow disk, too, does what it was asked to within the time that is relied on where there is nothing but the lease. */
+  #serviceMs({ operation, byteCount }: Request, faults: NodeFaults): number {
+    const latencyMs = faults.slowness * this.#latencyMs(byteCount);
+    if (faults.slowness === 1) return latencyMs;
+    const { nowMs } = this.#options.simulation;
+    faults.busyUntilMs = Math.max(nowMs, faults.busyUntilMs) + latencyMs;
+    const serviceMs = faults.busyUntilMs - nowMs;
+    return operation === "read" ? serviceMs : Math.min(serviceMs, this.#options.lateMsMax - 1);
   }
 
   #latencyMs(byteCount: number): number {
@@ -140,6 +156,7 @@ export class SharedDisk {
 
   #answer(request: Request, error: Error | null): void {
     const { user, position, resolve, reject } = request;
+    user.threads.giveBack();
     user.gate.run(
       () => (error === null ? resolve() : reject(error)),
       () => reject(closedError(this.path, position)),
