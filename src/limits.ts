@@ -41,10 +41,10 @@ export const LIMITS = {
   heapMiB: 384,
 
   /**
-   * libuv's threads: a flush of five members and the log's two copies at once, and one left. More threads than that wake each other for
-   * every small read, which costs more than they gain (native-notes/thread-pool.md).
+   * libuv's threads: a flush of five members and the log's two copies at once, and some that no disk ever has (device/disk-lane.ts). Many more wake each
+   * other for every small read, which costs more than they gain (native-notes/thread-pool.md).
    */
-  ioThreads: 8,
+  ioThreads: 12,
 
   /** Events kept in memory for `events`; some 300 bytes each. */
   eventsMax: 4096,

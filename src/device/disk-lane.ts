@@ -33,15 +33,17 @@ class Lane {
   readonly #waiting: Waiter[] = [];
 
   /**
+   * @param places  more calls than this are never under way
    * @param callsMax  at once
    * @param lateCallsMax  at once while one of them is late
    */
   constructor(
     private readonly clock: Clock,
-    private readonly callsMax: number,
+    places: number,
+    private readonly callsMax: () => number,
     private readonly lateCallsMax: () => number,
   ) {
-    this.#startedMs = new Float64Array(callsMax).fill(Number.NaN);
+    this.#startedMs = new Float64Array(places).fill(Number.NaN);
   }
 
   get isLate(): boolean {
@@ -51,7 +53,7 @@ class Lane {
   }
 
   #mayBegin(): boolean {
-    if (this.#underWay >= this.callsMax) return false;
+    if (this.#underWay >= this.callsMax()) return false;
     return this.#underWay < this.lateCallsMax() || !this.isLate;
   }
 
@@ -63,7 +65,7 @@ class Lane {
   #begin(): number {
     let place = 0;
     while (!Number.isNaN(this.#startedMs[place])) place++;
-    assert(place < this.callsMax, "a lane has as many places as calls");
+    assert(place < this.#startedMs.length, "a lane has as many places as calls");
     this.#startedMs[place] = this.clock.monotonicMs();
     this.#underWay++;
     return place;
@@ -93,7 +95,8 @@ class Lane {
  * Shares libuv's threads out among disks. A call to a disk holds its thread until the kernel answers, so a disk that is slow would sooner or later
  * stand in all of them, and everything else with it: other disks, heartbeats, the state directory (native-notes/thread-pool.md).
  *
- * - At most `threads / (SLOW_DISKS + 1)` data calls of one disk are under way, and no more than its even share while one of them is late.
+ * - Of one disk at most `threads / (SLOW_DISKS + 1)` data calls are under way, or its even share when that is more; and no more than its even share while
+ *   one of them is late.
  * - Calls to the reserved area have a lane of their own: they never wait behind data.
  */
 export class DiskLanes {
@@ -121,15 +124,24 @@ export class DiskLanes {
     const known = this.#lanes.get(key);
     if (known !== undefined) return known;
     if (kind === "data") this.#diskCount++;
-    const lane = kind === "control" ? new Lane(this.clock, CONTROL_CALLS_MAX, () => 1) : this.#dataLane();
+    const lane = kind === "control" ? this.#controlLane() : this.#dataLane();
     this.#lanes.set(key, lane);
     return lane;
   }
 
+  #controlLane(): Lane {
+    return new Lane(
+      this.clock,
+      CONTROL_CALLS_MAX,
+      () => CONTROL_CALLS_MAX,
+      () => 1,
+    );
+  }
+
   #dataLane(): Lane {
-    const callsMax = Math.max(1, Math.floor(this.threads / (SLOW_DISKS + 1)));
+    const quarter = Math.max(1, Math.floor(this.threads / (SLOW_DISKS + 1)));
     const share = (): number => Math.max(1, Math.floor((this.threads - SPARE_THREADS) / this.#diskCount));
-    return new Lane(this.clock, callsMax, share);
+    return new Lane(this.clock, this.threads, () => Math.max(quarter, share()), share);
   }
 }
 

@@ -35,6 +35,8 @@ function realWork(): boolean {
 export class Simulation {
   readonly random: SeededRandom;
   nowMs = 0;
+  /** How far the wall clock has been set, all in all. */
+  wallSetMs = 0;
   eventCount = 0;
   #heap: Event[] = [];
   #order = 0;
@@ -161,7 +163,7 @@ export class SimulatedClock implements Clock {
   }
 
   wallTime(): Time {
-    const ms = 1_700_000_000_000 + this.#simulation.nowMs;
+    const ms = 1_700_000_000_000 + this.#simulation.nowMs + this.#simulation.wallSetMs;
     const seconds = Math.floor(ms / 1000);
     return { seconds, nanoseconds: Math.floor((ms - seconds * 1000) * 1e6) };
   }

@@ -7,6 +7,9 @@ import type { Drive, DriveRequest } from "./drive.js";
 import { injectMetadataRot, ROWS_START, rotBlock, writtenBlocks } from "./rot.js";
 import { BeyondFaultModel, type World } from "./world.js";
 
+/** A thousandth of some ten years. */
+const CLOCK_STEP_MS = 3.15e8;
+
 /** One thing that happens. It leaves the world with a service that runs. */
 export type Step = (world: World, random: Random) => Promise<void>;
 
@@ -227,6 +230,14 @@ async function slowDisk(world: World, random: Random): Promise<void> {
   if (isWhole(world)) world.budget.returned();
 }
 
+/** Somebody sets the wall clock, by up to ten years, while everything goes on. Nothing may depend on it. */
+async function setClock(world: World, random: Random): Promise<void> {
+  const { simulation } = world;
+  const working = world.burst(random);
+  simulation.wallSetMs += (random.below(2000) - 1000) * CLOCK_STEP_MS;
+  await simulation.until(working, "requests");
+}
+
 /** All disks are slow: that is load, and whoever is left out for it is missed when another one is lost. */
 async function slowDisks(world: World, random: Random): Promise<void> {
   const { drives } = world.machine;
@@ -410,7 +421,7 @@ async function fullScratch(world: World, random: Random): Promise<void> {
 }
 
 const ALL_STEPS = {
-  ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, slowDisks, silence, rot, lie },
+  ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, slowDisks, setClock, silence, rot, lie },
   ...{ rebuild, failDisk, scrub, grow, resize, putBack, putBackTwo, fullScratch },
 } satisfies Record<string, Step>;
 
@@ -427,6 +438,7 @@ export const STEPS: readonly StepName[] = [
     "slowDisk",
     "slowDisk",
     "slowDisks",
+    "setClock",
     "silence",
     "silence",
     "rot",

@@ -112,7 +112,7 @@ export class SharedDisk {
 
   #ask(request: Request): void {
     const { simulation } = this.#options;
-    const { user, position, byteCount } = request;
+    const { user, position } = request;
     const faults = this.faultsOf(user.node);
     const reserved = position >= LAYOUT.reserved && position < LAYOUT.bitmapSlot0 && request.operation !== "flush";
     if (faults.blocked || (reserved && faults.reserved === "fail")) {

@@ -27,8 +27,24 @@ class HeldDisk {
   }
 }
 
+/** So many that a quarter of the threads is more than an even share. */
+function lanesOf(clock = new HandClock(), disks = 8): DiskLanes {
+  const lanes = new DiskLanes(clock, THREADS);
+  for (let i = 1; i < disks; i++) lanes.over(new HeldDisk(`/dev/other${i}`).device, "data");
+  return lanes;
+}
+
+test("lane: of two disks each may have nearly half of the threads, and some are nobody's", async () => {
+  const lanes = lanesOf(new HandClock(), 2);
+  const disk = new HeldDisk("/dev/a");
+  const device = lanes.over(disk.device, "data");
+  for (let i = 0; i < 20; i++) void device.read(BLOCK, 0);
+  await settle();
+  equal(disk.asked.length, 7);
+});
+
 test("lane: a disk has a quarter of the threads at most, and its calls begin in the order in which they came", async () => {
-  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const lanes = lanesOf();
   const disk = new HeldDisk("/dev/a");
   const device = lanes.over(disk.device, "data");
   const order: number[] = [];
@@ -42,7 +58,7 @@ test("lane: a disk has a quarter of the threads at most, and its calls begin in 
 });
 
 test("lane: two who have a disk open share its lane; another disk has its own", async () => {
-  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const lanes = lanesOf();
   const [disk, same, other] = [new HeldDisk("/dev/a"), new HeldDisk("/dev/a"), new HeldDisk("/dev/b")];
   const devices = [disk, same, other].map(({ device }) => lanes.over(device, "data"));
   for (let i = 0; i < 3; i++) for (const device of devices) void device.read(BLOCK, 0);
@@ -53,8 +69,7 @@ test("lane: two who have a disk open share its lane; another disk has its own", 
 
 test("lane: while a call is late the disk gets no more than its even share, and what it holds falls to that", async () => {
   const clock = new HandClock();
-  const lanes = new DiskLanes(clock, THREADS);
-  for (let i = 0; i < 7; i++) lanes.over(new HeldDisk(`/dev/other${i}`).device, "data");
+  const lanes = lanesOf(clock);
   const disk = new HeldDisk("/dev/a");
   const device = lanes.over(disk.device, "data");
   for (let i = 0; i < 12; i++) void device.read(BLOCK, 0);
@@ -73,7 +88,7 @@ test("lane: while a call is late the disk gets no more than its even share, and 
 });
 
 test("lane: heartbeat and lease do not wait behind data, nor hold more than two threads", async () => {
-  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const lanes = lanesOf();
   const disk = new HeldDisk("/dev/a");
   const [data, control] = [lanes.over(disk.device, "data"), lanes.over(disk.device, "control")];
   for (let i = 0; i < 20; i++) void data.write(BLOCK, 0);
@@ -85,7 +100,7 @@ test("lane: heartbeat and lease do not wait behind data, nor hold more than two 
 });
 
 test("lane: a device that is closed, or not waited for any more, refuses what has not begun, and nobody else's", async () => {
-  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const lanes = lanesOf();
   const disk = new HeldDisk("/dev/a");
   const [one, two] = [lanes.over(disk.device, "data"), lanes.over(disk.device, "data")];
   const begun = Promise.allSettled([0, 1, 2, 3].map(() => one.read(BLOCK, 0)));
@@ -105,7 +120,7 @@ test("lane: a device that is closed, or not waited for any more, refuses what ha
 });
 
 test("lane: the place of a call that failed is free again", async () => {
-  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const lanes = lanesOf();
   const memory = new MemoryDevice({ name: "/dev/a", sizeBytes: MIB, random: new SeededRandom(1) });
   const device = lanes.over(memory, "data");
   for (let i = 0; i < 40; i++) await rejects(device.read(BLOCK, 2 * MIB), { code: "EINVAL" });

@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs, { constants as flags } from "node:fs";
+import { createRequire } from "node:module";
 import path from "node:path";
 import { test } from "node:test";
+import { pathToFileURL } from "node:url";
 import { flockSync } from "fs-ext";
 import { MIB } from "../../../src/lib/units.js";
 import { skipAloud } from "../../contract/block-device.js";
@@ -68,6 +70,22 @@ test("native: the thread pool's size must be in the environment before an ES mod
   assert.equal(threadsOf("inside.mjs", `import fs from "node:fs"; ${ASSIGN} ${BUSY}`), usual, "too late");
   const script = `${ASSIGN} const fs = require("node:fs"); (async () => { ${BUSY} })();`;
   assert.equal(threadsOf("inside.cjs", script), fromOutside, "a CommonJS script is early enough");
+});
+
+test("native: process.exit waits for threads that stand in a call; a signal does not", () => {
+  const fsExt = pathToFileURL(createRequire(import.meta.url).resolve("fs-ext")).href;
+  const program = `
+    import fs from "node:fs";
+    import fsExt from ${JSON.stringify(fsExt)};
+    const [first, second] = [0, 1].map(() => fs.openSync(${JSON.stringify(inFolder("held"))}, "w"));
+    fsExt.flockSync(first, "ex");
+    fsExt.flock(second, "ex", () => {});
+    setTimeout(() => (process.argv[2] === "exit" ? process.exit(3) : process.kill(process.pid, "SIGKILL")), 100);`;
+  fs.writeFileSync(inFolder("held.mjs"), program);
+  const run = (how: string) => spawnSync(process.execPath, [inFolder("held.mjs"), how], { timeout: 3000 });
+  assert.equal((run("exit").error as NodeJS.ErrnoException | undefined)?.code, "ETIMEDOUT");
+  const killed = run("signal");
+  assert.deepEqual([killed.error, killed.signal], [undefined, "SIGKILL"]);
 });
 
 const why = noLoopReason();
