@@ -134,7 +134,19 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
   const follower = paired ? makeFollower(config, clock, log, lanes, state.scratch, () => agent, prepare) : null;
   const warm = follower === null ? undefined : follower.take.bind(follower);
   const io: IoCounters = { bouncedTransfers: 0, strayReads: 0 };
-  const layers = bindLayers({ config, clock, random, log, lanes, scratch: state.scratch, epochOf, warm, io });
+  const seenElsewhere = paired ? (uuid: string) => agent?.partnerSees(uuid) === true : undefined;
+  const layers = bindLayers({
+    seenElsewhere,
+    config,
+    clock,
+    random,
+    log,
+    lanes,
+    scratch: state.scratch,
+    epochOf,
+    warm,
+    io,
+  });
   const { faultInjection, volatileCache } = config;
   const faults = faultInjection ? new FaultBench({ clock, random, log, volatileCache, hold: holdThread() }) : undefined;
   if (faults !== undefined) log.warn({}, "fault injection is on: the management socket can make disks fail and lie");

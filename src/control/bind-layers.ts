@@ -48,13 +48,15 @@ export interface LayerSources {
   readonly scratch: string;
   /** Under which epoch this node owns a group; by default the one on its disks. A change means that the group was lost. */
   readonly epochOf?: ((groupUuid: string) => number) | undefined;
+  /** The partner, on another machine, can use all disks of a group now. */
+  readonly seenElsewhere?: ((groupUuid: string) => boolean) | undefined;
   /** A copy of a page store that was kept while the partner served it, by its LU. */
   readonly warm?: ((groupUuid: string, luUuid: string, tailSeq: number) => Promise<WarmPages | null>) | undefined;
 }
 
 /** The real layers, with clock, randomness, buffers and log given to each. */
 export function bindLayers(sources: LayerSources): StorageLayers {
-  const { config, clock, random, log, epochOf, warm, io } = sources;
+  const { config, clock, random, log, epochOf, warm, io, seenElsewhere } = sources;
   const common = { clock, random, log };
   const arenas = new GroupArenas(config.memory.dataCacheBytes, io);
   const onBounce = () => void io.bouncedTransfers++;
@@ -79,7 +81,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
       const own = newGroupEpoch(epochOf);
       return arenas.forNewGroup(async (arena) => {
         const group = await createGroup(disks, {
-          ...{ name, ...common, arena, onEvent, nodes, epoch: own.epoch, slowDisks },
+          ...{ name, ...common, arena, onEvent, nodes, epoch: own.epoch, slowDisks, seenElsewhere },
           ...(chunkBytes === undefined ? {} : { chunkBytes }),
           ...(rowBytes === undefined ? {} : { rowBytes }),
         });
@@ -91,7 +93,7 @@ export function bindLayers(sources: LayerSources): StorageLayers {
       arenas.forNewGroup((arena) => {
         const uuid = disks[0]?.groupUuid ?? "";
         const epoch = epochOf === undefined ? undefined : () => epochOf(uuid);
-        return assembleGroup(disks, { ...common, arena, onEvent, force, epoch, slowDisks });
+        return assembleGroup(disks, { ...common, arena, onEvent, force, epoch, slowDisks, seenElsewhere });
       }),
     describeGroup,
     prepare: () => arenas.prepare(),

@@ -3,6 +3,7 @@ import { messageOf, StorageError } from "../lib/errors.js";
 import type { BoardDisk, LeaseView } from "./board.js";
 import { Changeover, YIELD_MS } from "./changeover.js";
 import type { SeenGroup } from "./contract.js";
+import { lacksThatFit, troubleThatFits } from "./heartbeat-room.js";
 import { LeaseKeeper, slotOf } from "./lease-keeper.js";
 import { type GroupStanding, newTracked, type PairAgentParts, type Tracked } from "./pair-parts.js";
 import { PairReport } from "./pair-report.js";
@@ -24,12 +25,6 @@ const CUT_OFF_HEARD_MS = 1000;
 const CUT_OFF_HOLD_MS = 30_000;
 /** A disk may miss some beats, slow as it may be. */
 const UNHEARD_BEATS = 50;
-/** This node keeps a group from being served for so long before the partner gets it: a moment passes by itself. */
-const HINDERED_MS = 2_000;
-/** They must fit a heartbeat's block. */
-const TROUBLE_MAX = 4;
-const TROUBLE_LENGTH_MAX = 200;
-const LACKS_MAX = 8;
 
 /**
  * One node's part in a pair: its heartbeat, its eye on the partner, and for each group whether to serve it. A group is served by whoever holds its lease
@@ -205,6 +200,22 @@ export class PairAgent {
     return this.#watch.view(this.#parts.clock.monotonicMs());
   }
 
+  /** A living partner on another machine that could take over can use all disks of a group. */
+  partnerSees(uuid: string): boolean {
+    const { heartbeat } = this.partner();
+    if (heartbeat === null || !this.partnerIsAlive || !this.#isElsewhere()) return false;
+    return heartbeat.trouble?.length === 0 && !heartbeat.lacks.some(({ group }) => group === uuid);
+  }
+
+  /** What this node lacks of a group, and the partner has, for as long as it takes to see that a disk has failed for both: the group moves there, in order. */
+  #followPaths(group: Tracked): void {
+    const lacks = this.lacks.some((one) => one.group === group.seen.uuid) && this.partnerSees(group.seen.uuid);
+    if (!group.pathLost.lasts(lacks, this.#nowMs())) return;
+    const why = `this node has lost the path to a disk that ${this.#parts.partner} has`;
+    this.#report.tell("warning", "path-lost", `group ${group.seen.name}: ${why}; it moves there`, group);
+    void this.#work(group, () => this.#let(group, why));
+  }
+
   /** Disks that we see, and on which a living partner has said nothing for some time. */
   async unheard(): Promise<string[]> {
     const { heartbeat } = this.partner();
@@ -269,12 +280,8 @@ export class PairAgent {
   /** This node has been in the way of a group for a moment, its disks are well, and the partner says that it could take it. */
   #handOver(group: Tracked): void {
     const why = this.#parts.host.hindrance(group.seen.uuid);
-    if (why === null) group.hinderedSinceMs = null;
-    group.hinderedSinceMs ??= why === null ? null : this.#nowMs();
-    if (why === null || group.hinderedSinceMs === null) return;
-    if (this.#nowMs() - group.hinderedSinceMs < HINDERED_MS || this.partner().heartbeat?.trouble?.length !== 0) return;
-    group.hinderedSinceMs = null;
-    this.#giveUp(group, why);
+    const partnerCould = this.partner().heartbeat?.trouble?.length === 0;
+    if (group.hindered.lasts(why !== null && partnerCould, this.#nowMs())) this.#giveUp(group, why ?? "");
   }
 
   /** Clients cannot reach us at an address any more: what is served there moves to the partner when that is there. */
@@ -365,11 +372,8 @@ export class PairAgent {
     const owned = [...this.#groups.values()].filter(({ role }) => role === "owned").map(({ seen }) => seen.uuid);
     return {
       ...{ node, network: "", ...identity, version, service, owned, wants: [...this.#wants], letGo: this.#letGo() },
-      trouble:
-        this.trouble === null
-          ? null
-          : this.trouble.slice(0, TROUBLE_MAX).map((one) => one.slice(0, TROUBLE_LENGTH_MAX)),
-      ...{ reach: this.reach, ailing: this.#ailing(), lacks: this.lacks.slice(0, LACKS_MAX) },
+      trouble: troubleThatFits(this.trouble),
+      ...{ reach: this.reach, ailing: this.#ailing(), lacks: lacksThatFit(this.lacks) },
       sequence: ++this.#sequence,
       wallMs: wallMs(clock),
     };
@@ -386,7 +390,7 @@ export class PairAgent {
       const state = this.stateOf(group);
       return state === "clean" ? [] : [{ group, state }];
     });
-    return ailing.slice(0, LACKS_MAX);
+    return lacksThatFit(ailing);
   }
 
   #letGo(): Heartbeat["letGo"] {
@@ -454,7 +458,10 @@ export class PairAgent {
       } else if (partnerIsReady && this.#parts.host.hasFailed(uuid) && group.retry.isDue(this.#nowMs())) {
         // It was lost while the partner was away.
         this.lost(uuid);
-      } else if (partnerIsReady && group.retry.isDue(this.#nowMs())) this.#handOver(group);
+      } else if (group.retry.isDue(this.#nowMs())) {
+        if (partnerIsReady) this.#handOver(group);
+        if (!group.busy) this.#followPaths(group);
+      }
     }
   }
 

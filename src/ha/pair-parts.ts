@@ -1,6 +1,7 @@
 import type { Clock } from "../lib/clock.js";
 import type { Board } from "./board.js";
 import type { Fence, GroupHost, GroupRole, PairEvent, PairSettings, SeenGroup, ServiceHost } from "./contract.js";
+import { Lasting } from "./lasting.js";
 import type { ProcessIdentity } from "./process-identity.js";
 import type { ServiceAddress } from "./record.js";
 import { Retry } from "./retry.js";
@@ -57,8 +58,10 @@ export interface Tracked {
   yieldedUntilMs: number;
   /** Up to this epoch it was let go, and the release could not be written on its disks; 0: there is no such thing. */
   letGo: number;
-  /** Since when this node itself is in its way; null: it is not. */
-  hinderedSinceMs: number | null;
+  /** This node lacks disks of it that the partner has. */
+  readonly pathLost: Lasting;
+  /** This node itself is in its way. */
+  readonly hindered: Lasting;
   /** Somebody finds out whether it is to be taken. */
   looking: boolean;
   /** When it is tried again after an attempt that failed. */
@@ -81,9 +84,15 @@ export interface GroupStanding {
   readonly complaint: string;
 }
 
+/** This node keeps a group from being served for so long before a partner that could take it gets it: a moment passes by itself. */
+const HINDERED_MS = 2_000;
+/** Longer than two looks of the partner at its disks, and one of ours (control/readiness.ts). */
+const PATH_LOST_MS = 15_000;
+
 export function newTracked(seen: SeenGroup, home: string): Tracked {
   return {
     ...{ seen, home, busy: false, role: "watched", epoch: -1, theirs: null, seenHeld: false },
-    ...{ letGo: 0, looking: false, yieldedUntilMs: 0, hinderedSinceMs: null, retry: new Retry(), complaint: "" },
+    ...{ pathLost: new Lasting(PATH_LOST_MS), hindered: new Lasting(HINDERED_MS) },
+    ...{ letGo: 0, looking: false, yieldedUntilMs: 0, retry: new Retry(), complaint: "" },
   };
 }

@@ -44,6 +44,8 @@ export interface GroupOptions {
   readonly slowDisks?: SlowDiskSettings | undefined;
   /** Read and checksum errors within a while that a member may give before it is failed; 32 by default. */
   readonly errorsMax?: number | undefined;
+  /** Another node sees all disks of the group now: what gives errors here is a path, not a disk. */
+  readonly seenElsewhere?: ((group: string) => boolean) | undefined;
 }
 
 export interface CreateGroupOptions extends GroupOptions, NewGroupOptions {}
@@ -93,7 +95,7 @@ class GroupOwnership {
 }
 
 function environment(options: GroupOptions, guard: EpochGuard): GroupEnvironment {
-  const { arena, clock, random, log, onEvent, buffers, without, errorsMax, slowDisks } = options;
+  const { arena, clock, random, log, onEvent, buffers, without, errorsMax, slowDisks, seenElsewhere } = options;
   return {
     arena,
     clock,
@@ -104,6 +106,7 @@ function environment(options: GroupOptions, guard: EpochGuard): GroupEnvironment
     without,
     errorsMax,
     slowDisks,
+    seenElsewhere,
     epoch: () => guard.epoch,
     guard: guard.check,
   };

@@ -43,4 +43,6 @@ export interface GroupEnvironment {
   readonly slowDisks?: SlowDiskSettings | undefined;
   /** Read and checksum errors within a while that a member may give before it is failed. */
   readonly errorsMax?: number | undefined;
+  /** Another node sees all disks of the group now: what gives errors here is a path, not a disk. Absent: nobody else looks at them. */
+  readonly seenElsewhere?: ((group: string) => boolean) | undefined;
 }

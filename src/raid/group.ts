@@ -178,9 +178,10 @@ export class RaidGroup implements GroupCore {
   }
 
   #makeRoster(places: readonly MemberPlace[]): Roster {
-    const { clock, errorsMax = ERRORS_MAX } = this.#environment;
+    const { clock, errorsMax = ERRORS_MAX, seenElsewhere } = this.#environment;
     const roster = new Roster({
       record: () => this.labels.record,
+      isPathLost: () => seenElsewhere?.(this.labels.record.uuid) === true,
       hooks: {
         ...{ clock, errorsMax, expendable: () => !this.degraded },
         late: (member) => this.#slow.judge(member),

@@ -337,6 +337,7 @@ export class Member {
       new StorageError("EIO", `too many read errors, the last one at byte ${position}`, {
         disk: number,
         errorsMax: this.#hooks.errorsMax,
+        judged: true,
       }),
     );
   }

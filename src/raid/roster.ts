@@ -14,6 +14,8 @@ import { Member, type MemberHooks } from "./member.js";
 export interface RosterOptions {
   readonly record: () => GroupRecord;
   readonly hooks: Omit<MemberHooks, "failed" | "formerGone">;
+  /** Another node has every disk: one that gives errors here has lost its path only. */
+  readonly isPathLost: () => boolean;
   /** A member is out, already marked so; nothing of it has been recorded yet. */
   readonly onOut: (member: Member) => void;
   /** A disk's device is closed: whoever opens disks may have it again. */
@@ -77,8 +79,11 @@ export class Roster {
       return;
     }
     this.releaseFormer(member);
-    member.state = isStorageError(error, "ENXIO") ? "missing" : "failed";
-    member.reason = messageOf(error);
+    const isPath = !isJudged(error) && !isStorageError(error, "ENXIO") && this.#options.isPathLost();
+    member.state = isPath || isStorageError(error, "ENXIO") ? "missing" : "failed";
+    member.reason = isPath
+      ? `this node has lost the path to it, the partner has it (${messageOf(error)})`
+      : messageOf(error);
     this.#release(member);
     this.#options.onOut(member);
   };
@@ -154,7 +159,7 @@ export class Roster {
       const text = `disk #${number} cannot be taken out: without it group "${this.#options.record().name}" would lose data`;
       throw new StorageError("EBUSY", text, { disk: number });
     }
-    member.fail(new StorageError("EIO", "taken out of use by an administrator", { disk: number }));
+    member.fail(new StorageError("EIO", "taken out of use by an administrator", { disk: number, judged: true }));
   }
 
   /**
@@ -263,4 +268,9 @@ export class Roster {
 export function unbuiltOf({ uuid, unbuiltBytes }: LabelMember, own: GroupRecord | undefined): number {
   const entry = own?.members.find((member) => member.uuid === uuid);
   return Math.max(unbuiltBytes, entry?.unbuiltBytes ?? 0);
+}
+
+/** Not an error of the device, but what somebody makes of it: an administrator, or too many bad blocks. */
+function isJudged(error: unknown): boolean {
+  return isStorageError(error) && error.detail.judged === true;
 }

@@ -46,6 +46,7 @@ export interface RigOptions {
   /** Two by default, or one of the largest chunks, so that parity moves in small LUs, too. */
   readonly parityRun?: number;
   readonly errorsMax?: number;
+  readonly seenElsewhere?: (group: string) => boolean;
   readonly arenaBytes?: number;
   /** Instead of small ones. */
   readonly buffers?: Partial<GroupBuffers>;
@@ -136,6 +137,7 @@ export class RaidRig {
       log: SILENT,
       buffers: this.options.buffers ?? SMALL_BUFFERS,
       errorsMax: this.options.errorsMax,
+      seenElsewhere: this.options.seenElsewhere,
       onEvent: (event) => void this.events.push(event),
     };
   }

@@ -250,3 +250,27 @@ test("agent: a group that this node itself keeps from being served goes to a par
   equal(roleOf(two, "g"), "owned");
   match(one.events.find(({ kind }) => kind === "group-lost")?.what ?? "", /there is no room/);
 });
+
+test("two hosts: a node that lost a path which the partner has gives the group to it, in order, and only when that lasts", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g")]);
+  two.agent.trouble = [];
+  one.agent.lacks = [{ group: "uuid-g", disks: 1 }];
+  await bench.clock.advance(14_000);
+  equal(roleOf(one, "g"), "owned");
+  await bench.clock.advance(4_000);
+  deepEqual([roleOf(one, "g"), roleOf(two, "g")], ["watched", "owned"]);
+  equal(one.events.filter(({ kind }) => kind === "path-lost").length, 1);
+});
+
+test("two hosts: a disk that has failed for both nodes moves nothing", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g")]);
+  two.agent.trouble = [];
+  one.agent.lacks = [{ group: "uuid-g", disks: 1 }];
+  await bench.clock.advance(10_000);
+  two.agent.lacks = [{ group: "uuid-g", disks: 1 }];
+  await bench.clock.advance(60_000);
+  equal(roleOf(one, "g"), "owned");
+  equal(one.agent.partnerSees("uuid-g"), false);
+});

@@ -1,0 +1,12 @@
+/** A heartbeat is one block (record.ts): of what stands in a node's way so much goes along. */
+const TROUBLE_MAX = 4;
+const TROUBLE_LENGTH_MAX = 200;
+const LACKS_MAX = 8;
+
+export function troubleThatFits(trouble: readonly string[] | null): string[] | null {
+  return trouble === null ? null : trouble.slice(0, TROUBLE_MAX).map((one) => one.slice(0, TROUBLE_LENGTH_MAX));
+}
+
+export function lacksThatFit<T>(lacks: readonly T[]): T[] {
+  return lacks.slice(0, LACKS_MAX);
+}
