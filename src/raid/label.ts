@@ -1,5 +1,5 @@
 import { assert } from "../lib/assert.js";
-import type { DiskState, LuDescription, ScrubRecord } from "./contract.js";
+import type { DiskState, LabelledDisk, LuDescription, ScrubRecord } from "./contract.js";
 import type { RowRun } from "./geometry.js";
 import type { GroupShape } from "./layout.js";
 import {
@@ -166,6 +166,12 @@ export interface LabelMember {
   readonly partedFrom: number;
   /** Where it was last seen; a hint for people, cut from the front when long. */
   readonly path: string;
+}
+
+/** A disk as a member of a group that is being made. */
+export function newMember({ uuid, number, device }: LabelledDisk): LabelMember {
+  const { sizeBytes, name: path } = device;
+  return { uuid, number, state: "online", sizeBytes, unbuiltBytes: 0, partedFrom: 0, path };
 }
 
 export interface LabelLu extends Omit<LuDescription, "groupUuid"> {

@@ -6,7 +6,7 @@ import type { LabelledDisk, Without } from "./contract.js";
 import { newUuid } from "./fields.js";
 import { type MemberPlace, RaidGroup } from "./group.js";
 import type { GroupEnvironment } from "./group-environment.js";
-import { type GroupRecord, type MemberState, NO_SCRUB } from "./label.js";
+import { type GroupRecord, type MemberState, NO_SCRUB, newMember } from "./label.js";
 import { type Label, readLabel } from "./label-io.js";
 import { planShape } from "./layout.js";
 import { CHUNK_BYTES_DEFAULT, MEMBERS_MAX, NODES_MAX } from "./limits.js";
@@ -52,17 +52,7 @@ export async function createRaidGroup(
   checkNewGroup(disks, options);
   const sizeBytes = Math.min(...disks.map(({ device }) => device.sizeBytes));
   const shape = planShape(sizeBytes, disks.length, options.chunkBytes ?? CHUNK_BYTES_DEFAULT, options);
-  const members = disks.map(({ uuid, number, device }) => {
-    return {
-      uuid,
-      number,
-      state: "online" as const,
-      sizeBytes: device.sizeBytes,
-      unbuiltBytes: 0,
-      partedFrom: 0,
-      path: device.name,
-    };
-  });
+  const members = disks.map(newMember);
   const record: GroupRecord = {
     uuid: newUuid(environment.random),
     name: options.name,

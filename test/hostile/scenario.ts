@@ -35,3 +35,13 @@ export function overTime({ untilMs }: HostileContext): boolean {
 export function pick<T>({ random }: HostileContext, from: readonly T[]): T {
   return from[random.below(from.length)]!;
 }
+
+/** So many who do one thing again and again until the time is over. @returns how often it was done */
+export async function crowd(context: HostileContext, atOnce: number, once: () => Promise<void>): Promise<number> {
+  let made = 0;
+  const one = async () => {
+    for (; !overTime(context); made++) await once();
+  };
+  await Promise.all(Array.from({ length: atOnce }, one));
+  return made;
+}

@@ -5,7 +5,7 @@ import type { Logger } from "../../lib/log.js";
 import type { Random } from "../../lib/prng.js";
 import type { LabelledDisk } from "../../raid/contract.js";
 import { newUuid } from "../../raid/fields.js";
-import { type GroupRecord, type LabelMember, NO_SCRUB, NO_SHAPE } from "../../raid/label.js";
+import { type GroupRecord, type LabelMember, NO_SCRUB, NO_SHAPE, newMember } from "../../raid/label.js";
 import { type Label, readLabel, writeLabel } from "../../raid/label-io.js";
 import { SHARED_MEMBERS_MAX } from "../../raid/limits.js";
 import { NO_LINEAGE } from "../../raid/lineage.js";
@@ -122,17 +122,7 @@ function newRecord(disks: readonly LabelledDisk[], { role, nodes = NODE_NAMES, r
     throw new StorageError("EEXIST", "the same disk is named twice");
   }
   for (const node of nodes) partitionIndex(node);
-  const members = disks.map(({ uuid, number, device }) => {
-    return {
-      uuid,
-      number,
-      state: "online" as const,
-      sizeBytes: device.sizeBytes,
-      unbuiltBytes: 0,
-      partedFrom: 0,
-      path: device.name,
-    };
-  });
+  const members = disks.map(newMember);
   return {
     ...{ uuid: newUuid(random), name: SHARED_GROUP_NAMES[role], generation: 1, ownerEpoch: 0, clean: false },
     ...{

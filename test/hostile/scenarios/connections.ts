@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { encodeCall, frame, MOUNT, NFS } from "../../support/nfs-client.js";
-import { type HostileContext, overTime, pick, type Scenario } from "../scenario.js";
+import { crowd, type HostileContext, pick, type Scenario } from "../scenario.js";
 
 const AT_ONCE = 40;
 
@@ -83,14 +83,7 @@ async function misbehave(context: HostileContext): Promise<void> {
 export const connections: Scenario = {
   name: "connections",
   async run(context) {
-    let made = 0;
-    const one = async () => {
-      while (!overTime(context)) {
-        await misbehave(context);
-        made++;
-      }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, one));
+    const made = await crowd(context, AT_ONCE, () => misbehave(context));
     context.note(`${made} connections`);
   },
 };

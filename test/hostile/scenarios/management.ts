@@ -1,5 +1,5 @@
 import { connect, type Socket } from "node:net";
-import { type HostileContext, overTime, pick, type Scenario } from "../scenario.js";
+import { crowd, type HostileContext, pick, type Scenario } from "../scenario.js";
 
 const AT_ONCE = 8;
 const REQUESTS = [
@@ -39,14 +39,7 @@ async function misbehave(context: HostileContext): Promise<void> {
 export const management: Scenario = {
   name: "management",
   async run(context) {
-    let made = 0;
-    const one = async () => {
-      while (!overTime(context)) {
-        await misbehave(context);
-        made++;
-      }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, one));
+    const made = await crowd(context, AT_ONCE, () => misbehave(context));
     context.note(`${made} calls`);
   },
 };
