@@ -17,10 +17,13 @@ export async function compareCopies(
   const inspectors = served.inspectors();
   try {
     for (const { number, name } of lus) {
-      const { faults, count, why } = await group.compareLu(number, inspectors.get(number) ?? null);
+      const { faults, wrong, unreadable, why } = await group.compareLu(number, inspectors.get(number) ?? null);
       // What one disk does not answer now is not wrong: the others have it, and the disk's errors tell.
+      const unread = faults.filter(({ what }) => what === "unreadable");
       for (const fault of faults) (fault.what === "unreadable" ? notes : problems).push(sentence(fault, name));
-      if (count > faults.length) problems.push(`LU ${name}: and ${plural(count - faults.length, "other place")}`);
+      const more = [wrong - (faults.length - unread.length), unreadable - unread.length] as const;
+      if (more[0] > 0) problems.push(`LU ${name}: and ${plural(more[0], "other place")}`);
+      if (more[1] > 0) notes.push(`LU ${name}: and ${plural(more[1], "other place")} that cannot be read`);
       if (why !== null) notes.push(`LU ${name}: its copies could not be compared: ${why}`);
     }
   } finally {

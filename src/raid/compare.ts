@@ -5,7 +5,7 @@ import { type ScrubFault, ScrubMemory } from "./scrub-run.js";
 import { nextPart, type RowTable } from "./scrub-walk.js";
 import { type ScrubGroup, whyNot } from "./scrub-work.js";
 
-/** Faults that one comparison keeps; more are only counted. */
+/** Faults of each kind that one comparison keeps; more are only counted. */
 const FAULTS_MAX = 1000;
 
 /** @throws as Group.compareLu */
@@ -16,10 +16,10 @@ export async function compareLu(
 ): Promise<LuComparison> {
   const faults: LuFault[] = [];
   const ready = inspector === null ? null : new ReadyInspector(inspector, 2 * group.shape.chunkBytes);
-  let count = 0;
+  const counts = { wrong: 0, unreadable: 0 };
   for (let at: number | null = 0; at !== null; ) {
     const why = whyNot(group);
-    if (why !== null) return { faults, count, why };
+    if (why !== null) return { faults, ...counts, why };
     const found: ScrubFault[] = [];
     const from: number = at;
     at = await group.workspace.run(1, group.workspace.partBytes(1), async ([memory]) => {
@@ -38,11 +38,11 @@ export async function compareLu(
       return part.at + to - part.from;
     });
     for (const fault of found) {
-      count++;
-      if (faults.length < FAULTS_MAX) faults.push(await told(fault, number, inspector));
+      const kind = fault.what === "unreadable" ? "unreadable" : "wrong";
+      if (++counts[kind] <= FAULTS_MAX) faults.push(await told(fault, number, inspector));
     }
   }
-  return { faults, count, why: null };
+  return { faults, ...counts, why: null };
 }
 
 /** The rows of one LU; none when it is not there any more. */

@@ -59,9 +59,12 @@ export interface LuFault {
 
 /** What became of comparing an LU. */
 export interface LuComparison {
+  /** The first of each kind. */
   readonly faults: readonly LuFault[];
-  /** Of all faults; `faults` has the first of them. */
-  readonly count: number;
+  /** All places that hold something else than they should. */
+  readonly wrong: number;
+  /** All places that their disk does not give out now; what stands there is not known to be wrong. */
+  readonly unreadable: number;
   /** Why it could not be compared to its end: a disk is away. null: it was. */
   readonly why: string | null;
 }

@@ -105,7 +105,7 @@ export class FakeGroup implements Group {
   checkLus(): void {}
 
   async compareLu() {
-    return { faults: [], count: 0, why: null };
+    return { faults: [], wrong: 0, unreadable: 0, why: null };
   }
 
   async deleteLu(number: number): Promise<void> {

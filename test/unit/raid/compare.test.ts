@@ -17,22 +17,22 @@ for (const [level, members, what] of [
     const content = Buffer.alloc(8 * 65536, 7);
     await lu.write(content, 0 as LuByte);
     await lu.flush();
-    deepEqual(await group.compareLu(number, null), { faults: [], count: 0, why: null });
+    deepEqual(await group.compareLu(number, null), { faults: [], wrong: 0, unreadable: 0, why: null });
     // The other LU is not looked at.
     const bad = rig.devices[1]!;
     const back = Buffer.alloc(BLOCK_BYTES);
     let position = 6 * MIB;
     for (; !back.every((byte) => byte === 7); position += BLOCK_BYTES) await bad.read(back, position);
     bad.poke(Buffer.alloc(BLOCK_BYTES, 9), position);
-    const { faults, count, why } = await group.compareLu(number, null);
-    deepEqual([count, faults.length, why], [1, 1, null]);
+    const { faults, wrong, unreadable, why } = await group.compareLu(number, null);
+    deepEqual([wrong, unreadable, faults.length, why], [1, 0, 1, null]);
     const [fault] = faults;
     equal(fault!.what, what);
     equal(fault!.lu, number);
     ok(fault!.healed);
     if (level === 1 && members === 2) deepEqual([fault!.disk, fault!.position], [2, position]);
     else ok(Math.abs(fault!.position - position) <= 65536, `${fault!.position}`);
-    equal((await group.compareLu(number, null)).count, 0);
+    equal((await group.compareLu(number, null)).wrong, 0);
     await group.failDisk(1);
     match((await group.compareLu(number, null)).why ?? "", /disk #1 is failed/);
     await group.close();
