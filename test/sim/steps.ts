@@ -22,6 +22,8 @@ function victim(world: World, random: Random, silent: boolean): Drive | null {
   const members = world.machine.group.describe().disks;
   const drive = world.machine.drives[pick(members, random).number - 1]!;
   if (world.machine.unplugged.has(drive) || drive.failure !== null) return null;
+  const out = members.find(({ state }) => state !== "online");
+  if (out !== undefined && world.budget.victim === null) world.budget.spend(out.number - 1, false);
   return world.budget.spend(drive.index, silent) ? drive : null;
 }
 
@@ -225,8 +227,13 @@ async function slowDisk(world: World, random: Random): Promise<void> {
   const bursts = 2 + random.below(6);
   for (let i = 0; i < bursts; i++) await work(world, random);
   drive.slowness = 1;
-  if (random.below(2) === 0) await world.simulation.until(world.simulation.sleep(20_000), "time");
-  await taskEnd(world, "rebuild");
+  // What it was may have it left out for some seconds more, well as it is: until that is over no other disk has a fault.
+  await world.simulation.until(world.simulation.sleep(10_000 + random.below(10_000)), "time");
+  for (let waits = 0; waits < 30 && !isWhole(world); waits++) {
+    await world.simulation.until(world.simulation.sleep(1000), "time");
+    await work(world, random);
+    await taskEnd(world, "rebuild");
+  }
   if (isWhole(world)) world.budget.returned();
 }
 
@@ -263,9 +270,9 @@ async function resynced(world: World): Promise<void> {
   await taskEnd(world, "resync");
 }
 
-/** Redundancy is whole again when no member is away or being rebuilt. */
+/** Redundancy is whole again when no member is away or being rebuilt, and none is about to be left out. */
 function isWhole(world: World): boolean {
-  return world.machine.group.describe().disks.every(({ state }) => state === "online");
+  return world.machine.group.describe().disks.every(({ state, slow }) => state === "online" && !slow);
 }
 
 /** A member that is not online is returned, or replaced by a new disk, and rebuilt under load. */
