@@ -87,12 +87,20 @@ export class ObservedLu implements LogicalUnit {
   }
 
   async #telling(sources: readonly Buffer[], at: number, write: () => Promise<void>): Promise<void> {
+    this.#forget(sources, at);
     this.#tell(sources, at);
     try {
       await write();
     } finally {
       this.#tell(sources, at);
     }
+  }
+
+  /** What is written now is not to be healed with what stood there before: the older superblock is where the next one goes. */
+  #forget(sources: readonly Buffer[], at: number): void {
+    if (this.#found === null || this.#found.size === 0) return;
+    const end = at + sources.reduce((sum, { length }) => sum + length, 0);
+    for (const place of this.#found.keys()) if (place >= at && place < end) this.#found.delete(place);
   }
 
   #tell(sources: readonly Buffer[], at: number): void {

@@ -248,12 +248,13 @@ async function setClock(world: World, random: Random): Promise<void> {
 /** All disks are slow: that is load, and whoever is left out for it is missed when another one is lost. */
 async function slowDisks(world: World, random: Random): Promise<void> {
   const { drives } = world.machine;
-  const wasWhole = isWhole(world);
+  const wasComplete = isComplete(world);
   for (const drive of drives) drive.slowness = 100 + random.below(20);
   await work(world, random);
   await work(world, random);
   for (const drive of drives) drive.slowness = 1;
-  if (wasWhole && !isWhole(world) && world.budget.victim === null) throw new Error("a member was left out for load");
+  if (wasComplete && !isComplete(world) && world.budget.victim === null)
+    throw new Error("a member was left out for load");
 }
 
 async function taskEnd(world: World, kind: TaskKind): Promise<void> {
@@ -272,7 +273,12 @@ async function resynced(world: World): Promise<void> {
 
 /** Redundancy is whole again when no member is away or being rebuilt, and none is about to be left out. */
 function isWhole(world: World): boolean {
-  return world.machine.group.describe().disks.every(({ state, slow }) => state === "online" && !slow);
+  return isComplete(world) && world.machine.group.describe().disks.every(({ slow }) => !slow);
+}
+
+/** No member is away or being rebuilt. */
+function isComplete(world: World): boolean {
+  return world.machine.group.describe().disks.every(({ state }) => state === "online");
 }
 
 /** A member that is not online is returned, or replaced by a new disk, and rebuilt under load. */
