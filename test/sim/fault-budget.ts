@@ -10,6 +10,12 @@ export class FaultBudget {
     return this.#victim;
   }
 
+  /** The one disk that may be missing: who has a fault, or is out, such as one that was left out for being slow. null: any. */
+  mayMiss(disks: readonly { readonly number: number; readonly state: string }[]): number | null {
+    const out = disks.find(({ state }) => state !== "online");
+    return this.#victim ?? (out === undefined ? null : out.number - 1);
+  }
+
   /**
    * @param silent  it may leave damage that is found only by reading everything
    * @returns whether disk `index` may have a fault now; then it has
