@@ -10,10 +10,10 @@ export class FaultBudget {
     return this.#victim;
   }
 
-  /** The one disk that may be missing: who has a fault, or is out, such as one that was left out for being slow. null: any. */
+  /** The one disk that may be missing: who is out, such as one that was left out for being slow, or else who has a fault. null: any. */
   mayMiss(disks: readonly { readonly number: number; readonly state: string }[]): number | null {
     const out = disks.find(({ state }) => state !== "online");
-    return this.#victim ?? (out === undefined ? null : out.number - 1);
+    return out === undefined ? this.#victim : out.number - 1;
   }
 
   /**

@@ -202,8 +202,8 @@ export class FsWorld implements World {
   async end(): Promise<void> {
     await this.settle();
     const members = this.machine.memberDrives();
-    const victim = this.budget.mayMiss(this.machine.group.describe().disks);
     await this.stop();
+    const victim = this.budget.mayMiss(this.machine.group.describe().disks);
     for (const index of members) if (victim === null || victim === index) await this.#checkWithout(index);
   }
 
