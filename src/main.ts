@@ -227,9 +227,14 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     const reach = watchReach(agent, sources, () => void readiness.check());
     undo.add("network watch", () => reach.end());
     reach.start();
-    const [serving, paired_] = [agent, config.pair];
+    const [serving, settings] = [agent, config.pair];
     networkText = () => {
-      return [...watch.conflicts, ...reach.problems, ...networkWarnings(serving, paired_, reach), ...readiness.remarks];
+      return [
+        ...watch.conflicts,
+        ...reach.problems,
+        ...networkWarnings(serving, settings, reach),
+        ...readiness.remarks,
+      ];
     };
     const readiness = makeReadiness(agent, { ...sources, addresses: watch, reach, log, scratch: state.scratch });
     undo.add("readiness", () => readiness.end());

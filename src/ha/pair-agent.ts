@@ -210,7 +210,7 @@ export class PairAgent {
   /** What this node lacks of a group, and the partner has, for as long as it takes to see that a disk has failed for both: the group moves there, in order. */
   #followPaths(group: Tracked): void {
     const lacks = this.lacks.some((one) => one.group === group.seen.uuid) && this.partnerSees(group.seen.uuid);
-    if (!group.pathLost.lasts(lacks, this.#nowMs())) return;
+    if (!group.pathLost.lastsOnce(lacks, this.#nowMs())) return;
     const why = `this node has lost the path to a disk that ${this.#parts.partner} has`;
     this.#report.tell("warning", "path-lost", `group ${group.seen.name}: ${why}; it moves there`, group);
     void this.#work(group, () => this.#let(group, why));
@@ -280,8 +280,10 @@ export class PairAgent {
   /** This node has been in the way of a group for a moment, its disks are well, and the partner says that it could take it. */
   #handOver(group: Tracked): void {
     const why = this.#parts.host.hindrance(group.seen.uuid);
-    const partnerCould = this.partner().heartbeat?.trouble?.length === 0;
-    if (group.hindered.lasts(why !== null && partnerCould, this.#nowMs())) this.#giveUp(group, why ?? "");
+    const lasts = group.hindered.lasts(why !== null, this.#nowMs());
+    if (why === null || !lasts || this.partner().heartbeat?.trouble?.length !== 0) return;
+    group.hindered.restart();
+    this.#giveUp(group, why);
   }
 
   /** Clients cannot reach us at an address any more: what is served there moves to the partner when that is there. */
@@ -452,14 +454,13 @@ export class PairAgent {
       const { uuid } = group.seen;
       if (this.#isElsewhere()) await this.#refuseNewer(group);
       if (group.role !== "owned" || group.busy || this.#stopped) continue;
-      const partnerIsReady = this.partnerIsAlive;
-      if (partnerIsReady && heartbeat?.wants.includes(uuid) === true) {
+      if (this.partnerIsAlive && heartbeat?.wants.includes(uuid) === true) {
         void this.#work(group, () => this.#let(group, `asked for by ${heartbeat.node}`));
-      } else if (partnerIsReady && this.#parts.host.hasFailed(uuid) && group.retry.isDue(this.#nowMs())) {
+      } else if (this.partnerIsAlive && this.#parts.host.hasFailed(uuid) && group.retry.isDue(this.#nowMs())) {
         // It was lost while the partner was away.
         this.lost(uuid);
       } else if (group.retry.isDue(this.#nowMs())) {
-        if (partnerIsReady) this.#handOver(group);
+        if (this.partnerIsAlive) this.#handOver(group);
         if (!group.busy) this.#followPaths(group);
       }
     }
