@@ -1,15 +1,16 @@
 const UTF8 = new TextDecoder("utf-8", { fatal: true });
 
 /**
- * What a name must not do to a reader: play with a terminal (C0, DEL, C1), turn the text around (Unicode bidirectional controls, UAX #9; the
- * "Trojan Source" characters), end the line (LINE and PARAGRAPH SEPARATOR), or be there unseen (tags, a byte order mark, half a surrogate pair).
+ * What a name must not do to a reader, beside playing with a terminal: turn the text around (Unicode bidirectional controls, UAX #9; the "Trojan Source"
+ * characters), end the line (LINE and PARAGRAPH SEPARATOR), or be there unseen (tags, a byte order mark, half a surrogate pair).
  */
-export const UNSAFE =
-  /[\p{Cc}\p{Cs}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+const MISLEADING = String.raw`\p{Cs}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}`;
 
-/** The same without the controls that JSON.stringify has escaped already. */
-const UNSAFE_IN_JSON =
-  /[\x7f-\x9f\p{Cs}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+/** With all that a terminal obeys: C0, DEL, C1. */
+export const UNSAFE = new RegExp(String.raw`[\p{Cc}${MISLEADING}]`, "gu");
+
+/** Without C0, which JSON.stringify has escaped already. */
+const UNSAFE_IN_JSON = new RegExp(String.raw`[\x7f-\x9f${MISLEADING}]`, "gu");
 
 /** Names are bytes. What is not UTF-8, and what would play with a terminal, is shown as \\xNN or \\u{NNNN}. */
 export function printable(name: Buffer): string {
