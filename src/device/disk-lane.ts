@@ -8,8 +8,10 @@ import { closedError } from "./range.js";
 const LATE_MS = 100;
 /** Of the reserved area of one disk. */
 const CONTROL_CALLS_MAX = 2;
-/** So many disks may become slow at the same moment, each with all of its calls under way, and threads are left. */
+/** Where heartbeats depend on the threads: so many disks may become slow at the same moment, each with all of its calls under way, and threads are left. */
 const SLOW_DISKS = 3;
+/** Elsewhere one disk leaves so many to the others. */
+const OTHERS_THREADS = 4;
 /** While all disks are late, so many threads are nobody's. */
 const SPARE_THREADS = 2;
 
@@ -27,6 +29,8 @@ interface Waiter {
  * number is bounded by whoever gives buffers out.
  */
 class Lane {
+  /** Devices that go by it. */
+  users = 0;
   /** When the call in each place began; NaN: the place is free. */
   readonly #startedMs: Float64Array;
   #underWay = 0;
@@ -44,6 +48,10 @@ class Lane {
     private readonly lateCallsMax: () => number,
   ) {
     this.#startedMs = new Float64Array(places).fill(Number.NaN);
+  }
+
+  get isIdle(): boolean {
+    return this.#underWay === 0 && this.#waiting.length === 0;
   }
 
   get isLate(): boolean {
@@ -96,12 +104,13 @@ class Lane {
  * stand in all of them, and everything else with it: other disks, heartbeats, the state directory (native-notes/thread-pool.md).
  *
  * - Of one disk at most `threads / (SLOW_DISKS + 1)` data calls are under way, or its even share when that is more; and no more than its even share while
- *   one of them is late.
+ *   one of them is late. Without control lanes (no heartbeat depends on a free thread) all but OTHERS_THREADS may be: what waits here cannot be handed to a thread
+ *   without a turn of the event loop, which is felt (native-notes/thread-pool.md).
  * - Calls to the reserved area have a lane of their own: they never wait behind data.
  */
 export class DiskLanes {
-  readonly #lanes = new Map<string, Lane>();
-  #diskCount = 0;
+  readonly #data = new Map<string, Lane>();
+  readonly #control = new Map<string, Lane>();
 
   /** @param threads  of the process's pool */
   constructor(
@@ -109,24 +118,28 @@ export class DiskLanes {
     private readonly threads: number,
   ) {}
 
-  /** `device` by the lane of the disk at its path; closing it closes the device. */
+  /** `device` by the lane of the disk at its path; closing it closes the device. The lane goes with the last one. */
   over(device: BlockDevice, kind: LaneKind): BlockDevice {
-    return new LaneDevice(device, this.#laneOf(device.name, kind));
+    const lanes = kind === "data" ? this.#data : this.#control;
+    const path = device.name;
+    const lane = lanes.get(path) ?? (kind === "data" ? this.#dataLane() : this.#controlLane());
+    lanes.set(path, lane);
+    lane.users++;
+    return new LaneDevice(device, lane, () => {
+      lane.users--;
+      if (lane.users === 0 && lane.isIdle && lanes.get(path) === lane) lanes.delete(path);
+    });
   }
 
   /** A disk holds threads now: what this process has asked it for would keep the process from ending. */
   get isHeld(): boolean {
-    return [...this.#lanes.values()].some((lane) => lane.isLate);
+    for (const lanes of [this.#data, this.#control]) for (const lane of lanes.values()) if (lane.isLate) return true;
+    return false;
   }
 
-  #laneOf(path: string, kind: LaneKind): Lane {
-    const key = `${kind} ${path}`;
-    const known = this.#lanes.get(key);
-    if (known !== undefined) return known;
-    if (kind === "data") this.#diskCount++;
-    const lane = kind === "control" ? this.#controlLane() : this.#dataLane();
-    this.#lanes.set(key, lane);
-    return lane;
+  /** Disks whose data goes by here. */
+  get diskCount(): number {
+    return this.#data.size;
   }
 
   #controlLane(): Lane {
@@ -140,8 +153,10 @@ export class DiskLanes {
 
   #dataLane(): Lane {
     const quarter = Math.max(1, Math.floor(this.threads / (SLOW_DISKS + 1)));
-    const share = (): number => Math.max(1, Math.floor((this.threads - SPARE_THREADS) / this.#diskCount));
-    return new Lane(this.clock, this.threads, () => Math.max(quarter, share()), share);
+    const most = Math.max(quarter, this.threads - OTHERS_THREADS);
+    const share = (): number => Math.max(1, Math.floor((this.threads - SPARE_THREADS) / Math.max(1, this.#data.size)));
+    const callsMax = (): number => Math.max(this.#control.size > 0 ? quarter : most, share());
+    return new Lane(this.clock, this.threads, callsMax, share);
   }
 }
 
@@ -156,6 +171,7 @@ class LaneDevice implements BlockDevice {
   constructor(
     private readonly below: BlockDevice,
     private readonly lane: Lane,
+    private readonly onClosed: () => void,
   ) {
     this.name = below.name;
     this.sizeBytes = below.sizeBytes;
@@ -163,74 +179,55 @@ class LaneDevice implements BlockDevice {
     this.alignmentBytes = below.alignmentBytes;
   }
 
-  async read(target: Buffer, position: number): Promise<void> {
-    const place = await this.#begin(position);
-    try {
-      await this.below.read(target, position);
-    } finally {
-      this.lane.end(place);
-    }
+  read(target: Buffer, position: number): Promise<void> {
+    return this.#inTurn(position, () => this.below.read(target, position));
   }
 
-  async readv(targets: readonly Buffer[], position: number): Promise<void> {
-    const place = await this.#begin(position);
-    try {
-      await this.below.readv(targets, position);
-    } finally {
-      this.lane.end(place);
-    }
+  readv(targets: readonly Buffer[], position: number): Promise<void> {
+    return this.#inTurn(position, () => this.below.readv(targets, position));
   }
 
-  async write(source: Buffer, position: number): Promise<void> {
-    const place = await this.#begin(position);
-    try {
-      await this.below.write(source, position);
-    } finally {
-      this.lane.end(place);
-    }
+  write(source: Buffer, position: number): Promise<void> {
+    return this.#inTurn(position, () => this.below.write(source, position));
   }
 
-  async writev(sources: readonly Buffer[], position: number): Promise<void> {
-    const place = await this.#begin(position);
-    try {
-      await this.below.writev(sources, position);
-    } finally {
-      this.lane.end(place);
-    }
+  writev(sources: readonly Buffer[], position: number): Promise<void> {
+    return this.#inTurn(position, () => this.below.writev(sources, position));
   }
 
-  async writeThrough(sources: readonly Buffer[], position: number): Promise<void> {
-    const place = await this.#begin(position);
-    try {
-      await this.below.writeThrough(sources, position);
-    } finally {
-      this.lane.end(place);
-    }
+  writeThrough(sources: readonly Buffer[], position: number): Promise<void> {
+    return this.#inTurn(position, () => this.below.writeThrough(sources, position));
   }
 
-  async flush(): Promise<void> {
-    const place = await this.#begin(0);
-    try {
-      await this.below.flush();
-    } finally {
-      this.lane.end(place);
-    }
+  flush(): Promise<void> {
+    return this.#inTurn(0, () => this.below.flush());
   }
 
   /** What waits is refused now; what is under way ends first, as the device says. */
-  close(): Promise<void> {
+  async close(): Promise<void> {
+    const first = !this.#closed;
     this.#closed = true;
     this.lane.refuse(this, closedError(this.name, 0));
-    return this.below.close();
+    try {
+      await this.below.close();
+    } finally {
+      if (first) this.onClosed();
+    }
   }
 
   abandonWaiting(): void {
     this.lane.refuse(this, new StorageError("EIO", `${this.name} is not waited for any more`, { device: this.name }));
   }
 
-  #begin(position: number): number | Promise<number> {
+  async #inTurn(position: number, call: () => Promise<void>): Promise<void> {
     if (this.#closed) throw closedError(this.name, position);
-    const place = this.lane.tryBegin();
-    return place >= 0 ? place : this.lane.wait(this);
+    let place = this.lane.tryBegin();
+    // Awaiting a number would cost a turn of the microtasks, for each call.
+    if (place < 0) place = await this.lane.wait(this);
+    try {
+      await call();
+    } finally {
+      this.lane.end(place);
+    }
   }
 }

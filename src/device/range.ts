@@ -12,12 +12,19 @@ export function totalBytes(buffers: readonly Buffer[]): number {
  * @throws StorageError EINVAL when the range is not inside the device, or not aligned as direct I/O needs it
  */
 export function checkRange(device: BlockDevice, position: number, byteCount: number): void {
-  const detail = { device: device.name, position, byteCount };
   if (!Number.isSafeInteger(position) || position < 0 || position + byteCount > device.sizeBytes) {
-    throw new StorageError("EINVAL", `range outside ${device.name} (${device.sizeBytes} bytes)`, detail);
+    throw new StorageError("EINVAL", `range outside ${device.name} (${device.sizeBytes} bytes)`, {
+      device: device.name,
+      position,
+      byteCount,
+    });
   }
   if (position % device.alignmentBytes !== 0 || byteCount % device.alignmentBytes !== 0) {
-    throw new StorageError("EINVAL", `${device.name} takes multiples of ${device.alignmentBytes} bytes only`, detail);
+    throw new StorageError("EINVAL", `${device.name} takes multiples of ${device.alignmentBytes} bytes only`, {
+      device: device.name,
+      position,
+      byteCount,
+    });
   }
 }
 

@@ -13,51 +13,62 @@ export class EndOfFile extends Error {
   readonly code = "end of file";
 }
 
-/** One system call. @returns bytes moved, perhaps fewer than asked for; 0 at the end of the file */
-export type TransferSome = (fd: number, buffers: readonly Buffer[], position: number) => Promise<number>;
+/** @param byteCount  moved, perhaps fewer than asked for; 0 at the end of the file */
+type Moved = (error: Error | null, byteCount: number) => void;
 
-export function readSome(fd: number, buffers: readonly Buffer[], position: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const done = (error: Error | null, byteCount: number): void => (error ? reject(error) : resolve(byteCount));
-    const [first] = buffers;
-    if (buffers.length === 1 && first !== undefined) {
-      fs.read(fd, first, 0, Math.min(first.length, CALL_BYTES_MAX), position, done);
-    } else fs.readv(fd, buffers, position, done);
-  });
+/** One system call. */
+export type TransferSome = (fd: number, buffers: readonly Buffer[], position: number, moved: Moved) => void;
+
+export function readSome(fd: number, buffers: readonly Buffer[], position: number, moved: Moved): void {
+  const [first] = buffers;
+  if (buffers.length === 1 && first !== undefined) {
+    fs.read(fd, first, 0, Math.min(first.length, CALL_BYTES_MAX), position, moved);
+  } else fs.readv(fd, buffers, position, moved);
 }
 
-export function writeSome(fd: number, buffers: readonly Buffer[], position: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const done = (error: Error | null, byteCount: number): void => (error ? reject(error) : resolve(byteCount));
-    const [first] = buffers;
-    if (buffers.length === 1 && first !== undefined) {
-      fs.write(fd, first, 0, Math.min(first.length, CALL_BYTES_MAX), position, done);
-    } else fs.writev(fd, buffers, position, done);
-  });
+export function writeSome(fd: number, buffers: readonly Buffer[], position: number, moved: Moved): void {
+  const [first] = buffers;
+  if (buffers.length === 1 && first !== undefined) {
+    fs.write(fd, first, 0, Math.min(first.length, CALL_BYTES_MAX), position, moved);
+  } else fs.writev(fd, buffers, position, moved);
 }
 
 /**
- * Move all of the buffers, however many calls it takes.
+ * Move all of the buffers, however many calls it takes: nearly always one.
  * @param buffers  contiguous on the device from `position` (bytes)
  * @throws EndOfFile when the file ends early; otherwise what the system call threw
  */
-export async function transferAll(
+export function transferAll(
   some: TransferSome,
   fd: number,
   buffers: readonly Buffer[],
   position: number,
 ): Promise<void> {
-  let left = totalBytes(buffers);
-  let rest = skip(buffers, 0);
-  let at = position;
-  while (left > 0) {
-    const moved = await some(fd, rest.length > IOV_MAX ? rest.slice(0, IOV_MAX) : rest, at);
-    if (moved === 0) throw new EndOfFile("the file has become shorter than it was");
-    assert(moved <= left, "a call moves no more than asked for");
-    at += moved;
-    left -= moved;
-    if (left > 0) rest = skip(rest, moved);
-  }
+  return new Promise((resolve, reject) => {
+    let left = totalBytes(buffers);
+    let rest = skip(buffers, 0);
+    let at = position;
+    const moved = (error: Error | null, byteCount: number): void => {
+      if (error !== null) reject(error);
+      else if (byteCount === left) resolve();
+      else if (byteCount === 0) reject(new EndOfFile("the file has become shorter than it was"));
+      else goOn(byteCount);
+    };
+    const goOn = (byteCount: number): void => {
+      try {
+        assert(byteCount < left, "a call moves no more than asked for");
+        at += byteCount;
+        left -= byteCount;
+        rest = skip(rest, byteCount);
+        call();
+      } catch (error) {
+        reject(error as Error);
+      }
+    };
+    const call = (): void => some(fd, rest.length > IOV_MAX ? rest.slice(0, IOV_MAX) : rest, at, moved);
+    if (left === 0) resolve();
+    else call();
+  });
 }
 
 /** What is left of a vector after its first `byteCount` bytes; never begins with an empty buffer. */

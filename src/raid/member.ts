@@ -139,24 +139,28 @@ export class Member {
 
   /** Ends with the call, or when the member is left out. */
   unlessLeftOut(call: () => Promise<void>): Promise<void> {
-    return this.#timed("sync", call, true);
+    return this.#letGo("sync", call);
   }
 
-  /** @param letsGo  whoever waits need not wait any longer once the member is left out */
-  #timed(kind: CallKind, call: () => Promise<void>, letsGo: boolean): Promise<void> {
-    const { clock, active } = this.#hooks;
-    active?.();
-    const times = this.times[kind];
-    const startedMs = clock.monotonicMs();
-    const heap = times.begin(startedMs);
+  /** A call of the device has ended. @returns how long it took */
+  #end(kind: CallKind, heap: number, startedMs: number): number {
+    const endedMs = this.#hooks.clock.monotonicMs();
+    this.times[kind].end(heap, endedMs - startedMs, endedMs);
+    if (--this.#underWay === 0 && this.#onQuiet.length > 0) for (const quiet of this.#onQuiet.splice(0)) quiet();
+    return endedMs - startedMs;
+  }
+
+  /** Whoever waits for such a call need not wait any longer once the member is left out. */
+  #letGo(kind: CallKind, call: () => Promise<void>): Promise<void> {
+    this.#hooks.active?.();
+    const startedMs = this.#hooks.clock.monotonicMs();
+    const heap = this.times[kind].begin(startedMs);
     this.#underWay++;
     return new Promise((resolve, reject) => {
-      if (letsGo) this.#waiting.add(resolve);
+      this.#waiting.add(resolve);
       const end = (): void => {
-        const endedMs = clock.monotonicMs();
-        times.end(heap, endedMs - startedMs, endedMs);
         this.#waiting.delete(resolve);
-        if (--this.#underWay === 0) for (const quiet of this.#onQuiet.splice(0)) quiet();
+        this.#end(kind, heap, startedMs);
       };
       call().then(
         () => {
@@ -186,17 +190,20 @@ export class Member {
   async readv(targets: readonly Buffer[], position: number): Promise<void> {
     if (!this.online) return this.#readFormer(targets, position);
     const device = this.#open();
-    const { clock } = this.#hooks;
-    const startedMs = clock.monotonicMs();
+    this.#hooks.active?.();
+    const startedMs = this.#hooks.clock.monotonicMs();
+    const heap = this.times.read.begin(startedMs);
+    this.#underWay++;
+    let tookMs = 0;
     try {
-      const read = () => (targets.length === 1 ? device.read(targets[0]!, position) : device.readv(targets, position));
-      await this.#timed("read", read, false);
+      await (targets.length === 1 ? device.read(targets[0]!, position) : device.readv(targets, position));
     } catch (error) {
       // A bad sector is one thing, a disk that is gone another.
       if (isStorageError(error, "ENXIO")) this.fail(error);
       throw error;
+    } finally {
+      tookMs = this.#end("read", heap, startedMs);
     }
-    const tookMs = clock.monotonicMs() - startedMs;
     if (this.latency.add(tookMs)) this.#hooks.late(this);
     // Another operation may have found meanwhile that this member lost writes: then what was read proves nothing (I-2).
     if (!this.online) this.#refuseRead();
@@ -239,7 +246,7 @@ export class Member {
       const device = this.#open();
       const write = () =>
         sources.length === 1 ? device.write(sources[0]!, position) : device.writev(sources, position);
-      await this.#timed("write", write, true);
+      await this.#letGo("write", write);
       if (this.takesWrites) former?.end(position, byteCount);
       this.#writes++;
       this.writeCount++;
@@ -258,7 +265,7 @@ export class Member {
     former?.begin(position, byteCount);
     try {
       const device = this.#open();
-      await this.#timed("sync", () => device.writeThrough(sources, position), true);
+      await this.#letGo("sync", () => device.writeThrough(sources, position));
       if (this.takesWrites) former?.end(position, byteCount);
       this.writeCount++;
       return this.takesWrites;
@@ -297,7 +304,7 @@ export class Member {
   async #flushDevice(): Promise<void> {
     try {
       const device = this.#open();
-      await this.#timed("sync", () => device.flush(), true);
+      await this.#letGo("sync", () => device.flush());
       this.#flushedWrites = this.#flushingWrites;
     } catch (error) {
       // After a failed flush nobody knows what of the earlier writes is there (fsync errors are reported once).

@@ -5,17 +5,20 @@ import { KIB } from "../../lib/units.js";
 export const OUTPUT_CHUNK_BYTES = 64 * KIB;
 
 /**
- * Buffers in a few size classes, kept for reuse up to a bound of free bytes. It never refuses: whoever takes from it is bounded by other
- * means (record limit, in-flight and output limits of a connection).
+ * Buffers in a few size classes, kept for reuse. It never refuses: whoever takes from it is bounded by other means (record limit, in-flight and output
+ * limits of a connection). What is out and what is kept together stay below a bound, unless so much is out: V8 counts every buffer that is made anew, and
+ * collects its whole heap after each 64 MiB of them.
  */
 export class BufferPool {
   readonly #free: Buffer[][];
   #freeBytes = 0;
+  #outBytes = 0;
 
   constructor(
     /** Ascending. Larger requests are allocated and forgotten. */
     private readonly classes: readonly number[],
-    private readonly freeBytesMax: number,
+    /** Out and kept. */
+    private readonly bytesMax: number,
   ) {
     this.#free = classes.map(() => []);
   }
@@ -34,8 +37,12 @@ export class BufferPool {
     const index = this.#classOf(byteCount);
     const size = this.classes[index];
     if (size === undefined) return Buffer.allocUnsafeSlow(byteCount);
+    this.#outBytes += size;
     const kept = this.#free[index]?.pop();
-    if (kept === undefined) return Buffer.allocUnsafeSlow(size);
+    if (kept === undefined) {
+      this.#trim();
+      return Buffer.allocUnsafeSlow(size);
+    }
     this.#freeBytes -= size;
     return kept;
   }
@@ -43,10 +50,20 @@ export class BufferPool {
   release(buffer: Buffer): void {
     const index = this.#classOf(buffer.length);
     if (this.classes[index] !== buffer.length) return;
-    if (this.#freeBytes + buffer.length > this.freeBytesMax) return;
+    this.#outBytes -= buffer.length;
+    assert(this.#outBytes >= 0, "a buffer that is released was acquired");
+    if (this.#outBytes + this.#freeBytes + buffer.length > this.bytesMax) return;
     assert(this.#free[index]?.at(-1) !== buffer, "a buffer is released once");
     this.#free[index]?.push(buffer);
     this.#freeBytes += buffer.length;
+  }
+
+  /** Buffers of other sizes leave for one that was made. */
+  #trim(): void {
+    for (let index = this.classes.length - 1; index >= 0; index--) {
+      const free = this.#free[index]!;
+      while (free.length > 0 && this.#outBytes + this.#freeBytes > this.bytesMax) this.#freeBytes -= free.pop()!.length;
+    }
   }
 
   #classOf(byteCount: number): number {

@@ -27,7 +27,7 @@ const CALL_BYTES_MIN = 40;
 /** What IPv4 carries in one datagram. A reply that does not fit is not sent: the client may ask over TCP. */
 const REPLY_BYTES_MAX = 65_507;
 const POOL_CLASSES = [4 * KIB, 64 * KIB];
-const POOL_FREE_BYTES_MAX = 1 * MIB;
+const POOL_BYTES_MAX = 1 * MIB;
 const RECORD_MARK_BYTES = 4;
 
 export interface DatagramOptions {
@@ -122,7 +122,7 @@ export interface DatagramStatistics {
  * export allows is answered with no more bytes than he sent: nothing is gained by writing somebody else's.
  */
 export class DatagramServer {
-  readonly #pool = new BufferPool(POOL_CLASSES, POOL_FREE_BYTES_MAX);
+  readonly #pool = new BufferPool(POOL_CLASSES, POOL_BYTES_MAX);
   readonly #sockets: DatagramSockets;
   #inFlight = 0;
   /** Of the addresses that have any. */

@@ -16,7 +16,6 @@ import { Turns } from "./turns.js";
 
 /** Small record, output chunk, the first step of a large record, the largest record. */
 const POOL_CLASSES = [4 * KIB, OUTPUT_CHUNK_BYTES, 320 * KIB, 1 * MIB + 64 * KIB];
-const POOL_FREE_BYTES_MAX = 16 * MIB;
 
 export interface RpcServerOptions {
   readonly programs: readonly RpcProgram[];
@@ -59,7 +58,7 @@ export class RpcServer {
       log,
       replyCache,
       turns: new Turns(),
-      pool: new BufferPool(POOL_CLASSES, POOL_FREE_BYTES_MAX),
+      pool: new BufferPool(POOL_CLASSES, limits.clients.requests.bytesMax),
       reader: new XdrReader(),
       programs: new ProgramTable(options.programs),
       scheduleFlush: (connection) => this.#scheduleFlush(connection),

@@ -27,9 +27,10 @@ class HeldDisk {
   }
 }
 
-/** So many that a quarter of the threads is more than an even share. */
+/** So many disks that a quarter of the threads is more than an even share, and heartbeats. */
 function lanesOf(clock = new HandClock(), disks = 8): DiskLanes {
   const lanes = new DiskLanes(clock, THREADS);
+  lanes.over(new HeldDisk("/dev/heartbeat").device, "control");
   for (let i = 1; i < disks; i++) lanes.over(new HeldDisk(`/dev/other${i}`).device, "data");
   return lanes;
 }
@@ -55,6 +56,32 @@ test("lane: a disk has a quarter of the threads at most, and its calls begin in 
   equal(disk.asked.length, 4);
   while (disk.asked.length > 0) await disk.answer();
   deepEqual(order, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+});
+
+test("lane: where no heartbeat needs a thread, one disk leaves four to the others", async () => {
+  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const disks = Array.from({ length: 8 }, (_, i) => new HeldDisk(`/dev/${i}`));
+  const [device] = disks.map((disk) => lanes.over(disk.device, "data"));
+  for (let i = 0; i < 20; i++) void device!.read(BLOCK, 0);
+  await settle();
+  equal(disks[0]!.asked.length, THREADS - 4);
+  const heartbeat = lanes.over(new HeldDisk("/dev/0").device, "control");
+  await disks[0]!.answer(THREADS - 6);
+  equal(disks[0]!.asked.length, 4, "a quarter from then on");
+  await heartbeat.close();
+});
+
+test("lane: a disk that nobody has open any more is forgotten, and the others share its threads", async () => {
+  const lanes = new DiskLanes(new HandClock(), THREADS);
+  const [one, two, other] = ["/dev/a", "/dev/a", "/dev/b"].map((name) => lanes.over(new HeldDisk(name).device, "data"));
+  equal(lanes.diskCount, 2);
+  await one!.close();
+  await one!.close();
+  equal(lanes.diskCount, 2, "somebody else has it open");
+  await two!.close();
+  equal(lanes.diskCount, 1);
+  await other!.close();
+  equal(lanes.diskCount, 0);
 });
 
 test("lane: two who have a disk open share its lane; another disk has its own", async () => {
