@@ -1,4 +1,4 @@
-import { assert, must } from "../lib/assert.js";
+import { must } from "../lib/assert.js";
 import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
 import type { BlockDevice } from "./device.js";
@@ -10,8 +10,6 @@ const LATE_MS = 100;
 const CONTROL_CALLS_MAX = 2;
 /** Where heartbeats depend on the threads: so many disks may become slow at the same moment, each with all of its calls under way, and threads are left. */
 const SLOW_DISKS = 3;
-/** Elsewhere one disk leaves so many to the others. */
-const OTHERS_THREADS = 4;
 /** While all disks are late, so many threads are nobody's. */
 const SPARE_THREADS = 2;
 
@@ -20,8 +18,15 @@ export type LaneKind = "data" | "control";
 
 interface Waiter {
   readonly owner: object;
-  readonly go: (place: number) => void;
+  readonly go: (call: Call) => void;
   readonly refuse: (error: StorageError) => void;
+}
+
+/** A call under way, between those that began before and after it. */
+interface Call {
+  readonly startedMs: number;
+  before: Call | null;
+  after: Call | null;
 }
 
 /**
@@ -31,33 +36,27 @@ interface Waiter {
 class Lane {
   /** Devices that go by it. */
   users = 0;
-  /** When the call in each place began; NaN: the place is free. */
-  readonly #startedMs: Float64Array;
+  #oldest: Call | null = null;
+  #newest: Call | null = null;
   #underWay = 0;
   readonly #waiting: Waiter[] = [];
 
   /**
-   * @param places  more calls than this are never under way
    * @param callsMax  at once
    * @param lateCallsMax  at once while one of them is late
    */
   constructor(
     private readonly clock: Clock,
-    places: number,
     private readonly callsMax: () => number,
     private readonly lateCallsMax: () => number,
-  ) {
-    this.#startedMs = new Float64Array(places).fill(Number.NaN);
-  }
+  ) {}
 
   get isIdle(): boolean {
     return this.#underWay === 0 && this.#waiting.length === 0;
   }
 
   get isLate(): boolean {
-    const limitMs = this.clock.monotonicMs() - LATE_MS;
-    for (const startedMs of this.#startedMs) if (startedMs < limitMs) return true;
-    return false;
+    return this.#oldest !== null && this.#oldest.startedMs < this.clock.monotonicMs() - LATE_MS;
   }
 
   #mayBegin(): boolean {
@@ -65,27 +64,30 @@ class Lane {
     return this.#underWay < this.lateCallsMax() || !this.isLate;
   }
 
-  /** @returns the call's place, to be given back by `end`; -1: it has to wait */
-  tryBegin(): number {
-    return this.#waiting.length === 0 && this.#mayBegin() ? this.#begin() : -1;
+  /** @returns the call, to be given back by `end`; null: it has to wait */
+  tryBegin(): Call | null {
+    return this.#waiting.length === 0 && this.#mayBegin() ? this.#begin() : null;
   }
 
-  #begin(): number {
-    let place = 0;
-    while (!Number.isNaN(this.#startedMs[place])) place++;
-    assert(place < this.#startedMs.length, "a lane has as many places as calls");
-    this.#startedMs[place] = this.clock.monotonicMs();
+  #begin(): Call {
+    const call: Call = { startedMs: this.clock.monotonicMs(), before: this.#newest, after: null };
+    if (call.before === null) this.#oldest = call;
+    else call.before.after = call;
+    this.#newest = call;
     this.#underWay++;
-    return place;
+    return call;
   }
 
   /** In its turn. @throws StorageError when the owner gave up waiting */
-  wait(owner: object): Promise<number> {
+  wait(owner: object): Promise<Call> {
     return new Promise((go, refuse) => this.#waiting.push({ owner, go, refuse }));
   }
 
-  end(place: number): void {
-    this.#startedMs[place] = Number.NaN;
+  end({ before, after }: Call): void {
+    if (before === null) this.#oldest = after;
+    else before.after = after;
+    if (after === null) this.#newest = before;
+    else after.before = before;
     this.#underWay--;
     while (this.#waiting.length > 0 && this.#mayBegin()) must(this.#waiting.shift(), "one waits").go(this.#begin());
   }
@@ -104,8 +106,8 @@ class Lane {
  * stand in all of them, and everything else with it: other disks, heartbeats, the state directory (native-notes/thread-pool.md).
  *
  * - Of one disk at most `threads / (SLOW_DISKS + 1)` data calls are under way, or its even share when that is more; and no more than its even share while
- *   one of them is late. Without control lanes (no heartbeat depends on a free thread) all but OTHERS_THREADS may be: what waits here cannot be handed to a thread
- *   without a turn of the event loop, which is felt (native-notes/thread-pool.md).
+ *   one of them is late. Without control lanes, when no heartbeat depends on a free thread, only the latter: what waits here is not handed to a thread before a turn
+ *   of the event loop, which costs a client a twelfth of its reads (native-notes/thread-pool.md).
  * - Calls to the reserved area have a lane of their own: they never wait behind data.
  */
 export class DiskLanes {
@@ -145,7 +147,6 @@ export class DiskLanes {
   #controlLane(): Lane {
     return new Lane(
       this.clock,
-      CONTROL_CALLS_MAX,
       () => CONTROL_CALLS_MAX,
       () => 1,
     );
@@ -153,10 +154,9 @@ export class DiskLanes {
 
   #dataLane(): Lane {
     const quarter = Math.max(1, Math.floor(this.threads / (SLOW_DISKS + 1)));
-    const most = Math.max(quarter, this.threads - OTHERS_THREADS);
     const share = (): number => Math.max(1, Math.floor((this.threads - SPARE_THREADS) / Math.max(1, this.#data.size)));
-    const callsMax = (): number => Math.max(this.#control.size > 0 ? quarter : most, share());
-    return new Lane(this.clock, this.threads, callsMax, share);
+    const callsMax = (): number => (this.#control.size === 0 ? Number.POSITIVE_INFINITY : Math.max(quarter, share()));
+    return new Lane(this.clock, callsMax, share);
   }
 }
 
@@ -221,13 +221,11 @@ class LaneDevice implements BlockDevice {
 
   async #inTurn(position: number, call: () => Promise<void>): Promise<void> {
     if (this.#closed) throw closedError(this.name, position);
-    let place = this.lane.tryBegin();
-    // Awaiting a number would cost a turn of the microtasks, for each call.
-    if (place < 0) place = await this.lane.wait(this);
+    const begun = this.lane.tryBegin() ?? (await this.lane.wait(this));
     try {
       await call();
     } finally {
-      this.lane.end(place);
+      this.lane.end(begun);
     }
   }
 }

@@ -1,6 +1,11 @@
 import { readFileSync } from "node:fs";
 import http from "node:http";
+import { NfsClient } from "../support/nfs-client.js";
 import { Rig } from "../support/rig.js";
+
+const MIB = 1024 * 1024;
+const NFS3ERR_NOSPC = 28;
+const FILL_WRITES = 8;
 
 /** The bystander's own address; what else is named by the export does not behave. */
 export const BYSTANDER = "127.0.0.1";
@@ -29,7 +34,26 @@ export class Target {
       await rig.remove();
       throw error;
     }
-    return new Target(rig, rig.pid);
+    const target = new Target(rig, rig.pid);
+    await target.#fill();
+    return target;
+  }
+
+  /** Write all of the data LU once: a hole in a file is given its place by the host, in a transaction for which every sync waits. Disks have none. */
+  async #fill(): Promise<void> {
+    const client = await NfsClient.connect(this.port);
+    try {
+      const { handle: root } = await client.mount("/data");
+      const { handle } = await client.create(root, "fill");
+      const data = Buffer.alloc(MIB, 1);
+      for (let at = 0, isFull = false; !isFull; at += FILL_WRITES) {
+        const writes = Array.from({ length: FILL_WRITES }, (_, i) => client.write(handle!, (at + i) * MIB, data, 0));
+        isFull = (await Promise.all(writes)).some(({ status }) => status === NFS3ERR_NOSPC);
+      }
+      await client.remove(root, "fill");
+    } finally {
+      await client.close();
+    }
   }
 
   get port(): number {

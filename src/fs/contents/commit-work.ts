@@ -28,6 +28,8 @@ export class CommitWork {
   readonly freed = new RunList();
   /** Extent rows that were written into the open transaction or deleted from it, before the seal writes the rest. */
   rowCount = 0;
+  /** Of DataWriter.writtenBytes: everything that rows of this commit point at had been written by then. */
+  dataMark = 0;
   /** Inodes whose saved state changed: at the seal their serials are taken. */
   readonly changed = new Set<FileState>();
   readonly sealed: Array<{ readonly state: FileState; readonly serial: number }> = [];

@@ -105,6 +105,12 @@ export class Committer {
     return intents.count === 0 ? [head] : [head, this.#intentBytes.subarray(0, intents.byteCount)];
   }
 
+  /** What the sealed commit's rows point at is durable when it resolves; what others have written since is not waited for. */
+  settle(): Promise<void> {
+    assert(this.#sealed !== null, "a commit was sealed");
+    return this.#parts.writer.settle(this.#sealed.dataMark);
+  }
+
   durable(seq: number): void {
     const work = this.#sealed;
     assert(work !== null, "a durable commit was sealed");

@@ -13,6 +13,13 @@ export interface BlockWrites {
   readonly crcs: Uint32Array;
 }
 
+/** A flush of the data LU. */
+interface Flush {
+  /** It covers the first so many of `writtenBytes`. */
+  readonly mark: number;
+  readonly done: Promise<void>;
+}
+
 /**
  * Writes frames to the data LU, adjacent ones together, and knows what still has to be flushed. A chunk ends at the border of a
  * stripe where it can, so that RAID-5 sees whole stripes.
@@ -23,8 +30,9 @@ export class DataWriter {
   #inFlight = 0;
   readonly #waiting: Array<() => void> = [];
   #writtenBytes = 0;
-  /** Of `writtenBytes`: where the last flush that began had begun, and where the last one that ended had begun. */
-  #flushBegunAt = 0;
+  /** Under way, in the order in which they began. */
+  #flushes: readonly Flush[] = [];
+  /** The first so many of `writtenBytes` are durable. */
   #flushedTo = 0;
 
   constructor(lu: LogicalUnit, frames: FrameCache) {
@@ -58,13 +66,25 @@ export class DataWriter {
     if (failed !== null) throw failed.error;
   }
 
-  /** Everything that was written before the call is durable when it resolves. Free when nothing was. */
-  async settle(): Promise<void> {
-    const target = this.#writtenBytes;
-    if (this.#flushedTo >= target) return;
-    this.#flushBegunAt = target;
-    await this.#lu.flush();
-    this.#flushedTo = Math.max(this.#flushedTo, target);
+  /** The first `mark` of `writtenBytes` are durable when it resolves. Free when they are; a flush under way will do when it began late enough. */
+  async settle(mark: number): Promise<void> {
+    if (this.#flushedTo >= mark) return;
+    const flush = this.#flushes.find((one) => one.mark >= mark) ?? this.#begin();
+    await flush.done;
+  }
+
+  #begin(): Flush {
+    const mark = this.#writtenBytes;
+    const ended = (): void => {
+      this.#flushes = this.#flushes.filter((one) => one !== flush);
+    };
+    const done = this.#lu.flush().then(() => {
+      this.#flushedTo = Math.max(this.#flushedTo, mark);
+    });
+    const flush = { mark, done };
+    this.#flushes = [...this.#flushes, flush];
+    done.then(ended, ended);
+    return flush;
   }
 
   async #writeChunk(writes: BlockWrites, start: number, end: number): Promise<void> {
@@ -89,9 +109,9 @@ export class DataWriter {
 
   #written(byteCount: number): void {
     this.#writtenBytes += byteCount;
-    if (this.#writtenBytes - this.#flushBegunAt < FLUSH_BEHIND_BYTES) return;
-    // Its failure shows again at the next flush, which somebody awaits.
-    this.settle().catch(() => {});
+    if (this.#writtenBytes - (this.#flushes.at(-1)?.mark ?? this.#flushedTo) < FLUSH_BEHIND_BYTES) return;
+    // Its failure shows to whoever settles up to here.
+    this.settle(this.#writtenBytes).catch(() => {});
   }
 }
 

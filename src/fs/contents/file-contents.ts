@@ -292,7 +292,7 @@ export class FileContents implements Contents, CommitParticipant {
   }
 
   settle(): Promise<void> {
-    return this.#writer.settle();
+    return this.#committer.settle();
   }
 
   durable(seq: number): void {

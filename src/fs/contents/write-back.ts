@@ -181,9 +181,10 @@ export class WriteBack {
   }
 
   #publish(job: WriteBackJob, part: JobPart): void {
-    const { table, inodes, space } = this.#parts;
+    const { table, inodes, space, writer } = this.#parts;
     const { state } = part;
     job.publish(table, part, (address) => space.release(address));
+    table.work.dataMark = writer.writtenBytes;
     if (state.dead) return;
     table.work.changed.add(state);
     // Only truncate lowers it; what it says runs with the blocks that this same commit maps.

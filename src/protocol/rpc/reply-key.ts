@@ -9,9 +9,23 @@ import type { RpcCall } from "./call.js";
  */
 export function replyKey(address: string, call: RpcCall, reader: XdrReader): string {
   const { auth, procedure, table, xid } = call;
-  const { number } = table.program;
   const checksum = table.procedures[procedure]?.checksum?.(call, reader) ?? checksumOf(reader);
-  return `${address} ${xid} ${number} ${table.version} ${procedure} ${auth.checksum} ${reader.remaining} ${checksum}`;
+  const what = pair(table.program.number, (table.version << 16) | procedure);
+  return address + what + pair(xid, reader.remaining) + pair(auth.checksum, checksum);
+}
+
+/** Two words, byte by byte in Latin-1: made and hashed faster than decimals. */
+function pair(a: number, b: number): string {
+  return String.fromCharCode(
+    a & 0xff,
+    (a >>> 8) & 0xff,
+    (a >>> 16) & 0xff,
+    a >>> 24,
+    b & 0xff,
+    (b >>> 8) & 0xff,
+    (b >>> 16) & 0xff,
+    b >>> 24,
+  );
 }
 
 function checksumOf({ buffer, at, remaining }: XdrReader): number {

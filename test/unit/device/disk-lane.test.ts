@@ -58,16 +58,26 @@ test("lane: a disk has a quarter of the threads at most, and its calls begin in 
   deepEqual(order, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
 });
 
-test("lane: where no heartbeat needs a thread, one disk leaves four to the others", async () => {
-  const lanes = new DiskLanes(new HandClock(), THREADS);
+test("lane: where no heartbeat needs a thread, a disk is limited only while it is late", async () => {
+  const clock = new HandClock();
+  const lanes = new DiskLanes(clock, THREADS);
   const disks = Array.from({ length: 8 }, (_, i) => new HeldDisk(`/dev/${i}`));
   const [device] = disks.map((disk) => lanes.over(disk.device, "data"));
   for (let i = 0; i < 20; i++) void device!.read(BLOCK, 0);
   await settle();
-  equal(disks[0]!.asked.length, THREADS - 4);
+  equal(disks[0]!.asked.length, 20);
+  clock.jump(500);
+  for (let i = 0; i < 5; i++) void device!.read(BLOCK, 0);
+  await settle();
+  equal(disks[0]!.asked.length, 20);
+  await disks[0]!.answer(19);
+  equal(disks[0]!.asked.length, 1, "the oldest are answered first, and one that is late is left");
+  await disks[0]!.answer(1);
+  equal(disks[0]!.asked.length, 5);
   const heartbeat = lanes.over(new HeldDisk("/dev/0").device, "control");
-  await disks[0]!.answer(THREADS - 6);
-  equal(disks[0]!.asked.length, 4, "a quarter from then on");
+  for (let i = 0; i < 5; i++) void device!.read(BLOCK, 0);
+  await settle();
+  equal(disks[0]!.asked.length, 5, "a quarter from then on");
   await heartbeat.close();
 });
 

@@ -211,8 +211,10 @@ test(`data inspector: beside random changes nothing sound is bad, and at the end
   }
   running = false;
   await changing;
-  // The last change may have been that a file went: something is stored in any case.
-  await rig.write(rig.inodes.load(9) ?? rig.inodes.create(9), 0, bytes(90_000, random.next()));
+  // The last change may have been that a file went: something is stored in any case, and not only in the log.
+  const last = rig.inodes.load(9) ?? rig.inodes.create(9);
+  await rig.write(last, 0, bytes(300_000, random.next()));
+  await rig.contents.stabilize(last);
   for (const ino of rig.inodes.numbers()) await rig.contents.stabilize(rig.inodes.load(ino)!);
   for (let i = 0; i < 20; i++) await rig.store.durable();
   await exact(rig, inspector);
