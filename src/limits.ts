@@ -41,10 +41,11 @@ export const LIMITS = {
   heapMiB: 384,
 
   /**
-   * libuv's threads: a flush of five members and the log's two copies at once, and some that no disk ever has (device/disk-lane.ts). Many more wake each
-   * other for every small read, which costs more than they gain (native-notes/thread-pool.md).
+   * libuv's threads: a flush of five members and the log's two copies at once. More wake each other for every small read, and cost more than they gain
+   * (native-notes/thread-pool.md). Of a node with a partner some are for what must go on while disks hold theirs (device/disk-lane.ts).
    */
-  ioThreads: 12,
+  ioThreads: 8,
+  ioThreadsOfPair: 12,
 
   /** Events kept in memory for `events`; some 300 bytes each. */
   eventsMax: 4096,

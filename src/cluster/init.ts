@@ -237,7 +237,7 @@ function ordersOf(plan: ClusterPlan, node: PlannedNode, { name, version, sha256,
     ...{ node: node.name, install, state, socket, config, start, furnish },
     configuration: configurationOf(plan, node),
     environment: {
-      UV_THREADPOOL_SIZE: String(LIMITS.ioThreads),
+      UV_THREADPOOL_SIZE: String(plan.nodes.length > 1 ? LIMITS.ioThreadsOfPair : LIMITS.ioThreads),
       NODE_OPTIONS: `--max-old-space-size=${LIMITS.heapMiB}`,
     },
     bundle: { name, version, sha256, platform },

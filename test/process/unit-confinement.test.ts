@@ -145,7 +145,7 @@ test("units: the daemon under its unit has its address through the socket, and l
   const [file, ...args] = ["ip", "netns", "exec", ours, ...words];
   const daemon: ChildProcess = spawn(file!, args, {
     stdio: ["ignore", "ignore", "inherit"],
-    env: env(daemonEnvironment()),
+    env: env(daemonEnvironment({ hasPartner: true })),
   });
   try {
     const status = async (): Promise<StatusReport | null> => {

@@ -144,7 +144,7 @@ export class Host {
 
   async up(): Promise<void> {
     const config = path.join(this.#folder, "config.yaml");
-    const env = { ...daemonEnvironment(), STRIPEWARD_ADDRESS_CONF: this.conf };
+    const env = { ...daemonEnvironment({ hasPartner: true }), STRIPEWARD_ADDRESS_CONF: this.conf };
     const [file, ...args] = this.inside(process.execPath, "--enable-source-maps", CLI, "serve", "--config", config);
     const child = spawn(file!, args, { stdio: ["ignore", "ignore", "inherit"], env });
     this.#daemon = child;

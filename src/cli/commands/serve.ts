@@ -24,7 +24,7 @@ export function serveCommand(): Command {
         const out = new Output(json === true);
         out.result(config, () => out.line(`${file}: the configuration is valid`));
       } else if (process.env.UV_THREADPOOL_SIZE === undefined) {
-        process.exitCode = await runWithThreads();
+        process.exitCode = await runWithThreads(config.pair !== null);
       } else {
         const { runDaemon } = await import("../../main.js");
         endWithLauncher();
@@ -40,10 +40,10 @@ const LAUNCHED = "STRIPEWARD_LAUNCHED";
  * The daemon runs as a child with its environment; systemd/stripeward.service and the rig set it themselves. The channel between the two says nothing: its
  * end tells the child that this process is gone.
  */
-function runWithThreads(): Promise<number> {
+function runWithThreads(hasPartner: boolean): Promise<number> {
   const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
     stdio: ["inherit", "inherit", "inherit", "ipc"],
-    env: { ...daemonEnvironment(), [LAUNCHED]: "1" },
+    env: { ...daemonEnvironment({ hasPartner }), [LAUNCHED]: "1" },
   });
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => child.kill(signal));
   return new Promise((resolve, reject) => {

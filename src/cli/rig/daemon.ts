@@ -46,7 +46,7 @@ export async function startDaemon(node: RigNode): Promise<void> {
   const child = spawn(process.execPath, ["--enable-source-maps", cli, "serve", "--config", node.config], {
     detached: true,
     stdio: ["ignore", log, complaint],
-    env: daemonEnvironment(),
+    env: daemonEnvironment({ hasPartner: node.partner !== null }),
   });
   closeSync(log);
   closeSync(complaint);

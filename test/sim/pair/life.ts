@@ -20,7 +20,7 @@ import type { Ownership } from "./ownership.js";
 import type { DiskUser, SharedDisk } from "./shared-disk.js";
 import { Threads } from "./threads.js";
 
-const THREADS = LIMITS.ioThreads;
+const THREADS = LIMITS.ioThreadsOfPair;
 const ARENA_BYTES = 16 * MIB;
 /** After this much simulated time nothing of a process that was ended runs any more. */
 const LEFTOVERS_MS = 2000;
