@@ -38,6 +38,8 @@ const OPERATIONS: readonly Operation[] = [
  * commits larger, which has no more to give; they wait. WRITE has bounds of its own, in the cache.
  */
 const CHANGING: ReadonlySet<Operation> = new Set([setattr, create, mkdir, symlink, mknod, remove, rmdir, rename, link]);
+/** By procedure: this is asked for every call. */
+const CHANGES: readonly boolean[] = OPERATIONS.map((operation) => CHANGING.has(operation));
 const CHANGES_AT_ONCE_MAX = 512;
 
 /** What may go better the next time. */
@@ -65,7 +67,7 @@ export class Nfs3Program implements RpcProgram {
 
   invoke(rpc: RpcCall, args: XdrReader): void | Promise<void> {
     const operation = OPERATIONS[rpc.procedure]!;
-    return CHANGING.has(operation) ? this.#change(operation, rpc, args) : this.#run(operation, rpc, args);
+    return CHANGES[rpc.procedure] === true ? this.#change(operation, rpc, args) : this.#run(operation, rpc, args);
   }
 
   /** In the piece in which it came, unless too many are under way. */
