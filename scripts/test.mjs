@@ -55,10 +55,18 @@ class Tally {
       if (skip !== undefined) this.skipped.push({ name, why: skip === true ? "" : skip, file });
       else if (details?.type !== "suite") this.passed++;
     });
-    events.on("test:fail", ({ name, file, todo }) => {
-      if (todo === undefined) this.failed.push({ name, file });
+    events.on("test:fail", ({ name, file, todo, details }) => {
+      if (todo === undefined) this.failed.push({ name, file, why: whyOf(details?.error) });
     });
   }
+}
+
+const WHY_LINES_MAX = 12;
+
+/** What the test says went wrong, so that the end of a long run is enough to know it. */
+function whyOf(error) {
+  const { message = "" } = error?.cause ?? error ?? {};
+  return String(message).trimEnd().split("\n").slice(0, WHY_LINES_MAX);
 }
 
 async function runSuite(suite, files, tally) {
@@ -80,7 +88,10 @@ function summary(tally, seconds, complaint) {
   ];
   for (const { name, why, file } of tally.skipped)
     lines.push(`  skipped: ${relative(file)}: ${name}${why ? ` (${why})` : ""}`);
-  for (const { name, file } of tally.failed) lines.push(`  FAILED: ${relative(file)}: ${name}`);
+  for (const { name, file, why } of tally.failed) {
+    lines.push(`  FAILED: ${relative(file)}: ${name}`);
+    for (const line of why) lines.push(`      ${line}`);
+  }
   return `${lines.join("\n")}\n${complaint}`;
 }
 

@@ -102,9 +102,7 @@ export class BuddyMemory {
 
 function orderOf(byteCount: number): number {
   assert(byteCount <= PIECE_BYTES_MAX, "a piece is at most 1 MiB");
-  let order = 0;
-  while (PIECE_BYTES_MIN * 2 ** order < byteCount) order++;
-  return order;
+  return byteCount <= PIECE_BYTES_MIN ? 0 : 32 - Math.clz32((byteCount - 1) / PIECE_BYTES_MIN);
 }
 
 /** Where `unit` stands, or would, in a falling list. */

@@ -32,16 +32,20 @@ export interface HostileOptions {
   readonly seconds: number;
   readonly seed: number;
   readonly say: (line: string) => void;
+  /** How often a scenario is tried whose times alone were above the bounds: a machine has bad moments, the daemon must have a good one. Default: once. */
+  readonly attempts?: number;
 }
 
 export interface Verdict {
   readonly scenario: string;
   readonly failures: readonly string[];
+  /** Of these, times above the bounds. */
+  readonly late: readonly string[];
   readonly notes: readonly string[];
 }
 
 /** Bring a rig up, let each scenario at it in turn, in an order that the seed gives, and judge after each. Ends early when the daemon has. */
-export async function runHostile({ scenarios, seconds, seed, say }: HostileOptions): Promise<Verdict[]> {
+export async function runHostile({ scenarios, seconds, seed, say, attempts = 1 }: HostileOptions): Promise<Verdict[]> {
   const { sender, why } = RawSender.open();
   const usable = scenarios.filter(({ needsRaw }) => needsRaw !== true || sender !== null);
   for (const { name } of scenarios.filter((one) => !usable.includes(one))) say(`SKIPPED ${name}: ${why}`);
@@ -56,7 +60,12 @@ export async function runHostile({ scenarios, seconds, seed, say }: HostileOptio
     while (usable.length > 0 && performance.now() < endMs && target.isAlive) {
       for (const scenario of shuffled(usable, random)) {
         if (performance.now() >= endMs || !target.isAlive) break;
-        const verdict = await judge(scenario, { target, bystander, raw: sender, seed: random.next(), sliceMs });
+        const field = { target, bystander, raw: sender, seed: random.next(), sliceMs };
+        let verdict = await judge(scenario, field);
+        for (let again = 1; again < attempts && isOnlyLate(verdict); again++) {
+          say(`once more ${scenario.name}: ${verdict.late.join("; ")}`);
+          verdict = await judge(scenario, field);
+        }
         verdicts.push(verdict);
         const { failures, notes } = verdict;
         say(`${failures.length === 0 ? "ok    " : "FAILED"} ${scenario.name}: ${[...failures, ...notes].join("; ")}`);
@@ -68,6 +77,10 @@ export async function runHostile({ scenarios, seconds, seed, say }: HostileOptio
     await target.remove();
   }
   return verdicts;
+}
+
+function isOnlyLate({ failures, late }: Verdict): boolean {
+  return failures.length > 0 && failures.length === late.length;
 }
 
 function shuffled<T>(from: readonly T[], random: SeededRandom): T[] {
@@ -101,20 +114,21 @@ async function judge(scenario: Scenario, { target, bystander, raw, seed, sliceMs
   }
   const peakMib = watch.end();
   if (!target.isAlive) {
-    return { scenario: scenario.name, failures: [`the daemon has ended: ${target.lastWords()}`], notes };
+    return { scenario: scenario.name, failures: [`the daemon has ended: ${target.lastWords()}`], late: [], notes };
   }
   const report = await bystander.report();
   failures.push(...report.wrong.slice(0, 5).map((what) => `the bystander: ${what}`));
   if (peakMib > BOUNDS.residentMib) failures.push(`resident ${peakMib.toFixed(0)} MiB`);
   const lateCount = ((await target.metric(OVER_LOOP)) ?? 0) - (lateBefore ?? 0);
-  const late = lateCount > 0 ? [`${lateCount} pieces of work above ${BOUNDS.loopMs} ms`] : [];
-  const times = [...slowRows(report), ...late];
-  if (report.lateMsMax <= MACHINE_LATE_MS_MAX) failures.push(...times);
-  else if (times.length > 0)
+  const pieces = lateCount > 0 ? [`${lateCount} pieces of work above ${BOUNDS.loopMs} ms`] : [];
+  const times = [...slowRows(report), ...pieces];
+  const late = report.lateMsMax <= MACHINE_LATE_MS_MAX ? times : [];
+  failures.push(...late);
+  if (late.length < times.length)
     notes.push(`not judged, the machine itself was ${report.lateMsMax.toFixed(0)} ms late: ${times.join(", ")}`);
   const worst = Math.max(0, ...report.rows.map(({ p99Ms }) => p99Ms));
   notes.push(`bystander p99 ${worst.toFixed(1)} ms`, `resident ${peakMib.toFixed(0)} MiB`);
-  return { scenario: scenario.name, failures, notes };
+  return { scenario: scenario.name, failures, late, notes };
 }
 
 function slowRows({ rows }: BystanderReport): string[] {
