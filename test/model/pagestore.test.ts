@@ -37,10 +37,14 @@ type State = ReadonlyMap<number, string>;
 class Model {
   readonly #states = new Map<number, State>();
   readonly #sidecars = new Map<number, Buffer>();
+  /** By record: what is needed once it is durable. */
+  readonly #neededAfter = new Map<number, number>();
   current = new Map<number, string>();
   acknowledgedSeq = 0;
   /** Sidecars before this record are no longer needed. */
   neededFrom = 1;
+  /** The same, as soon as what the transaction holds is durable. */
+  neededSoon = 1;
 
   constructor() {
     this.#states.set(0, new Map());
@@ -49,6 +53,12 @@ class Model {
   sealed(seq: number, sidecar: Buffer): void {
     this.#states.set(seq, new Map(this.current));
     this.#sidecars.set(seq, sidecar);
+    this.#neededAfter.set(seq, this.neededSoon);
+  }
+
+  /** A release is worth something from the moment when it is durable, whoever has lived to see it. */
+  durable(seq: number): void {
+    this.neededFrom = Math.max(this.neededFrom, this.#neededAfter.get(seq) ?? 0);
   }
 
   /** @returns the state that was found; everything after it never happened */
@@ -63,6 +73,8 @@ class Model {
       assert.ok((seqs[0] ?? Number.POSITIVE_INFINITY) <= this.neededFrom, "no sidecar that is needed is lost");
     if (seqs.length > 0) assert.equal(seqs.at(-1), seq, "sidecars reach the last record");
     this.acknowledgedSeq = seq;
+    this.durable(seq);
+    this.neededSoon = this.neededFrom;
     this.current = new Map(found);
   }
 }
@@ -112,8 +124,8 @@ class Machine {
       oldestSidecar: () => this.model.neededFrom,
       releaseSidecars: async (seq) => {
         this.change();
+        this.model.neededSoon = Math.max(this.model.neededSoon, seq - this.random.below(2));
         await this.acknowledge(store);
-        this.model.neededFrom = Math.max(this.model.neededFrom, seq - this.random.below(2));
       },
     };
   }
@@ -138,6 +150,7 @@ class Machine {
   async acknowledge(store: LogPageStore): Promise<void> {
     await store.durable();
     this.model.acknowledgedSeq = Math.max(this.model.acknowledgedSeq, store.durableSeq);
+    this.model.durable(store.durableSeq);
   }
 
   /** Power fails; the dead store only lets go of its scratch copy. */
