@@ -12,6 +12,10 @@ const EVENTS: Readonly<
   "member-failed": { severity: "error", say: (e) => `${disk(e)} ${lost(e)}${because(e)}` },
   "member-released": { severity: "info", say: (e) => `${disk(e)} was let go, its path is free` },
   "member-stale": { severity: "warning", say: (e) => `${disk(e)} is stale and is not read${because(e)}` },
+  "copy-passed-over": {
+    severity: "warning",
+    say: (e) => `${e.detail.path} is an earlier copy of ${disk(e)} and is not used: ${e.detail.used} is newer`,
+  },
   "member-left-out": {
     severity: "error",
     say: (e) => `${disk(e)} is neither read nor written, so that nobody waits for it${because(e)}`,

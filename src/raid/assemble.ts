@@ -19,6 +19,8 @@ export interface Place {
   readonly reason?: string;
   /** The list calls it online, or rebuilding; it is stale because its own label is older than that. */
   readonly behind?: boolean;
+  /** Several disks say that they are this one, and nothing tells which has all that was written: none is used, and whatever fills the place is written anew. */
+  readonly doubled?: boolean;
 }
 
 export interface AssemblyPlan {
@@ -26,6 +28,8 @@ export interface AssemblyPlan {
   /** The highest of all labels that were found. */
   readonly sequence: number;
   readonly places: readonly Place[];
+  /** Copies of disks as they were earlier, which are passed over. */
+  readonly passedOver: readonly { readonly number: number; readonly path: string; readonly used: string }[];
 }
 
 /** How many members a group can lose, whatever the levels of its LUs. */
@@ -35,19 +39,21 @@ export const LOSSES_MAX = 1;
  * Decide from the labels alone what the group is and which disks belong to it. Order and paths of the disks do not matter.
  * The newest generation's member list is the truth: who is not online there missed writes and stays out (I-2), whatever its own label says. So does
  * who is online there and has an older label than every member had when something was last written: it was put back as it was at an earlier time.
- * @throws StorageError EINVAL (a disk of another group), EEXIST (the same disk twice; halves that were both in use), EIO (too few members)
+ * Of two disks with one identity the newer one counts; when neither is newer, neither does.
+ * @throws StorageError EINVAL (a disk of another group), EEXIST (the same disk twice, and the group cannot do without it; halves that were both in use),
+ * EIO (too few members)
  */
 export async function planAssembly(disks: readonly LabelledDisk[], force: boolean): Promise<AssemblyPlan> {
   const found = (await Promise.all(disks.map(readFound))).filter((disk) => disk !== null);
   if (found.length === 0) throw new StorageError("EIO", "no disk of the group has a readable label");
   refuseShared(found);
   refuseStrangers(found);
-  refuseTwins(found);
-  const newest = newestOf(found, force);
-  const places = newest.group.members.map((_, slot) => placeFor(newest.group, slot, found));
-  refuseTooFew(newest.group, places);
+  const { kept, older, twins } = apartFromCopies(found);
+  const newest = newestOf([...kept, ...twins.flat()], force);
+  const places = newest.group.members.map((_, slot) => placeFor(newest.group, slot, kept, twins));
+  refuseTooFew(newest.group, places, twins);
   const sequence = found.reduce((most, { label }) => Math.max(most, label.sequence), 0);
-  return { record: newest.group, sequence, places };
+  return { record: newest.group, sequence, places, passedOver: older };
 }
 
 async function readFound(disk: LabelledDisk): Promise<FoundDisk | null> {
@@ -78,16 +84,33 @@ function refuseStrangers(found: readonly FoundDisk[]): void {
   }
 }
 
-function refuseTwins(found: readonly FoundDisk[]): void {
-  const seen = new Map<string, FoundDisk>();
-  for (const one of found) {
-    const twin = seen.get(one.label.uuid);
-    if (twin !== undefined) {
-      const text = `${twin.disk.device.name} and ${one.disk.device.name} are copies of one disk (#${one.label.number}): remove one`;
-      throw new StorageError("EEXIST", text, { uuid: one.label.uuid });
+/**
+ * A clone of a disk beside the disk itself: the one that has seen more is the disk, the other is what it was once. Where each was used without the other, or where
+ * both have the same label (nobody can say which of the two has what was written since), they are twins.
+ */
+function apartFromCopies(found: readonly FoundDisk[]) {
+  const byUuid = new Map<string, FoundDisk[]>();
+  for (const one of found) byUuid.set(one.label.uuid, [...(byUuid.get(one.label.uuid) ?? []), one]);
+  const kept: FoundDisk[] = [];
+  const twins: FoundDisk[][] = [];
+  const older: { number: number; path: string; used: string }[] = [];
+  for (const copies of byUuid.values()) {
+    const [first, ...others] = copies.sort((a, b) => b.label.sequence - a.label.sequence);
+    if (others.some((other) => !isEarlier(other, first!))) {
+      twins.push(copies);
+      continue;
     }
-    seen.set(one.label.uuid, one);
+    kept.push(first!);
+    const used = first!.disk.device.name;
+    for (const { disk, label } of others) older.push({ number: label.number, path: disk.device.name, used });
   }
+  return { kept, older, twins };
+}
+
+/** Whether `copy` is what `disk` was at an earlier time. */
+function isEarlier(copy: FoundDisk, disk: FoundDisk): boolean {
+  if (copy.label.sequence >= disk.label.sequence || copy.group.generation > disk.group.generation) return false;
+  return !wentApart(disk.group, copy.group);
 }
 
 function excludes(by: FoundDisk, other: FoundDisk): boolean {
@@ -125,8 +148,18 @@ function findRivals(newest: FoundDisk, ordered: readonly FoundDisk[], equals: re
   return null;
 }
 
-function placeFor(record: GroupRecord, slot: number, found: readonly FoundDisk[]): Place {
+function placeFor(
+  record: GroupRecord,
+  slot: number,
+  found: readonly FoundDisk[],
+  twins: readonly FoundDisk[][],
+): Place {
   const member = record.members[slot]!;
+  const copies = twins.find(([first]) => first?.label.uuid === member.uuid);
+  if (copies !== undefined) {
+    const reason = `${twinsText(copies)}, and the other is written anew: group rebuild --disk ${member.number} --force`;
+    return { found: null, state: "failed", doubled: true, reason };
+  }
   const one = found.find(({ label }) => label.uuid === member.uuid) ?? null;
   if (one === null) {
     return { found: null, state: member.state === "failed" ? "failed" : "missing", reason: "not found" };
@@ -144,6 +177,11 @@ function placeFor(record: GroupRecord, slot: number, found: readonly FoundDisk[]
   return { found: one, state: "stale", reason: "missed writes while it was away" };
 }
 
+function twinsText(copies: readonly FoundDisk[]): string {
+  const names = copies.map(({ disk }) => disk.device.name).join(" and ");
+  return `${names} are copies of one disk (#${copies[0]!.label.number}): remove one`;
+}
+
 /** Who is to be believed calls the member whole, and its own label is older than that. */
 export function isPutBack({ state }: LabelMember, own: GroupRecord, newest: GroupRecord): boolean {
   return (state === "online" || state === "rebuilding") && isBehind(own, newest.lineage.wholeFrom);
@@ -153,9 +191,12 @@ export function putBackText({ generation }: GroupRecord, newest: GroupRecord): s
   return `was put back as it was at an earlier time (generation ${generation}, the group has ${newest.generation})`;
 }
 
-function refuseTooFew(record: GroupRecord, places: readonly Place[]): void {
+function refuseTooFew(record: GroupRecord, places: readonly Place[], twins: readonly FoundDisk[][]): void {
   const lost = places.map((place, slot) => ({ place, slot })).filter(({ place }) => place.state !== "online");
   if (lost.length <= LOSSES_MAX) return;
+  const doubled = lost.find(({ place }) => place.doubled === true);
+  const copies = twins.find(([first]) => first?.label.uuid === record.members[doubled?.slot ?? -1]?.uuid);
+  if (copies !== undefined) throw new StorageError("EEXIST", twinsText(copies), { group: record.uuid });
   const names = lost.map(({ place, slot }) => `#${record.members[slot]!.number} ${place.state}`).join(", ");
   const text = `group "${record.name}" has ${places.length - lost.length} of ${places.length} members (${names})`;
   throw new StorageError("EIO", `${text}: at most ${LOSSES_MAX} may be lost`, { group: record.uuid });

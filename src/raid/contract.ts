@@ -276,7 +276,7 @@ export interface GroupCounters {
  * What an event of a group looks like to the outside (control/ turns it into events and log lines).
  * member-failed: not read or written any more; `detail.gone` when it was pulled out. member-released: its device is closed, the path is free.
  * member-left-out: persistently slower than the others, and not read or written until it is well; its device stays open.
- * member-stale: found at assembly, and not read: it missed writes. member-slow, member-well: answers late, answers in time again. read-error: one place could not be read (`detail.position`).
+ * member-stale: found at assembly, and not read: it missed writes. copy-passed-over: `detail.path` is what `detail.used` was at an earlier time. member-slow, member-well: answers late, answers in time again. read-error: one place could not be read (`detail.position`).
  * healed: a block that a read found bad was written again (`disk`, `detail.position` on the disk, `detail.lu`, `detail.at`, `detail.file`).
  * scrub-fault: a scrub found a place that is wrong (as healed, with `detail.what`: checksum, parity, copy, unreadable or label,
  * `detail.healed`, and `detail.done`, for people); what: more, at the end, tells of `detail.untold` places beyond a thousand events.
@@ -293,6 +293,7 @@ export interface GroupEvent {
     | "member-slow"
     | "member-well"
     | "member-stale"
+    | "copy-passed-over"
     | "member-returned"
     | "member-replaced"
     | "read-error"

@@ -127,6 +127,9 @@ export async function assembleRaidGroup(
     return { member, device, state, reason: place.reason };
   });
   const group = new RaidGroup(plan.record, plan.sequence, places, environment);
+  for (const { number, path, used } of plan.passedOver) group.emit("copy-passed-over", { path, used }, number);
+  for (const [slot, { doubled, reason }] of plan.places.entries())
+    if (doubled === true) group.emit("member-failed", { reason, gone: false }, plan.record.members[slot]?.number);
   await recover(group);
   group.resumeTasks();
   return group;

@@ -40,6 +40,16 @@ async function stop(rig: RaidRig, group: Group): Promise<void> {
   rig.reopen();
 }
 
+/** Another disk with the same content. */
+async function copyOf(device: MemoryDevice, name: string): Promise<MemoryDevice> {
+  const content = Buffer.alloc(device.sizeBytes);
+  await device.read(content, 0);
+  const copy = new MemoryDevice({ name, sizeBytes: device.sizeBytes, random: new SeededRandom(7) });
+  await copy.write(content, 0);
+  await copy.flush();
+  return copy;
+}
+
 function states(group: Group): string[] {
   return group.describe().disks.map((disk) => disk.state);
 }
@@ -133,11 +143,79 @@ test("assemble: too few members is an error that names them", async () => {
   );
 });
 
-test("assemble: the same disk twice is refused by both names", async () => {
+test("assemble: of one disk twice neither is used, and whatever has its place then is written anew", async () => {
   const { rig, group } = await rigWith(3, 5);
   await stop(rig, group);
-  rig.devices.push(rig.devices[0]!);
+  const copy = await copyOf(rig.devices[0]!, "copy");
+  rig.devices.push(copy);
+  const degraded = await rig.assemble();
+  deepEqual(states(degraded), ["failed", "online", "online"]);
+  match(degraded.describe().disks[0]!.reason ?? "", /and copy are copies of one disk \(#1\): remove one/);
+  await expect(degraded, 1);
+  await write(degraded, 2);
+  await stop(rig, degraded);
+  // The copy is what is left, and has nothing of what came since.
+  rig.devices = [copy.reopen(), ...rig.devices.slice(1, 3)];
+  const again = await rig.assemble();
+  deepEqual(states(again), ["failed", "online", "online"]);
+  const disk = (await rig.found()).find(({ number }) => number === 1)!;
+  await rejects(again.returnDisk(disk), (error) => isStorageError(error, "EACCES"));
+  await again.returnDisk(disk, true);
+  const returned = rig.events.find(({ kind }) => kind === "member-returned");
+  equal(returned?.detail.unbuiltBytes, planShape(40 * MIB, 3, 65536).rowBytes * planShape(40 * MIB, 3, 65536).rowCount);
+  equal((await rig.ended(again, "rebuild"))?.state, "done");
+  await expect(again, 2);
+  await stop(rig, again);
+  rig.devices[1] = null;
+  const without = await rig.assemble();
+  await expect(without, 2);
+  await without.close();
+});
+
+test("assemble: the same disk twice is refused by both names when the group cannot do without it", async () => {
+  const { rig, group } = await rigWith(3, 5);
+  await stop(rig, group);
+  const copy = await copyOf(rig.devices[0]!, "copy");
+  rig.devices = [rig.devices[0]!, null, rig.devices[2]!, copy];
   await rejects(rig.assemble(), (error) => isStorageError(error, "EEXIST") && /copies of one disk/.test(error.message));
+});
+
+test("assemble: a copy of a disk as it was earlier is passed over, and told", async () => {
+  const { rig, group } = await rigWith(3, 5);
+  await stop(rig, group);
+  const copy = await copyOf(rig.devices[0]!, "copy");
+  const second = await rig.assemble();
+  await write(second, 2);
+  await stop(rig, second);
+  for (const order of [0, 1]) {
+    const devices = [...rig.devices];
+    rig.devices = order === 0 ? [...devices, copy.reopen()] : [copy.reopen(), ...devices];
+    const again = await rig.assemble();
+    deepEqual(states(again), ["online", "online", "online"]);
+    const told = rig.events.filter(({ kind }) => kind === "copy-passed-over");
+    deepEqual(told.at(-1)?.detail, { path: "copy", used: again.describe().disks[0]!.path });
+    await expect(again, 2);
+    rig.devices = devices;
+    await stop(rig, again);
+  }
+});
+
+test("assemble: a copy that was used without the others is no earlier one", async () => {
+  const { rig, group } = await rigWith(2, 1);
+  await stop(rig, group);
+  const copy = await copyOf(rig.devices[0]!, "copy");
+  const both = [...rig.devices];
+  rig.devices = [copy];
+  const alone = await rig.assemble();
+  await write(alone, 3);
+  await alone.close();
+  rig.devices = both.map((device) => device!.reopen());
+  const others = await rig.assemble();
+  await write(others, 2);
+  await write(others, 4);
+  await stop(rig, others);
+  rig.devices.push(copy.reopen());
+  await rejects(rig.assemble(), (error) => isStorageError(error, "EEXIST"));
 });
 
 test("assemble: a disk of another group is refused", async () => {
