@@ -51,10 +51,6 @@ class Lane {
     private readonly lateCallsMax: () => number,
   ) {}
 
-  get isIdle(): boolean {
-    return this.#underWay === 0 && this.#waiting.length === 0;
-  }
-
   get isLate(): boolean {
     return this.#oldest !== null && this.#oldest.startedMs < this.clock.monotonicMs() - LATE_MS;
   }
@@ -107,7 +103,7 @@ class Lane {
  *
  * - Of one disk at most `threads / (SLOW_DISKS + 1)` data calls are under way, or its even share when that is more; and no more than its even share while
  *   one of them is late. Without control lanes, when no heartbeat depends on a free thread, only the latter: what waits here is not handed to a thread before a turn
- *   of the event loop, which costs a client a twelfth of its reads (native-notes/thread-pool.md).
+ *   of the event loop, which costs a seventh of the rate of large reads (native-notes/thread-pool.md).
  * - Calls to the reserved area have a lane of their own: they never wait behind data.
  */
 export class DiskLanes {
@@ -128,8 +124,7 @@ export class DiskLanes {
     lanes.set(path, lane);
     lane.users++;
     return new LaneDevice(device, lane, () => {
-      lane.users--;
-      if (lane.users === 0 && lane.isIdle && lanes.get(path) === lane) lanes.delete(path);
+      if (--lane.users === 0) lanes.delete(path);
     });
   }
 
@@ -154,7 +149,7 @@ export class DiskLanes {
 
   #dataLane(): Lane {
     const quarter = Math.max(1, Math.floor(this.threads / (SLOW_DISKS + 1)));
-    const share = (): number => Math.max(1, Math.floor((this.threads - SPARE_THREADS) / Math.max(1, this.#data.size)));
+    const share = (): number => Math.max(1, Math.floor((this.threads - SPARE_THREADS) / Math.max(1, this.diskCount)));
     const callsMax = (): number => (this.#control.size === 0 ? Number.POSITIVE_INFINITY : Math.max(quarter, share()));
     return new Lane(this.clock, callsMax, share);
   }

@@ -12,19 +12,15 @@ export function totalBytes(buffers: readonly Buffer[]): number {
  * @throws StorageError EINVAL when the range is not inside the device, or not aligned as direct I/O needs it
  */
 export function checkRange(device: BlockDevice, position: number, byteCount: number): void {
-  if (!Number.isSafeInteger(position) || position < 0 || position + byteCount > device.sizeBytes) {
-    throw new StorageError("EINVAL", `range outside ${device.name} (${device.sizeBytes} bytes)`, {
-      device: device.name,
-      position,
-      byteCount,
-    });
+  const { name, sizeBytes, alignmentBytes } = device;
+  if (!Number.isSafeInteger(position) || position < 0 || position + byteCount > sizeBytes) {
+    throw invalid(`range outside ${name} (${sizeBytes} bytes)`);
   }
-  if (position % device.alignmentBytes !== 0 || byteCount % device.alignmentBytes !== 0) {
-    throw new StorageError("EINVAL", `${device.name} takes multiples of ${device.alignmentBytes} bytes only`, {
-      device: device.name,
-      position,
-      byteCount,
-    });
+  if (position % alignmentBytes !== 0 || byteCount % alignmentBytes !== 0) {
+    throw invalid(`${name} takes multiples of ${alignmentBytes} bytes only`);
+  }
+  function invalid(text: string): StorageError {
+    return new StorageError("EINVAL", text, { device: name, position, byteCount });
   }
 }
 

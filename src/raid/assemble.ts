@@ -19,8 +19,8 @@ export interface Place {
   readonly reason?: string;
   /** The list calls it online, or rebuilding; it is stale because its own label is older than that. */
   readonly behind?: boolean;
-  /** Several disks say that they are this one, and nothing tells which has all that was written: none is used, and whatever fills the place is written anew. */
-  readonly doubled?: boolean;
+  /** These say that they are one disk, and nothing tells which has all that was written: none is used, and whatever fills the place is written anew. */
+  readonly twins?: readonly FoundDisk[];
 }
 
 export interface AssemblyPlan {
@@ -51,7 +51,7 @@ export async function planAssembly(disks: readonly LabelledDisk[], force: boolea
   const { kept, older, twins } = apartFromCopies(found);
   const newest = newestOf([...kept, ...twins.flat()], force);
   const places = newest.group.members.map((_, slot) => placeFor(newest.group, slot, kept, twins));
-  refuseTooFew(newest.group, places, twins);
+  refuseTooFew(newest.group, places);
   const sequence = found.reduce((most, { label }) => Math.max(most, label.sequence), 0);
   return { record: newest.group, sequence, places, passedOver: older };
 }
@@ -158,7 +158,7 @@ function placeFor(
   const copies = twins.find(([first]) => first?.label.uuid === member.uuid);
   if (copies !== undefined) {
     const reason = `${twinsText(copies)}, and the other is written anew: group rebuild --disk ${member.number} --force`;
-    return { found: null, state: "failed", doubled: true, reason };
+    return { found: null, state: "failed", reason, twins: copies };
   }
   const one = found.find(({ label }) => label.uuid === member.uuid) ?? null;
   if (one === null) {
@@ -191,12 +191,11 @@ export function putBackText({ generation }: GroupRecord, newest: GroupRecord): s
   return `was put back as it was at an earlier time (generation ${generation}, the group has ${newest.generation})`;
 }
 
-function refuseTooFew(record: GroupRecord, places: readonly Place[], twins: readonly FoundDisk[][]): void {
+function refuseTooFew(record: GroupRecord, places: readonly Place[]): void {
   const lost = places.map((place, slot) => ({ place, slot })).filter(({ place }) => place.state !== "online");
   if (lost.length <= LOSSES_MAX) return;
-  const doubled = lost.find(({ place }) => place.doubled === true);
-  const copies = twins.find(([first]) => first?.label.uuid === record.members[doubled?.slot ?? -1]?.uuid);
-  if (copies !== undefined) throw new StorageError("EEXIST", twinsText(copies), { group: record.uuid });
+  const twins = places.find((place) => place.twins !== undefined)?.twins;
+  if (twins !== undefined) throw new StorageError("EEXIST", twinsText(twins), { group: record.uuid });
   const names = lost.map(({ place, slot }) => `#${record.members[slot]!.number} ${place.state}`).join(", ");
   const text = `group "${record.name}" has ${places.length - lost.length} of ${places.length} members (${names})`;
   throw new StorageError("EIO", `${text}: at most ${LOSSES_MAX} may be lost`, { group: record.uuid });

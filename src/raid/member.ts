@@ -29,6 +29,14 @@ export interface MemberHooks {
   readonly formerGone: (member: Member) => void;
 }
 
+/** A call of the device that has not ended. */
+interface PendingCall {
+  readonly kind: CallKind;
+  readonly startedMs: number;
+  /** Of CallTimes. */
+  readonly heap: number;
+}
+
 /**
  * A disk in its role in a group. Writes never reject: a member that cannot be written is failed (its data would be old), and the
  * caller goes on without it; reads reject, and the caller finds the data elsewhere. Another disk in the same place, or the same one come
@@ -142,8 +150,16 @@ export class Member {
     return this.#letGo("sync", call);
   }
 
-  /** A call of the device has ended. @returns how long it took */
-  #end(kind: CallKind, heap: number, startedMs: number): number {
+  /** The device is about to be asked. */
+  #begin(kind: CallKind): PendingCall {
+    this.#hooks.active?.();
+    const startedMs = this.#hooks.clock.monotonicMs();
+    this.#underWay++;
+    return { kind, startedMs, heap: this.times[kind].begin(startedMs) };
+  }
+
+  /** It has answered. @returns how long it took */
+  #end({ kind, startedMs, heap }: PendingCall): number {
     const endedMs = this.#hooks.clock.monotonicMs();
     this.times[kind].end(heap, endedMs - startedMs, endedMs);
     if (--this.#underWay === 0 && this.#onQuiet.length > 0) for (const quiet of this.#onQuiet.splice(0)) quiet();
@@ -152,15 +168,12 @@ export class Member {
 
   /** Whoever waits for such a call need not wait any longer once the member is left out. */
   #letGo(kind: CallKind, call: () => Promise<void>): Promise<void> {
-    this.#hooks.active?.();
-    const startedMs = this.#hooks.clock.monotonicMs();
-    const heap = this.times[kind].begin(startedMs);
-    this.#underWay++;
+    const pending = this.#begin(kind);
     return new Promise((resolve, reject) => {
       this.#waiting.add(resolve);
       const end = (): void => {
         this.#waiting.delete(resolve);
-        this.#end(kind, heap, startedMs);
+        this.#end(pending);
       };
       call().then(
         () => {
@@ -190,10 +203,7 @@ export class Member {
   async readv(targets: readonly Buffer[], position: number): Promise<void> {
     if (!this.online) return this.#readFormer(targets, position);
     const device = this.#open();
-    this.#hooks.active?.();
-    const startedMs = this.#hooks.clock.monotonicMs();
-    const heap = this.times.read.begin(startedMs);
-    this.#underWay++;
+    const pending = this.#begin("read");
     let tookMs = 0;
     try {
       await (targets.length === 1 ? device.read(targets[0]!, position) : device.readv(targets, position));
@@ -202,7 +212,7 @@ export class Member {
       if (isStorageError(error, "ENXIO")) this.fail(error);
       throw error;
     } finally {
-      tookMs = this.#end("read", heap, startedMs);
+      tookMs = this.#end(pending);
     }
     if (this.latency.add(tookMs)) this.#hooks.late(this);
     // Another operation may have found meanwhile that this member lost writes: then what was read proves nothing (I-2).

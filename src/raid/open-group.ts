@@ -128,8 +128,8 @@ export async function assembleRaidGroup(
   });
   const group = new RaidGroup(plan.record, plan.sequence, places, environment);
   for (const { number, path, used } of plan.passedOver) group.emit("copy-passed-over", { path, used }, number);
-  for (const [slot, { doubled, reason }] of plan.places.entries())
-    if (doubled === true) group.emit("member-failed", { reason, gone: false }, plan.record.members[slot]?.number);
+  for (const { twins, reason } of plan.places)
+    if (twins !== undefined) group.emit("member-failed", { reason, gone: false }, twins[0]?.label.number);
   await recover(group);
   group.resumeTasks();
   return group;

@@ -37,9 +37,9 @@ const OPERATIONS: readonly Operation[] = [
  * Requests that change names and attributes, at once: each may have changed pages of its own, which one commit then writes in one piece. More do not make the
  * commits larger, which has no more to give; they wait. WRITE has bounds of its own, in the cache.
  */
-const CHANGING: ReadonlySet<Operation> = new Set([setattr, create, mkdir, symlink, mknod, remove, rmdir, rename, link]);
+const CHANGING: readonly Operation[] = [setattr, create, mkdir, symlink, mknod, remove, rmdir, rename, link];
 /** By procedure: this is asked for every call. */
-const CHANGES: readonly boolean[] = OPERATIONS.map((operation) => CHANGING.has(operation));
+const CHANGES: readonly boolean[] = OPERATIONS.map((operation) => CHANGING.includes(operation));
 const CHANGES_AT_ONCE_MAX = 512;
 
 /** What may go better the next time. */
