@@ -68,7 +68,7 @@ export const waiters: Scenario = {
         expect(statuses.get(NlmStat.blocked) === WAITERS, `not all wait: ${JSON.stringify([...statuses])}`);
         await holder.nlm.unlock({ handle, host: "holder" });
         const { status } = await other.nlm.test({ handle, host: "other" });
-        expect(status === NlmStat.denied, "none of those who waited has the lock");
+        expect(status === NlmStat.denied, `none of those who waited has the lock: TEST says ${status}`);
         await waiting.nlm.freeAll("waiter");
         expect((await other.nlm.test({ handle, host: "other" })).status === NlmStat.granted, "a lock stays");
         rounds++;
