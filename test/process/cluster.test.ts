@@ -12,7 +12,7 @@ import { stringify } from "yaml";
 import type { ClusterRecord } from "../../src/cluster/record.js";
 import type { NodeRecordsReport, PairRow, SharedGroupRow, StatusReport } from "../../src/control/types.js";
 import { NfsClient } from "../support/nfs-client.js";
-import { cli } from "./cli.js";
+import { cli, gone } from "./cli.js";
 
 const CLI = path.join(path.dirname(fileURLToPath(import.meta.url)), "../../src/cli/main.js");
 const folder = mkdtempSync(path.join(os.tmpdir(), "stripeward-set-up-"));
@@ -78,10 +78,6 @@ async function ask<T>(node: string, ...args: string[]): Promise<T | null> {
 
 async function pidOf(node: string): Promise<number | null> {
   return existsSync(socketOf(node)) ? ((await ask<StatusReport>(node, "status"))?.pid ?? null) : null;
-}
-
-async function gone(pid: number): Promise<void> {
-  while (existsSync(`/proc/${pid}`) && !readFileSync(`/proc/${pid}/stat`, "utf8").includes(") Z ")) await sleep(20);
 }
 
 async function until<T>(look: () => Promise<T>, good: (value: T) => boolean): Promise<T> {

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { DiskRow, StatusReport } from "../../src/control/types.js";
 import { command, freePort } from "../support/rig.js";
-import { cli } from "./cli.js";
+import { cli, gone } from "./cli.js";
 
 const SOURCE = path.join(path.dirname(fileURLToPath(import.meta.url)), "../../src");
 
@@ -97,7 +97,8 @@ test("daemon: whoever is killed takes the daemon behind it along, and the next s
     assert.equal(second.exitCode, null, "the second daemon did not start");
     pid = await answers();
   }
-  assert.equal(existsSync(`/proc/${status.pid}`), false);
+  // Its files are closed, its lock with them, a moment before the last of it is gone.
+  await gone(status.pid);
   second.kill("SIGTERM");
   const [code] = (await once(second, "exit")) as [number];
   assert.equal(code, 0);
