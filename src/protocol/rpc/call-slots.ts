@@ -12,6 +12,19 @@ export interface SlotBounds {
 }
 
 const SUSPECTS_KEPT_MAX = 4096;
+/** A line of news is looked through for what nobody wants any more when it is twice as long as after the last look, and not before it has this length. */
+const SWEEP_LENGTH_MIN = 64;
+
+interface News {
+  readonly isWanted: () => boolean;
+  /** @param begun  false: it is not wanted any more */
+  readonly settle: (begun: boolean) => void;
+}
+
+interface Line {
+  news: News[];
+  sweepLength: number;
+}
 
 /**
  * Who may call out now. News wait in the order of their host, and hosts take turns, so that neither one client nor many that are gone keep the others from
@@ -22,14 +35,14 @@ export class CallSlots {
   #answers = 0;
   #suspectsRunning = 0;
   readonly #runningOf = new Map<string, number>();
-  /** Hosts that have news to wait for, in turn. */
-  readonly #waiting = new Map<string, (() => void)[]>();
+  /** Hosts that have news to wait for, in turn. As long as what is wanted, whatever a client asks for and gives up while it does not answer. */
+  readonly #waiting = new Map<string, Line>();
   readonly #suspects = new Set<string>();
 
   constructor(private readonly bounds: SlotBounds) {}
 
-  /** @returns false when there is none for an answer; for news when it is their turn */
-  async take(host: string, urgency: Urgency): Promise<boolean> {
+  /** @returns for an answer false when there is no place; for news when it is their turn, or false when they are not wanted any more */
+  async take(host: string, urgency: Urgency, isWanted: () => boolean = () => true): Promise<boolean> {
     if (urgency === "answer") {
       if (this.#answers >= this.bounds.answers || !this.#mayRun(host)) return false;
       this.#answers++;
@@ -37,7 +50,7 @@ export class CallSlots {
       return true;
     }
     if (!this.#waiting.has(host) && this.#mayRun(host)) this.#begin(host);
-    else await this.#turn(host);
+    else return await this.#turn(host, isWanted);
     return true;
   }
 
@@ -73,11 +86,12 @@ export class CallSlots {
     if (this.#suspects.has(host)) this.#suspectsRunning++;
   }
 
-  #turn(host: string): Promise<void> {
-    return new Promise((resolve) => {
-      const line = this.#waiting.get(host);
-      if (line === undefined) this.#waiting.set(host, [resolve]);
-      else line.push(resolve);
+  #turn(host: string, isWanted: () => boolean): Promise<boolean> {
+    return new Promise((settle) => {
+      const line = this.#waiting.get(host) ?? { news: [], sweepLength: SWEEP_LENGTH_MIN };
+      this.#waiting.set(host, line);
+      line.news.push({ isWanted, settle });
+      if (line.news.length >= line.sweepLength) sweep(line);
     });
   }
 
@@ -87,9 +101,29 @@ export class CallSlots {
       if (this.#running >= this.bounds.total) return;
       if (!this.#mayRun(host)) continue;
       this.#waiting.delete(host);
+      const first = firstWanted(line);
+      if (first === null) continue;
       this.#begin(host);
-      line.shift()?.();
-      if (line.length > 0) this.#waiting.set(host, line);
+      first.settle(true);
+      if (line.news.length > 0) this.#waiting.set(host, line);
     }
   }
+}
+
+function sweep(line: Line): void {
+  const { news } = line;
+  line.news = [];
+  for (const one of news) {
+    if (one.isWanted()) line.news.push(one);
+    else one.settle(false);
+  }
+  line.sweepLength = Math.max(SWEEP_LENGTH_MIN, 2 * line.news.length);
+}
+
+function firstWanted({ news }: Line): News | null {
+  for (let first = news.shift(); first !== undefined; first = news.shift()) {
+    if (first.isWanted()) return first;
+    first.settle(false);
+  }
+  return null;
 }

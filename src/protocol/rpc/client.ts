@@ -20,6 +20,9 @@ const REPLY_BYTES_MAX = 8_192;
 const SLOTS: SlotBounds = { total: 96, answers: 32, ofHost: 8, suspects: 48 };
 const PORTS_KEPT_MAX = 1_024;
 
+/** Why a call was not made. */
+const NO_TURN = { answer: "too many calls are under way", news: "nobody waits for it any more" } as const;
+
 export interface Place {
   readonly host: string;
   readonly port: number;
@@ -42,7 +45,7 @@ export interface ClientCall {
   readonly args: Buffer;
   /** Default: an answer, which is refused at once when too many calls are under way; news wait for their turn. */
   readonly urgency?: Urgency;
-  /** Asked when the turn has come. Default: yes. */
+  /** Asked when the turn has come, and now and then before that. Default: yes. */
   readonly isWanted?: () => boolean;
 }
 
@@ -91,11 +94,10 @@ export class RpcClient {
 
   async call(call: ClientCall): Promise<ClientResult> {
     const { host, urgency = "answer", isWanted } = call;
-    if (!(await this.#slots.take(host, urgency)))
-      return { ok: false, why: "too many calls are under way", mayHaveArrived: false };
+    if (!(await this.#slots.take(host, urgency, isWanted)))
+      return { ok: false, why: NO_TURN[urgency], mayHaveArrived: false };
     let wasAnswered = true;
     try {
-      if (isWanted?.() === false) return { ok: false, why: "nobody waits for it any more", mayHaveArrived: false };
       return { ok: true, results: await this.#call(call) };
     } catch (error) {
       wasAnswered = false;

@@ -57,3 +57,31 @@ test("call slots: hosts that do not answer leave room for those that do, and are
   await settle();
   assert.deepEqual(begun.slice(5), ["x1", "x4"], "x1 answers: it counts no more as one that does not");
 });
+
+test("call slots: what waits and is not wanted any more leaves the line, and takes no turn", async () => {
+  const { slots, begun, news } = open();
+  news("a");
+  news("a");
+  const given: boolean[] = [];
+  let looked = 0;
+  const many = 10_000;
+  for (let i = 0; i < many; i++) {
+    const isWanted = () => {
+      looked++;
+      return i === many - 1;
+    };
+    void slots.take("a", "news", isWanted).then((mayRun) => given.push(mayRun));
+  }
+  await settle();
+  assert.ok(given.length > many - 128, `${given.length} are gone before their turn`);
+  assert.ok(looked < 2 * many, `${looked} looks`);
+  slots.release("a", "news", true);
+  await settle();
+  assert.deepEqual([begun.length, given.length, given.filter(Boolean).length], [2, many, 1]);
+  slots.release("a", "news", true);
+  slots.release("a", "news", true);
+  news("a");
+  news("a");
+  await settle();
+  assert.equal(begun.length, 4, "none of them has a place any more");
+});
