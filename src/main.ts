@@ -33,6 +33,7 @@ import {
   makeWatchdog,
   networkWarnings,
   watchAddresses,
+  watchClients,
   watchPartnerRecords,
   watchReach,
 } from "./control/pair.js";
@@ -227,6 +228,9 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     const reach = watchReach(agent, sources, () => void readiness.check());
     undo.add("network watch", () => reach.end());
     reach.start();
+    const silence = watchClients(agent, sources, () => nfs.clientsHeard());
+    undo.add("clients' silence", () => silence?.end());
+    silence?.start();
     const [serving, settings] = [agent, config.pair];
     networkText = () => {
       return [

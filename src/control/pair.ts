@@ -15,6 +15,7 @@ import type { Logger } from "../lib/log.js";
 import { AddressCommand } from "./address-command.js";
 import { AddressGuards } from "./address-guards.js";
 import { AddressWatch } from "./address-watch.js";
+import { ClientReach, type ClientReachParts } from "./client-reach.js";
 import type { DiskSharing } from "./disk-shelf.js";
 import { DiskSight } from "./disk-sight.js";
 import type { EventLog } from "./event-log.js";
@@ -210,12 +211,38 @@ export function watchReach(agent: PairAgent, sources: AddressSources, onChange: 
   });
 }
 
+/** null: the configuration names whom to ask. */
+export function watchClients(
+  agent: PairAgent,
+  { pair, clock, events }: AddressSources,
+  heard: ClientReachParts["heard"],
+): ClientReach | null {
+  if (pair.reach.length > 0) return null;
+  return new ClientReach({
+    ...{ clock, heard, connect: answersAt },
+    asked: () => {
+      const { heartbeat } = agent.partner();
+      return heartbeat === null || !agent.partnerIsAlive || sharesNetwork(agent.self, heartbeat)
+        ? []
+        : heartbeat.silent;
+    },
+    onSilent: (addresses) => {
+      agent.silent = addresses;
+    },
+    onStanding: (reach) => {
+      agent.reach = reach;
+    },
+    onCut: (why) => agent.cutOff(why),
+    onEvent: (event) => events.add(event),
+  });
+}
+
 /** What nobody looks after, for people. On one machine there is no network between a node and its partner's clients. */
 export function networkWarnings(agent: PairAgent, pair: PairConfig, reach: ReachWatch): string[] {
   const { heartbeat } = agent.partner();
   if (pair.reach.length > 0 || heartbeat === null || sharesNetwork(agent.self, heartbeat)) return reach.warnings;
   return [
-    "nobody notices when the network is cut and the carrier stays: pair.reach names no targets (docs/FAILOVER.md)",
+    "pair.reach names no targets: a network that is cut while the carrier stays shows only in clients that fall silent (docs/FAILOVER.md)",
   ];
 }
 

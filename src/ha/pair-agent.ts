@@ -3,7 +3,7 @@ import { messageOf, StorageError } from "../lib/errors.js";
 import type { BoardDisk, LeaseView } from "./board.js";
 import { Changeover, YIELD_MS } from "./changeover.js";
 import type { SeenGroup } from "./contract.js";
-import { lacksThatFit, troubleThatFits } from "./heartbeat-room.js";
+import { lacksThatFit, newsThatFit } from "./heartbeat-room.js";
 import { LeaseKeeper, slotOf } from "./lease-keeper.js";
 import { type GroupStanding, newTracked, type PairAgentParts, type Tracked } from "./pair-parts.js";
 import { PairReport } from "./pair-report.js";
@@ -58,6 +58,8 @@ export class PairAgent {
   trouble: readonly string[] | null = null;
   /** Whom this node reaches on the network. Travels with the heartbeat. */
   reach: Reach | null = null;
+  /** Clients that fell silent all at once, for the partner to ask. Travels with the heartbeat. */
+  silent: readonly string[] = [];
   /** Groups of which this node cannot use all disks. Travels with the heartbeat. */
   lacks: readonly GroupLack[] = [];
   #cutOffUntilMs = Number.NEGATIVE_INFINITY;
@@ -374,10 +376,8 @@ export class PairAgent {
     const owned = [...this.#groups.values()].filter(({ role }) => role === "owned").map(({ seen }) => seen.uuid);
     return {
       ...{ node, network: "", ...identity, version, service, owned, wants: [...this.#wants], letGo: this.#letGo() },
-      trouble: troubleThatFits(this.trouble),
-      ...{ reach: this.reach, ailing: this.#ailing(), lacks: lacksThatFit(this.lacks) },
-      sequence: ++this.#sequence,
-      wallMs: wallMs(clock),
+      ...newsThatFit(this),
+      ...{ ailing: this.#ailing(), sequence: ++this.#sequence, wallMs: wallMs(clock) },
     };
   }
 

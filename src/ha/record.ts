@@ -48,6 +48,8 @@ const heartbeat = z.object({
   trouble: z.array(z.string()).nullable(),
   /** Of the targets that it knows to answer, how many do now; null: it knows none. A version before this one has no such field. */
   reach: z.object({ reached: count, targets: count }).nullable().default(null),
+  /** Addresses of its clients that have all fallen silent and do not answer it. A version before this one has no such field. */
+  silent: z.array(z.string()).default([]),
   /** Groups that it serves and that are not whole. A version before this one has no such field. */
   ailing: z.array(z.object({ group: z.string(), state: z.enum(["degraded", "failed"]) })).default([]),
   /** Groups of which it cannot use all disks now, and how many not; those that have failed count, too. A version before this one has no such field. */

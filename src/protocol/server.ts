@@ -198,6 +198,11 @@ export class NfsServer {
     return this.#service.rpc.connections();
   }
 
+  /** Admitted clients over TCP, and when each was last heard (monotonic clock): who is connected, and the last that were. */
+  clientsHeard(): Iterable<readonly [address: string, heardMs: number]> {
+    return this.#clients.heard();
+  }
+
   /** Who said that they mounted what. */
   mounts(): { readonly host: string; readonly path: string }[] {
     return this.#mounts.rows();

@@ -3,6 +3,9 @@ import type { Logger } from "../../lib/log.js";
 import { ByteLedger, type ByteShare, type LedgerBounds } from "./byte-ledger.js";
 import { type Refusal, type RefusalKind, Refusals } from "./refusals.js";
 
+/** Of so many clients that are connected no more it is known when they were heard. */
+const LATELY_MAX = 64;
+
 /** Who is at the other end, as far as the table cares. */
 export interface StreamPeer {
   readonly address: string;
@@ -103,6 +106,8 @@ export class ClientTable {
   readonly refusals: Refusals;
   readonly limits: ClientLimits;
   readonly #clients = new Map<string, Client>();
+  /** Admitted clients whose last stream has ended, and when they were heard; the one that ended last is last. */
+  readonly #lately = new Map<string, number>();
 
   constructor(private readonly options: ClientTableOptions) {
     const { limits, clock, log, onRefused = () => {} } = options;
@@ -131,7 +136,16 @@ export class ClientTable {
 
   leave(client: Client, stream: Stream): void {
     client.streams.delete(stream);
+    if (client.admitted && client.streams.size === 0) this.#noteHeard(client.address, stream.heardMs);
     this.#forget(client);
+  }
+
+  /** Admitted clients, and when each was last heard: those that are connected, and the last that were. */
+  *heard(): Generator<readonly [address: string, heardMs: number]> {
+    yield* this.#lately;
+    for (const { address, admitted, streams } of this.#clients.values()) {
+      if (admitted && streams.size > 0) yield [address, Math.max(...[...streams].map(({ heardMs }) => heardMs))];
+    }
   }
 
   /** Exports have changed: strangers may be none any more. */
@@ -155,6 +169,13 @@ export class ClientTable {
       replyBytes: this.replies.used,
       refusals: { ...this.refusals.counts },
     };
+  }
+
+  #noteHeard(address: string, heardMs: number): void {
+    this.#lately.delete(address);
+    this.#lately.set(address, heardMs);
+    const [oldest] = this.#lately.keys();
+    if (this.#lately.size > LATELY_MAX && oldest !== undefined) this.#lately.delete(oldest);
   }
 
   #forget(client: Client): void {

@@ -23,7 +23,7 @@ const self = { ...thisProcess(), version: "1.2.3", service: { host: "127.0.0.1",
 const HEARTBEAT: Heartbeat = {
   ...{ node: "chn5", sequence: 7, bootId: self.bootId, pid: self.pid, processStart: self.processStart, network: "" },
   ...{ version: "1.2.3", service: { host: "127.0.0.1", port: 2049 }, owned: [], wants: [], letGo: [], trouble: [] },
-  ...{ reach: null, ailing: [], lacks: [] },
+  ...{ reach: null, ailing: [], lacks: [], silent: [] },
   wallMs: clock.wallTime().seconds * 1000,
 };
 const GROUP = { uuid: "g", name: "g", paths: [disk], memberCount: 1, home: "chn5", role: "watched" } as const;

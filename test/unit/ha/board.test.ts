@@ -11,7 +11,18 @@ const SLOTS = { own: 0, other: 1 };
 function beat(sequence: number): Heartbeat {
   return {
     ...{ node: "chn1", sequence, bootId: "boot", pid: 1, processStart: 1, network: "", version: "1" },
-    ...{ service: null, owned: [], wants: [], letGo: [], trouble: null, reach: null, ailing: [], lacks: [], wallMs: 0 },
+    ...{
+      service: null,
+      owned: [],
+      wants: [],
+      letGo: [],
+      trouble: null,
+      reach: null,
+      silent: [],
+      ailing: [],
+      lacks: [],
+      wallMs: 0,
+    },
   };
 }
 

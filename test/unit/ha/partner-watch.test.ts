@@ -12,7 +12,7 @@ function beat(sequence: number, pid = 1): Heartbeat {
       wants: [],
       letGo: [],
       trouble: null,
-      ...{ reach: null, ailing: [], lacks: [] },
+      ...{ reach: null, silent: [], ailing: [], lacks: [] },
       wallMs: 0,
     },
   };

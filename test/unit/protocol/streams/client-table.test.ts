@@ -116,3 +116,17 @@ test("refusals: all are counted, one line a minute for each kind and address is 
   assert.ok(told.length < 20, `${told.length} lines`);
   assert.deepEqual([refusals.counts.unread, refusals.counts.strangers], [1001, 5000]);
 });
+
+test("heard: of each client the latest of its connections, also of those that ended last; of strangers nothing", () => {
+  const { clients, connect } = table();
+  const heard = () => Object.fromEntries(clients.heard());
+  const all = ["10.0.0.1", "10.0.0.1", "10.0.0.2", "1.1.1.1"].map((address) => connect(address)!);
+  assert.deepEqual(heard(), { "10.0.0.1": 1, "10.0.0.2": 2 });
+  for (const { client, stream } of all) clients.leave(client, stream);
+  assert.deepEqual(heard(), { "10.0.0.1": 1, "10.0.0.2": 2 });
+  for (let i = 0; i < 64; i++) {
+    const { client, stream } = connect(`10.0.1.${i}`)!;
+    clients.leave(client, stream);
+  }
+  assert.deepEqual([Object.keys(heard()).length, heard()["10.0.0.2"]], [64, undefined]);
+});
