@@ -221,7 +221,7 @@ export class Readiness {
 function unheardRemarks(partner: string, unheard: readonly string[]): string[] {
   if (unheard.length === 0) return [];
   return [
-    `${partner} says nothing on ${unheard.join(", ")}: its configuration does not name them, or it has lost the path`,
+    `${partner} says nothing on ${unheard.join(", ")}: its configuration does not name ${unheard.length === 1 ? "it" : "them"}, or it has lost the path`,
   ];
 }
 
