@@ -1,5 +1,6 @@
 import type { Time } from "../../lib/clock.js";
 import { StorageError } from "../../lib/errors.js";
+import { ownCopy } from "../../lib/slab.js";
 import { attributesOf, beforeOf, changeOf, setAtime, setCtime, setMtime, unchanged } from "../attributes.js";
 import type { Core } from "../core.js";
 import type { Inode } from "../inode.js";
@@ -216,7 +217,7 @@ export async function symlink(
   requireCreatable(core, cred, directory, name);
   const spec = { kind: FileKind.symlink, set, modeDefault: MODE_DEFAULT.symlink };
   const finish = (inode: Inode) => {
-    inode.linkTarget = Buffer.from(target);
+    inode.linkTarget = ownCopy(target);
     inode.sizeBytes = target.length;
   };
   return await createNew(core, cred, directory, name, spec, finish, onApplied);

@@ -1,4 +1,5 @@
 import { type ByteRange, type LockHolder, type LockOwner, lengthOf } from "../../fs/vfs.js";
+import { ownCopy } from "../../lib/slab.js";
 import type { XdrReader } from "../xdr/reader.js";
 import { XdrWriter } from "../xdr/writer.js";
 
@@ -37,7 +38,7 @@ export function readHandle(args: XdrReader): Buffer {
 export function readLock(args: XdrReader): Nlm4Lock {
   const host = readName(args);
   const handle = readHandle(args);
-  const oh = Buffer.from(args.opaque(NETOBJ_BYTES_MAX));
+  const oh = ownCopy(args.opaque(NETOBJ_BYTES_MAX));
   const svid = args.u32();
   return { handle, caller: { host, svid, oh }, offset: readBigU64(args), length: readBigU64(args) };
 }

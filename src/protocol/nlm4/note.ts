@@ -1,3 +1,4 @@
+import { ownCopy } from "../../lib/slab.js";
 import { XdrError, XdrReader } from "../xdr/reader.js";
 import { XdrWriter } from "../xdr/writer.js";
 
@@ -21,7 +22,7 @@ export function encodeNote({ asMessage, localAddress, handle }: LockNote): Buffe
   w.bool(asMessage);
   w.text(localAddress);
   w.fixed(handle);
-  return Buffer.from(w.bytes());
+  return ownCopy(w.bytes());
 }
 
 /** @returns null for a note that another version has left */

@@ -1,3 +1,4 @@
+import { ownCopy } from "../../lib/slab.js";
 import type { RpcCall } from "../rpc/call.js";
 import type { XdrReader } from "../xdr/reader.js";
 import { GRANTED, type Nlm4Services, type Outcome, ownerOf, type Prepared, requestOf, targetOf } from "./call.js";
@@ -112,7 +113,7 @@ function readShare(args: XdrReader) {
   const cookie = readCookie(args);
   const host = readName(args);
   const handle = readHandle(args);
-  const oh = Buffer.from(args.opaque(1024));
+  const oh = ownCopy(args.opaque(1024));
   const deny = args.choice(3);
   const access = args.choice(3);
   args.bool(); // reclaim

@@ -1,4 +1,5 @@
 import { assert } from "../../lib/assert.js";
+import { Slab } from "../../lib/slab.js";
 import { putU32, XdrWriter } from "../xdr/writer.js";
 import { type BufferPool, OUTPUT_CHUNK_BYTES } from "./buffer-pool.js";
 import {
@@ -36,6 +37,9 @@ class Batch {
   readonly releases: ReleaseBuffer[] = [];
   bytes = 0;
 }
+
+/** Replies for the duplicate-request cache, of all connections: they leave it about in the order in which they came. */
+const KEPT = new Slab();
 
 const NOTHING = Buffer.alloc(0);
 const NO_REPLY = -1;
@@ -119,7 +123,7 @@ export class ReplyQueue extends XdrWriter {
   /** A copy of the reply that is being encoded, from its xid on: for the duplicate-request cache. Call before `finish`. */
   copyReply(): Buffer {
     assert(this.#replyStart !== NO_REPLY, "a reply was begun");
-    return Buffer.from(this.buffer.subarray(this.#replyStart + 4, this.at));
+    return KEPT.copy(this.buffer.subarray(this.#replyStart + 4, this.at));
   }
 
   /** A whole reply from the cache. */
