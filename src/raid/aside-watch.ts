@@ -24,7 +24,10 @@ const ASIDE_MS_MIN = 100;
 const TICK_MS = 250;
 /** Calls that ended longer ago say nothing of now. */
 const QUIET_MS = 1500;
-/** Calls of a kind that a neighbour must have answered to be compared with, and that a slow one must have answered while it was slow. */
+/**
+ * Calls of a kind that a neighbour must have answered to be compared with, or as many as the member that is compared: in an assembly all are asked the same.
+ * And that a slow one must have answered while it was slow.
+ */
 const CALLS_MIN = 4;
 /** The first test of a member that was left out, and the longest wait for the next one. */
 const TEST_MS = 5000;
@@ -138,17 +141,19 @@ export class AsideWatch {
     const times = member.times[kind];
     const ms = times.nowMs(nowMs);
     if (ms < ASIDE_MS_MIN || times.isQuiet(nowMs, QUIET_MS)) return 0;
-    const others = usualMs(
-      kind,
-      used.filter((one) => one !== member),
-      nowMs,
-    );
+    const neighbours = used.filter((one) => one !== member);
+    const others = usualMs(kind, neighbours, nowMs, Math.max(1, Math.min(times.count, CALLS_MIN)));
     return others === null ? 0 : ms / Math.max(others, 0.001);
   }
 
   #leaveOut(member: Member, times: number, nowMs: number): void {
     this.#waitMs = nowMs - this.#backMs < RELAPSE_MS ? Math.min(2 * this.#waitMs, TEST_MS_MAX) : TEST_MS;
     this.side.leaveOut(member, times);
+    this.#testLater(member);
+  }
+
+  /** It was left out before the group was there. */
+  beganOut(member: Member): void {
     this.#testLater(member);
   }
 
@@ -190,7 +195,7 @@ export class AsideWatch {
   async #isWell(device: BlockDevice): Promise<boolean> {
     const { clock, members, random } = this.side;
     const neighbours = members.filter(({ online }) => online);
-    const usual = usualMs("sync", neighbours, clock.monotonicMs()) ?? 0;
+    const usual = usualMs("sync", neighbours, clock.monotonicMs(), CALLS_MIN) ?? 0;
     const limitMs = WELL_SHARE * Math.max(ASIDE_MS_MIN, this.side.settings.factor * usual);
     const block = Buffer.alloc(BLOCK_BYTES);
     const startedMs = clock.monotonicMs();
@@ -207,11 +212,9 @@ export class AsideWatch {
   }
 }
 
-/** What calls of a kind take at the middle one of these members, the later of two; null: nobody knows. */
-function usualMs(kind: CallKind, members: readonly Member[], nowMs: number): number | null {
-  const known = members.filter(
-    ({ times }) => times[kind].count >= CALLS_MIN || times[kind].ageMs(nowMs) >= ASIDE_MS_MIN,
-  );
+/** What calls of a kind take at the middle one of these members, the later of two; null: nobody knows. @param least  so many calls tell */
+function usualMs(kind: CallKind, members: readonly Member[], nowMs: number, least: number): number | null {
+  const known = members.filter(({ times }) => times[kind].count >= least || times[kind].ageMs(nowMs) >= ASIDE_MS_MIN);
   const sorted = known.map(({ times }) => times[kind].nowMs(nowMs)).sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)] ?? null;
 }
