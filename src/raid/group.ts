@@ -101,6 +101,7 @@ export class RaidGroup implements GroupCore {
   #inUse = false;
   #failed = false;
   #closed = false;
+  #closing: Promise<void> | null = null;
   #marking: Promise<void> | null = null;
   readonly #bitmapKeeper: BitmapKeeper;
   readonly losses: Losses;
@@ -553,7 +554,13 @@ export class RaidGroup implements GroupCore {
     };
   }
 
-  async close(): Promise<void> {
+  /** Whoever asks waits until every device is closed. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     if (this.#closed) return;
     try {
       await this.tasks.stop("the group is being closed");

@@ -230,6 +230,20 @@ test("slow assembly: a slow disk whose neighbour was put back as it was earlier 
   await bench.check();
 });
 
+test("slow disk: whoever closes a group waits until what was asked of a slow disk has ended, the second one, too", async () => {
+  const bench = await new Bench(3).furnish(1, 5);
+  bench.slow = { disks: [1], ms: 9000 };
+  const changed = bench.change(1);
+  await bench.clock.advance(100);
+  let closed = 0;
+  const closing = [1, 2].map(() => bench.group.close().finally(() => closed++));
+  const startMs = bench.clock.monotonicMs();
+  await bench.clock.advance(5000);
+  equal(closed, 0);
+  await bench.until(Promise.allSettled([...closing, changed]));
+  ok(bench.clock.monotonicMs() - startMs > 8000);
+});
+
 test("slow assembly: all alike is load", async () => {
   const bench = await new Bench(4).furnish(5, 5);
   bench.rig.crash("none");
