@@ -186,10 +186,12 @@ export class GroupAdmin {
   }
 }
 
-/** Members that missed writes or failed, and disks whose place was given away, are left to who brought them. */
+/** Members that missed writes or failed, and disks whose place was given away, are left to who brought them; one that is left out because it is slow is not. */
 function isUsed(group: Group, { uuid }: LabelledDisk): boolean {
   const member = group.describe().disks.find((disk) => disk.uuid === uuid);
-  return member?.state === "online" || member?.state === "rebuilding";
+  return (
+    member?.state === "online" || member?.state === "rebuilding" || (member?.state === "stale" && member.slow === true)
+  );
 }
 
 /** What is wrong with a group that is not clean, in a sentence. */

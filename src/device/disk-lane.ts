@@ -216,7 +216,7 @@ class LaneDevice implements BlockDevice {
 
   async #inTurn(position: number, call: () => Promise<void>): Promise<void> {
     if (this.#closed) throw closedError(this.name, position);
-    const begun = await (this.lane.tryBegin() ?? this.lane.wait(this));
+    const begun = this.lane.tryBegin() ?? (await this.lane.wait(this));
     try {
       await call();
     } finally {

@@ -319,10 +319,9 @@ export class PairAgent {
     this.#stopped = true;
     this.#cancelProbe();
     await this.#settleWork();
-    for (const group of this.#groups.values()) {
-      if (group.role === "owned")
-        await this.#let(group, "stopped").catch((error: unknown) => this.#report.complain(group, error));
-    }
+    const owned = [...this.#groups.values()].filter(({ role }) => role === "owned");
+    for (const group of owned) group.busy = true;
+    for (const group of owned) if (group.role === "owned") await this.#work(group, () => this.#let(group, "stopped"));
     this.#cancelBeat();
     await this.#parts.board.close();
   }

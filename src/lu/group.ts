@@ -3,7 +3,7 @@ import { StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import type { Random } from "../lib/prng.js";
 import type { Arena } from "../parity/arena.js";
-import type { SlowDiskSettings } from "../raid/aside-watch.js";
+import { SLOW_DISKS, type SlowDiskSettings } from "../raid/aside-watch.js";
 import { compareLu } from "../raid/compare.js";
 import type {
   BlockInspector,
@@ -63,14 +63,15 @@ export async function createGroup(disks: readonly LabelledDisk[], options: Creat
 }
 
 /**
- * @param disks all disks that were found with this group's UUID, in any order. Those that it uses (online, rebuilding) are the group's from
- *   here on; the others (failed, stale) stay the caller's, who may bring them back with `returnDisk`.
+ * @param disks all disks that were found with this group's UUID, in any order. Those that it uses (online, rebuilding, or left out because they
+ *   are slow) are the group's from here on; the others (failed, stale) stay the caller's, who may bring them back with `returnDisk`.
  * @throws as assembleRaidGroup; all devices stay the caller's then
  */
 export async function assembleGroup(disks: readonly LabelledDisk[], options: AssembleGroupOptions): Promise<Group> {
   const ownership = new GroupOwnership(options);
   const environmentFor = (epoch: number) => environment(options, ownership.open(epoch));
-  const raid = await assembleRaidGroup(disks.map(ownership.guarded), options.force ?? false, environmentFor);
+  const { force = false, clock, slowDisks: settings = SLOW_DISKS } = options;
+  const raid = await assembleRaidGroup(disks.map(ownership.guarded), force, { clock, settings }, environmentFor);
   return new LuGroup(raid, ownership);
 }
 

@@ -24,8 +24,13 @@ const ASIDE_MS_MIN = 100;
 const TICK_MS = 250;
 /** Calls that ended longer ago say nothing of now. */
 const QUIET_MS = 1500;
-/** Calls of a kind that a neighbour must have answered to be compared with, and that a slow one must have answered while it was slow. */
+/**
+ * Calls of a kind that a neighbour must have answered to be compared with, or as many as the member that is compared: in an assembly all are asked the same.
+ * And that a slow one must have answered while it was slow.
+ */
 const CALLS_MIN = 4;
+/** So much of the time after which it is left out tells whether a member that was slow is quick now. */
+const QUICK_SHARE = 0.4;
 /** The first test of a member that was left out, and the longest wait for the next one. */
 const TEST_MS = 5000;
 const TEST_MS_MAX = 5 * 60_000;
@@ -58,6 +63,14 @@ interface Suspicion {
   readonly sinceMs: number;
   /** Calls that had ended then. */
   readonly count: number;
+  /** The beginning of the latest part of it, and what had ended then. */
+  readonly markMs: number;
+  readonly markCount: number;
+  readonly markTotalMs: number;
+}
+
+function markOf({ count, totalMs }: CallTimes, nowMs: number) {
+  return { markMs: nowMs, markCount: count, markTotalMs: totalMs };
 }
 
 /**
@@ -109,46 +122,47 @@ export class AsideWatch {
 
   #judge(member: Member, used: readonly Member[], nowMs: number): void {
     for (const kind of CALL_KINDS) {
-      const times = this.#timesSlower(kind, member, used, nowMs);
-      if (!this.#isPersistent(member.times[kind], times >= this.side.settings.factor, nowMs)) continue;
-      if (!this.side.mayLeave(member)) continue;
-      this.#leaveOut(member, times, nowMs);
+      const othersMs = usualOthersMs(kind, member, used, nowMs);
+      const limitMs = Math.max(ASIDE_MS_MIN, this.side.settings.factor * othersMs);
+      if (!this.#isPersistent(member.times[kind], limitMs, nowMs) || !this.side.mayLeave(member)) continue;
+      this.#leaveOut(member, member.times[kind].nowMs(nowMs) / Math.max(othersMs, 0.001), nowMs);
       return;
     }
   }
 
-  #isPersistent(times: CallTimes, isSlow: boolean, nowMs: number): boolean {
+  /** @param limitMs  from here on they are slow */
+  #isPersistent(times: CallTimes, limitMs: number, nowMs: number): boolean {
     const { afterMs } = this.side.settings;
-    if (!isSlow) {
-      this.#suspicions.delete(times);
-      return false;
-    }
     const known = this.#suspicions.get(times);
-    if (known === undefined) {
-      this.#suspicions.set(times, { sinceMs: nowMs, count: times.count });
+    const isSlow = times.nowMs(nowMs) >= limitMs && !times.isQuiet(nowMs, QUIET_MS);
+    const isOver = known === undefined || this.#wasQuick(times, known, limitMs, nowMs);
+    if (!isSlow || isOver) {
+      this.#suspicions.delete(times);
+      if (isSlow) this.#suspicions.set(times, { sinceMs: nowMs, count: times.count, ...markOf(times, nowMs) });
       return false;
     }
+    if (nowMs - known.markMs >= afterMs / 2) this.#suspicions.set(times, { ...known, ...markOf(times, nowMs) });
     // What was slow once, and is not asked any more, is not known to be slow.
     const isProven = times.count - known.count >= CALLS_MIN || times.ageMs(nowMs) >= afterMs;
     return nowMs - known.sinceMs >= afterMs && isProven;
   }
 
-  /** How many times longer its calls take than those of its neighbours; 0: no longer than any disk may. */
-  #timesSlower(kind: CallKind, member: Member, used: readonly Member[], nowMs: number): number {
-    const times = member.times[kind];
-    const ms = times.nowMs(nowMs);
-    if (ms < ASIDE_MS_MIN || times.isQuiet(nowMs, QUIET_MS)) return 0;
-    const others = usualMs(
-      kind,
-      used.filter((one) => one !== member),
-      nowMs,
-    );
-    return others === null ? 0 : ms / Math.max(others, 0.001);
+  /** What ended of late was quick, whatever the average still has of before, such as a load of all that is over. A single moment says nothing. */
+  #wasQuick(times: CallTimes, mark: Suspicion, limitMs: number, nowMs: number): boolean {
+    const count = times.count - mark.markCount;
+    const isEarly = nowMs - mark.markMs < QUICK_SHARE * this.side.settings.afterMs;
+    if (isEarly || count === 0 || times.ageMs(nowMs) >= limitMs) return false;
+    return (times.totalMs - mark.markTotalMs) / count < limitMs;
   }
 
   #leaveOut(member: Member, times: number, nowMs: number): void {
     this.#waitMs = nowMs - this.#backMs < RELAPSE_MS ? Math.min(2 * this.#waitMs, TEST_MS_MAX) : TEST_MS;
     this.side.leaveOut(member, times);
+    this.#testLater(member);
+  }
+
+  /** It was left out before the group was there. */
+  beganOut(member: Member): void {
     this.#testLater(member);
   }
 
@@ -190,7 +204,7 @@ export class AsideWatch {
   async #isWell(device: BlockDevice): Promise<boolean> {
     const { clock, members, random } = this.side;
     const neighbours = members.filter(({ online }) => online);
-    const usual = usualMs("sync", neighbours, clock.monotonicMs()) ?? 0;
+    const usual = usualMs("sync", neighbours, clock.monotonicMs(), CALLS_MIN) ?? 0;
     const limitMs = WELL_SHARE * Math.max(ASIDE_MS_MIN, this.side.settings.factor * usual);
     const block = Buffer.alloc(BLOCK_BYTES);
     const startedMs = clock.monotonicMs();
@@ -207,11 +221,16 @@ export class AsideWatch {
   }
 }
 
-/** What calls of a kind take at the middle one of these members, the later of two; null: nobody knows. */
-function usualMs(kind: CallKind, members: readonly Member[], nowMs: number): number | null {
-  const known = members.filter(
-    ({ times }) => times[kind].count >= CALLS_MIN || times[kind].ageMs(nowMs) >= ASIDE_MS_MIN,
-  );
+/** What they take at the middle one of the others; Infinity: nobody knows. */
+function usualOthersMs(kind: CallKind, member: Member, used: readonly Member[], nowMs: number): number {
+  const others = used.filter((one) => one !== member);
+  const least = Math.max(1, Math.min(member.times[kind].count, CALLS_MIN));
+  return usualMs(kind, others, nowMs, least) ?? Number.POSITIVE_INFINITY;
+}
+
+/** What calls of a kind take at the middle one of these members, the later of two; null: nobody knows. @param least  so many calls tell */
+function usualMs(kind: CallKind, members: readonly Member[], nowMs: number, least: number): number | null {
+  const known = members.filter(({ times }) => times[kind].count >= least || times[kind].ageMs(nowMs) >= ASIDE_MS_MIN);
   const sorted = known.map(({ times }) => times[kind].nowMs(nowMs)).sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)] ?? null;
 }

@@ -2,6 +2,7 @@ import { StorageError } from "../lib/errors.js";
 import type { LabelledDisk } from "./contract.js";
 import type { GroupRecord, LabelMember, MemberState } from "./label.js";
 import { type Label, readLabel } from "./label-io.js";
+import { lateOne, type Patience } from "./late-disk.js";
 import { memberBytesNeeded } from "./layout.js";
 import { isBehind, wentApart } from "./lineage.js";
 
@@ -19,6 +20,8 @@ export interface Place {
   readonly reason?: string;
   /** The list calls it online, or rebuilding; it is stale because its own label is older than that. */
   readonly behind?: boolean;
+  /** Its disk answers much later than the others: left out until it is well, and its label was not waited for. */
+  readonly late?: LabelledDisk;
   /** These say that they are one disk, and nothing tells which has all that was written: none is used, and whatever fills the place is written anew. */
   readonly twins?: readonly FoundDisk[];
 }
@@ -40,11 +43,44 @@ export const LOSSES_MAX = 1;
  * The newest generation's member list is the truth: who is not online there missed writes and stays out (I-2), whatever its own label says. So does
  * who is online there and has an older label than every member had when something was last written: it was put back as it was at an earlier time.
  * Of two disks with one identity the newer one counts; when neither is newer, neither does.
+ * A disk whose label comes much later than those of all others is as good as missing, and not waited for, when the group can do without it.
  * @throws StorageError EINVAL (a disk of another group), EEXIST (the same disk twice, and the group cannot do without it; halves that were both in use),
  * EIO (too few members)
  */
-export async function planAssembly(disks: readonly LabelledDisk[], force: boolean): Promise<AssemblyPlan> {
-  const found = (await Promise.all(disks.map(readFound))).filter((disk) => disk !== null);
+export async function planAssembly(
+  disks: readonly LabelledDisk[],
+  force: boolean,
+  patience: Patience,
+): Promise<AssemblyPlan> {
+  const reads = disks.map(readFound);
+  const late = await lateOne(reads, patience);
+  const without = late === null ? null : planWithout(disks[late]!, await Promise.all(reads.toSpliced(late, 1)));
+  return without ?? planFrom(found(await Promise.all(reads)), force);
+}
+
+function found(reads: readonly (FoundDisk | null)[]): FoundDisk[] {
+  return reads.filter((disk) => disk !== null);
+}
+
+/**
+ * With all members but one, whose label nobody has seen. Of three or more members the others know of every change that its label may tell of: it was on
+ * all of them, or nothing depended on it. Of two the other may have been used alone.
+ * @returns null: it has to be waited for
+ */
+function planWithout(late: LabelledDisk, reads: readonly (FoundDisk | null)[]): AssemblyPlan | null {
+  try {
+    const plan = planFrom(found(reads), false);
+    const slot = plan.record.members.findIndex(({ uuid }) => uuid === late.uuid);
+    const isMember = late.groupUuid === plan.record.uuid && plan.places[slot]?.state === "missing";
+    if (!isMember || plan.places.length <= 2) return null;
+    const reason = "its label comes much later than those of the other disks: left out until it is well";
+    return { ...plan, places: plan.places.with(slot, { found: null, state: "stale", reason, late }) };
+  } catch {
+    return null;
+  }
+}
+
+function planFrom(found: readonly FoundDisk[], force: boolean): AssemblyPlan {
   if (found.length === 0) throw new StorageError("EIO", "no disk of the group has a readable label");
   refuseShared(found);
   refuseStrangers(found);

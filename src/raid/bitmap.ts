@@ -4,6 +4,7 @@ import { BLOCK_BYTES } from "../lib/units.js";
 import { checksumHolds, getU64, getUuid, isZero, putU64, putUuid, sealChecksum } from "./fields.js";
 import { LAYOUT, REGIONS_MAX } from "./layout.js";
 import type { Member } from "./member.js";
+import { readTwin } from "./twin-blocks.js";
 
 /**
  * A bitmap slot: one 4096-byte block, little-endian; two alternate (sequence mod 2), so that a torn write leaves the other whole.
@@ -24,6 +25,7 @@ export const BITMAP = {
 } as const;
 
 assert((BITMAP.end - BITMAP.bits) * 8 === REGIONS_MAX, "every bit of the block is a region");
+assert(LAYOUT.bitmapSlot1 === LAYOUT.bitmapSlot0 + BLOCK_BYTES, "both slots are read at once");
 
 const MAGIC = "STRPBITM";
 const VERSION = 1;
@@ -220,36 +222,22 @@ export class WriteIntentBitmap {
    * @throws StorageError EIO when no member has a sound bitmap
    */
   async load(): Promise<void> {
-    const { members } = this.#options;
-    let found = 0;
-    for (const member of members) {
-      for (const slot of member.online ? await this.#slotsOf(member) : []) {
-        found++;
-        this.#sequence = Math.max(this.#sequence, slot.sequence);
-        for (let i = 0; i < this.#wanted.length; i++) this.#wanted[i]! |= must(slot.bits[i], "a bit byte");
-      }
+    const online = this.#options.members.filter((member) => member.online);
+    const slots = await Promise.all(online.map((member) => this.#slotOf(member)));
+    const found = slots.filter((slot) => slot !== null);
+    for (const slot of found) {
+      this.#sequence = Math.max(this.#sequence, slot.sequence);
+      for (let i = 0; i < this.#wanted.length; i++) this.#wanted[i]! |= must(slot.bits[i], "a bit byte");
     }
-    if (found === 0) throw new StorageError("EIO", "no member has a sound write-intent bitmap");
+    if (found.length === 0) throw new StorageError("EIO", "no member has a sound write-intent bitmap");
   }
 
-  /** Of one member: the newer of its two slots. */
-  async #slotsOf(member: Member): Promise<BitmapSlot[]> {
+  /** Of one member: the newer of its two slots. One that is not readable counts as damaged: the other slot and the other members answer. */
+  async #slotOf(member: Member): Promise<BitmapSlot | null> {
     const { groupUuid, regionCount } = this.#options;
-    const both = Buffer.alloc(2 * BLOCK_BYTES);
-    const block = this.#options.block;
-    for (const [i, position] of [LAYOUT.bitmapSlot0, LAYOUT.bitmapSlot1].entries()) {
-      try {
-        await member.readv([block], position);
-        block.copy(both, i * BLOCK_BYTES);
-      } catch {
-        // An unreadable slot counts as damaged: the other slot and the other members answer.
-      }
-    }
-    const slots = [both.subarray(0, BLOCK_BYTES), both.subarray(BLOCK_BYTES)]
-      .map((slot) => decodeBitmap(slot, groupUuid, regionCount))
-      .filter((slot) => slot !== null)
-      .sort((a, b) => b.sequence - a.sequence);
-    return slots.slice(0, 1);
+    const blocks = await readTwin(member, LAYOUT.bitmapSlot0);
+    const slots = blocks.map((block) => decodeBitmap(block, groupUuid, regionCount)).filter((slot) => slot !== null);
+    return slots.sort((a, b) => b.sequence - a.sequence)[0] ?? null;
   }
 
   /** Write both slots of every online member afresh: of a new group, or after replay. */

@@ -10,6 +10,8 @@ export class CallTimes {
   meanMs = 0;
   /** Calls that have ended. */
   count = 0;
+  /** Of those. */
+  totalMs = 0;
   /**
    * Calls under way, in two heaps: the older ones, and those that began while one of the older ones was still under way. When the older heap is empty, the
    * younger one takes its place. So the age of the older heap is that of the oldest call, or a little more.
@@ -31,6 +33,7 @@ export class CallTimes {
 
   end(heap: number, tookMs: number, nowMs: number): void {
     this.count++;
+    this.totalMs += tookMs;
     this.#endedMs = nowMs;
     this.meanMs += (tookMs - this.meanMs) / Math.min(this.count, WEIGHT);
     this.#pending[heap]!--;

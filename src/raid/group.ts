@@ -50,6 +50,8 @@ export interface MemberPlace {
   readonly device: Member["device"];
   readonly state: Member["state"];
   readonly reason?: string | undefined;
+  /** Its disk is there and slow: it is left out until it is well. */
+  readonly isAside?: boolean | undefined;
 }
 
 /**
@@ -99,6 +101,7 @@ export class RaidGroup implements GroupCore {
   #inUse = false;
   #failed = false;
   #closed = false;
+  #closing: Promise<void> | null = null;
   #marking: Promise<void> | null = null;
   readonly #bitmapKeeper: BitmapKeeper;
   readonly losses: Losses;
@@ -141,6 +144,7 @@ export class RaidGroup implements GroupCore {
       onChange: (member) => this.#slownessChanged(member),
     });
     this.#aside = this.#makeAsideWatch();
+    for (const member of this.members) if (member.isAside) this.#aside.beganOut(member);
     const { members, journal } = this;
     const byteCount = buffers.stripeCacheBytes;
     this.cache = new StripeCache({ arena, members, journal, clock, log, bandBytes, byteCount });
@@ -193,9 +197,10 @@ export class RaidGroup implements GroupCore {
       onUncovered: () => void this.#failIfLost(this.#roster.lostCount),
       onDismissed: (member) => this.emit("member-failed", { reason: member.reason }, member.label.number),
     });
-    places.forEach(
-      ({ member, device, state, reason }, slot) => void roster.fill(slot, { ...member, state }, device, reason),
-    );
+    for (const [slot, { member, device, state, reason, isAside }] of places.entries()) {
+      const filled = roster.fill(slot, { ...member, state }, device, reason);
+      if (isAside === true) filled.leaveOut(reason ?? "");
+    }
     return roster;
   }
 
@@ -549,20 +554,31 @@ export class RaidGroup implements GroupCore {
     };
   }
 
-  async close(): Promise<void> {
+  /** Whoever asks waits until every device is closed. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     if (this.#closed) return;
     try {
       await this.tasks.stop("the group is being closed");
       if (!this.#failed) await this.#settle();
     } finally {
-      this.#closed = true;
-      this.losses.close();
-      this.#bitmapKeeper.close();
-      this.cache.close();
-      this.#slow.close();
-      this.#aside.close();
+      this.abandon();
       await this.#roster.close();
     }
+  }
+
+  /** Nothing is begun any more. It could not be brought up: its disks are not its own. */
+  abandon(): void {
+    this.#closed = true;
+    this.losses.close();
+    this.#bitmapKeeper.close();
+    this.cache.close();
+    this.#slow.close();
+    this.#aside.close();
   }
 
   async #settle(): Promise<void> {

@@ -8,6 +8,7 @@ import { type MemberPlace, RaidGroup } from "./group.js";
 import type { GroupEnvironment } from "./group-environment.js";
 import { type GroupRecord, type MemberState, NO_SCRUB, newMember } from "./label.js";
 import { type Label, readLabel } from "./label-io.js";
+import type { Patience } from "./late-disk.js";
 import { planShape } from "./layout.js";
 import { CHUNK_BYTES_DEFAULT, MEMBERS_MAX, NODES_MAX } from "./limits.js";
 import { NO_LINEAGE } from "./lineage.js";
@@ -101,15 +102,17 @@ function checkNewGroup(disks: readonly LabelledDisk[], options: NewGroupOptions)
 /**
  * Bring a group up from the disks that carry its label, in any order. After an unclean stop the journal is replayed before this resolves; marked
  * regions are made consistent behind it, or before they are first read (unsettled.ts).
- * @param epochFor  the epoch to own it under, given the newest on the disks
+ * @param patience  with a disk that is slower than all others
+ * @param environmentFor  with the epoch to own it under, given the newest on the disks
  * @throws StorageError as planAssembly; ESTALE when the disks carry a newer epoch than this node's
  */
 export async function assembleRaidGroup(
   disks: readonly LabelledDisk[],
   force: boolean,
+  patience: Patience,
   environmentFor: (ownerEpoch: number) => GroupEnvironment,
 ): Promise<RaidGroup> {
-  const plan = await planAssembly(disks, force);
+  const plan = await planAssembly(disks, force, patience);
   const environment = environmentFor(plan.record.ownerEpoch);
   if (plan.record.ownerEpoch > environment.epoch()) {
     throw new StorageError("ESTALE", `group "${plan.record.name}" is owned under a newer epoch`, {
@@ -123,14 +126,15 @@ export async function assembleRaidGroup(
     const unbuiltBytes = state === "rebuilding" ? unbuiltOf(listed, place.found?.group) : listed.unbuiltBytes;
     const member = { ...listed, unbuiltBytes };
     const used = state === "online" || state === "rebuilding";
-    const device = used ? must(place.found, "it was found").disk.device : null;
-    return { member, device, state, reason: place.reason };
+    const device = used ? must(place.found, "it was found").disk.device : (place.late?.device ?? null);
+    return { member, device, state, reason: place.reason, isAside: place.late !== undefined };
   });
   const group = new RaidGroup(plan.record, plan.sequence, places, environment);
   for (const { number, path, used } of plan.passedOver) group.emit("copy-passed-over", { path, used }, number);
   for (const { twins, reason } of plan.places)
     if (twins !== undefined) group.emit("member-failed", { reason, gone: false }, twins[0]?.label.number);
-  await recover(group);
+  // A member that is left out meanwhile does not come back before it is there.
+  await group.growth.changing.run(() => recover(group).catch((error: unknown) => forsake(group, error)));
   group.resumeTasks();
   return group;
 }
@@ -139,6 +143,11 @@ export async function assembleRaidGroup(
 function believedState(place: Place, listed: MemberState, without: Without = {}): MemberState {
   if (without.stale === true && place.found !== null) return "online";
   return without.generation === true && place.behind === true ? listed : place.state;
+}
+
+function forsake(group: RaidGroup, error: unknown): never {
+  group.abandon();
+  throw error;
 }
 
 async function recover(group: RaidGroup): Promise<void> {
@@ -150,12 +159,12 @@ async function recover(group: RaidGroup): Promise<void> {
     bitmap: group.bitmap,
     movedAt: (memberBlock) => group.movedAt(memberBlock * BLOCK_BYTES),
   };
-  const scan = await scanJournal(options);
-  await group.bitmap.load();
-  for (const { state, reason, label } of group.members) {
-    if (state === "stale") group.emit("member-stale", { reason }, label.number);
+  const out = group.members.filter((member) => !member.online);
+  const [scan] = await Promise.all([scanJournal(options), group.bitmap.load()]);
+  for (const { state, isAside, reason, label } of out) {
+    if (state === "stale") group.emit(isAside ? "member-left-out" : "member-stale", { reason }, label.number);
   }
-  if (group.degraded) group.emit("degraded", { lost: group.members.filter((member) => !member.online).length });
+  if (out.length > 0) group.emit("degraded", { lost: out.length });
   if (group.wasClean && scan.records.length === 0) {
     group.journal.resume(must(scan.header, "a scan has a header"));
     return;

@@ -17,6 +17,8 @@ import {
 } from "./journal-format.js";
 import { LAYOUT } from "./layout.js";
 import type { Member } from "./member.js";
+import { RingReader } from "./ring-reader.js";
+import { readTwin } from "./twin-blocks.js";
 
 export interface ReplayOptions {
   readonly groupUuid: string;
@@ -61,8 +63,9 @@ const SEQ_GAP = 1024;
  * @throws StorageError EIO when no member has a sound header
  */
 export async function scanJournal(options: ReplayOptions): Promise<JournalScan> {
-  const headers: JournalHeader[] = [];
-  for (const member of options.members) headers.push(...(await readHeaders(options, member)));
+  const online = options.members.filter((member) => member.online);
+  const headers = (await Promise.all(online.map((member) => readHeaders(options, member)))).flat();
+  const rings = online.map((member) => new RingReader(member, options.ringBytes));
   const header = headers.reduce<JournalHeader | null>((a, b) => (a === null || b.sequence > a.sequence ? b : a), null);
   if (header === null)
     throw new StorageError("EIO", "no member has a sound journal header", { group: options.groupUuid });
@@ -71,7 +74,8 @@ export async function scanJournal(options: ReplayOptions): Promise<JournalScan> 
   let isNext: IsNext = (head) => head.seq === header.tailSeq;
   for (;;) {
     const found =
-      (await findRecord(options, isNext, offset)) ?? (offset > 0 ? await findRecord(options, isNext, 0) : null);
+      (await findRecord(options, rings, isNext, offset)) ??
+      (offset > 0 ? await findRecord(options, rings, isNext, 0) : null);
     if (found === null) break;
     records.push(found);
     offset = found.offset + found.byteCount;
@@ -85,70 +89,62 @@ export async function scanJournal(options: ReplayOptions): Promise<JournalScan> 
 type IsNext = (head: RecordHead) => boolean;
 
 async function readHeaders(options: ReplayOptions, member: Member): Promise<JournalHeader[]> {
-  const headers: JournalHeader[] = [];
-  const block = options.buffer.subarray(0, BLOCK_BYTES);
-  for (const i of [0, 1]) {
-    if (!(await tryRead(member, block, LAYOUT.journal + i * BLOCK_BYTES))) continue;
-    const header = decodeHeader(block, options.groupUuid);
-    if (header !== null) headers.push(header);
-  }
-  return headers;
-}
-
-/** Damage shows in the checksum; an unreadable place is as good as damaged: the other copy answers. */
-async function tryRead(member: Member, target: Buffer, position: number): Promise<boolean> {
-  if (!member.online) return false;
-  try {
-    await member.readv([target], position);
-    return true;
-  } catch {
-    return false;
-  }
+  const blocks = await readTwin(member, LAYOUT.journal);
+  return blocks.map((block) => decodeHeader(block, options.groupUuid)).filter((header) => header !== null);
 }
 
 /** Of several the one with the highest seq: a lower one was torn in an earlier life (journal-format.ts). */
-async function findRecord(options: ReplayOptions, isNext: IsNext, offset: number): Promise<Found | null> {
+async function findRecord(
+  options: ReplayOptions,
+  rings: readonly RingReader[],
+  isNext: IsNext,
+  offset: number,
+): Promise<Found | null> {
   if (offset + BLOCK_BYTES > options.ringBytes) return null;
-  const heads = await Promise.all(options.members.map((member) => readHead(options, member, offset)));
-  let found: Found | null = null;
-  for (const [slot, head] of heads.entries()) {
-    if (head === null || !isNext(head) || head.seq < (found?.seq ?? 0)) continue;
-    const member = options.members[slot]!;
-    if (!(await readPayload(options, member, head, offset))) continue;
-    const { seq, entries, ownerEpoch } = head;
-    const others: readonly Member[] = found?.seq === seq ? found.copies : [];
-    found = { seq, offset, byteCount: byteCountOf(head), entries, ownerEpoch, copies: [...others, member] };
-  }
-  return found;
+  const heads = await Promise.all(rings.map((ring) => readHead(options, ring, isNext, offset)));
+  const seq = heads.reduce((most, head) => Math.max(most, head?.seq ?? -1), -1);
+  const head = heads.find((one) => one?.seq === seq);
+  if (head == null) return null;
+  const copies = rings.filter((_, i) => heads[i]?.seq === seq).map(({ member }) => member);
+  const { entries, ownerEpoch } = head;
+  return { seq, offset, byteCount: byteCountOf(head), entries, ownerEpoch, copies };
 }
 
-async function readHead(options: ReplayOptions, member: Member, offset: number): Promise<RecordHead | null> {
-  const block = Buffer.allocUnsafe(BLOCK_BYTES);
-  return (await tryRead(member, block, RING_START + offset)) ? decodeRecord(block, options.groupUuid) : null;
+/** null: no sound record that is next. Damage shows in the checksum; an unreadable place is as good as damaged: the other copy answers. */
+async function readHead(
+  options: ReplayOptions,
+  ring: RingReader,
+  isNext: IsNext,
+  offset: number,
+): Promise<RecordHead | null> {
+  const block = await ring.read(BLOCK_BYTES, offset);
+  const head = block === null ? null : decodeRecord(block, options.groupUuid);
+  if (head === null || !isNext(head)) return null;
+  const byteCount = byteCountOf(head);
+  if (byteCount > options.buffer.length || offset + byteCount > options.ringBytes) return null;
+  const payload = await ring.read(byteCount - BLOCK_BYTES, offset + BLOCK_BYTES);
+  return payload !== null && crc32c(payload) === head.payloadChecksum ? head : null;
 }
 
 function byteCountOf({ payloadBlocks }: RecordHead): number {
   return (1 + payloadBlocks) * BLOCK_BYTES;
 }
 
-/** Leaves it in the buffer, behind the place of the head. @returns whether it is there, and what the head says */
-async function readPayload(options: ReplayOptions, member: Member, head: RecordHead, offset: number): Promise<boolean> {
-  const byteCount = byteCountOf(head);
-  if (byteCount > options.buffer.length || offset + byteCount > options.ringBytes) return false;
-  const payload = options.buffer.subarray(BLOCK_BYTES, byteCount);
-  if (payload.length > 0 && !(await tryRead(member, payload, RING_START + offset + BLOCK_BYTES))) return false;
-  return crc32c(payload) === head.payloadChecksum;
-}
-
 /** Read a record again; its image is in the buffer then. @throws StorageError EIO when none of its copies is there any more */
 async function load({ buffer, groupUuid }: ReplayOptions, { seq, offset, byteCount, copies }: Found): Promise<void> {
   const image = buffer.subarray(0, byteCount);
-  for (const member of copies) {
-    if (!(await tryRead(member, image, RING_START + offset))) continue;
+  for (const member of quickestFirst(copies)) {
+    const read = await member.fetch(byteCount, RING_START + offset).catch(() => null);
+    if (read === null) continue;
+    read.copy(image);
     const head = decodeRecord(image.subarray(0, BLOCK_BYTES), groupUuid);
     if (head?.seq === seq && crc32c(image.subarray(BLOCK_BYTES)) === head.payloadChecksum) return;
   }
   throw new StorageError("EIO", "a journal record became unreadable during replay", { seq });
+}
+
+function quickestFirst(members: readonly Member[]): Member[] {
+  return [...members].sort((a, b) => a.times.read.meanMs - b.times.read.meanMs);
 }
 
 interface Revoked {

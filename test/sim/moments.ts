@@ -2,15 +2,20 @@ import type { Random } from "../../src/lib/prng.js";
 import { LABEL } from "../../src/raid/label.js";
 import { decodeLabel } from "../../src/raid/label-codec.js";
 import { LAYOUT } from "../../src/raid/layout.js";
-import type { Drive } from "./drive.js";
+import type { Media } from "./media.js";
 import type { Platter } from "./platter.js";
 
 /** Kept at a time; which of them makes room for the next one is chance. */
 const MOMENTS_MAX = 8;
-/** Writes and flushes of all disks from one to the next, at most. */
 const STEP_MAX = 400;
 /** A group that is written raises its generation more often than this, with disks as slow as they get here. */
 const SEEN_MS = 60_000;
+
+/** A disk as a place for platters. */
+export interface MediaHolder {
+  readonly index: number;
+  readonly media: Media;
+}
 
 /** What was on the platters, all at once. */
 interface Moment {
@@ -36,14 +41,18 @@ export class Moments {
   #moments: Moment[] = [];
   #left = 1;
 
-  constructor(random: Random) {
+  /** @param stepMax  writes and flushes of all disks from one to the next, at most */
+  constructor(
+    random: Random,
+    private readonly stepMax = STEP_MAX,
+  ) {
     this.#random = random;
   }
 
   /** Before each write or flush takes effect. */
-  pass(drives: readonly Drive[], { begun: life, nowMs: atMs }: Lives): void {
+  pass(drives: readonly MediaHolder[], { begun: life, nowMs: atMs }: Lives): void {
     if (--this.#left > 0) return;
-    this.#left = 1 + this.#random.below(STEP_MAX);
+    this.#left = 1 + this.#random.below(this.stepMax);
     const platters = new Map(drives.map((drive) => [drive.index, drive.media.freeze()]));
     const moment = { life, atMs, platters };
     if (this.#moments.length < MOMENTS_MAX) this.#moments.push(moment);
@@ -51,7 +60,7 @@ export class Moments {
   }
 
   /** What a disk may be put back to while nothing runs; null: there is no such moment. */
-  earlier({ index }: Drive, now: Lives, random: Random): Platter | null {
+  earlier({ index }: MediaHolder, now: Lives, random: Random): Platter | null {
     const platters = this.#moments.filter((moment) => isSeen(moment, now)).map((moment) => moment.platters.get(index));
     const known = platters.filter((platter) => platter !== undefined && isMember(platter));
     return known.length === 0 ? null : known[random.below(known.length)]!;

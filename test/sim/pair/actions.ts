@@ -25,6 +25,7 @@ const ACTIONS = {
     if (owner !== null) world.powerOff(owner.host);
   },
   loseDisk: (world, random) => loseDisk(world, random),
+  putBack: (world, random) => putBack(world, random),
   loseMessages: (world, random) => reserved(world, random, "fail"),
   delayMessages: (world, random) => reserved(world, random, 100 + random.below(3000)),
   slowDisk: (world, random) => slowDisk(world, random),
@@ -42,7 +43,7 @@ const LOTTERY: readonly ActionName[] = [
   ...["crashOwner", "crashOwner", "crashStandby", "pauseOwner", "pauseOwner", "pauseStandby"],
   ...["takeover", "takeover", "giveback", "stopOwner", "powerOff", "powerOffOwner", "loseDisk"],
   ...["loseMessages", "loseMessages", "delayMessages", "delayMessages", "stepClock"],
-  ...["slowDisk", "slowDisk", "slowDisks"],
+  ...["slowDisk", "slowDisk", "slowDisks", "putBack", "putBack", "putBack"],
 ] as readonly ActionName[] as ActionName[];
 
 export function drawAction(random: Random): ActionName {
@@ -87,6 +88,19 @@ function loseDisk(world: PairWorld, random: Random): void {
   world.simulation.after(500 + random.below(8000), () => {
     faults.blocked = false;
   });
+}
+
+/** The owner's process ends, perhaps the other's too, and one disk is then as it was at an earlier moment, heartbeats and leases on it included. */
+function putBack(world: PairWorld, random: Random): void {
+  const { owner, standby } = world;
+  if (!world.whole || world.isSlow || owner === null) return;
+  const disk = world.disks[random.below(world.disks.length)]!;
+  const platter = world.earlier(disk, random);
+  if (platter === null) return;
+  crash(world, owner);
+  if (random.below(2) === 0) crash(world, standby);
+  disk.putBack(platter);
+  world.tell(`${disk.path} is put back as it was earlier`);
 }
 
 /** A thousand times slower, for one node or both, as long as a person takes to notice. Redundancy bears one that is left out for it. */

@@ -33,7 +33,7 @@ export interface GroupHostParts {
   /** Layers over a disk that was opened. */
   readonly over: (device: BlockDevice) => BlockDevice;
   /** Parts that are switched off. */
-  readonly without: { readonly epoch: boolean; readonly replies: boolean; readonly locks: boolean };
+  readonly without: Readonly<Record<"epoch" | "replies" | "locks" | "generation", boolean>>;
 }
 
 /** The storage of one process: the real group and file system over simulated disks. There is one group. */
@@ -90,8 +90,10 @@ export class SimulatedGroupHost implements GroupHost {
     this.holding = holding;
     arena.begin();
     const epoch = without.epoch ? () => holding.epoch : () => epochOf(uuid);
-    const options = { arena, clock, random, log: SILENT, buffers: TIGHT_BUFFERS, epoch };
-    const group = await assembleGroup(await this.#labelled(holding), options);
+    const group = await assembleGroup(await this.#labelled(holding), {
+      ...{ arena, clock, random, log: SILENT, buffers: TIGHT_BUFFERS, epoch },
+      without: { generation: without.generation },
+    });
     this.#group = group;
     await this.#mount(group, holding.epoch);
   }

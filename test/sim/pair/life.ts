@@ -25,7 +25,7 @@ const ARENA_BYTES = 16 * MIB;
 /** After this much simulated time nothing of a process that was ended runs any more. */
 const LEFTOVERS_MS = 2000;
 
-export const PAIR_BREAKS = ["fencing", "lease", "epoch", "reply-cache", "slow-path"] as const;
+export const PAIR_BREAKS = ["fencing", "lease", "epoch", "reply-cache", "slow-path", "generation"] as const;
 export type PairBreak = (typeof PAIR_BREAKS)[number];
 
 const arenas: LifeArena[] = [];
@@ -103,7 +103,10 @@ export class Life implements DiskUser {
       epochOf: (group) => this.agent.epochOf(group),
       onMounted,
       over: (device) => this.#over(device, "data"),
-      without: { epoch: broken === "epoch", replies: broken === "reply-cache", locks: broken === "fencing" },
+      without: {
+        ...{ epoch: broken === "epoch", replies: broken === "reply-cache", locks: broken === "fencing" },
+        generation: broken === "generation",
+      },
     });
   }
 

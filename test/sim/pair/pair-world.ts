@@ -1,6 +1,9 @@
 import type { PairEvent, PairSettings } from "../../../src/ha/contract.js";
 import { messageOf, StorageError } from "../../../src/lib/errors.js";
+import { type Random, SeededRandom } from "../../../src/lib/prng.js";
 import { Media } from "../media.js";
+import { type Lives, Moments } from "../moments.js";
+import type { Platter } from "../platter.js";
 import { Simulation } from "../simulation.js";
 import { Client, type Connection } from "./client.js";
 import type { FileServer } from "./file-server.js";
@@ -27,6 +30,9 @@ export const SETTINGS: PairSettings = {
   graceMs: 2000,
 };
 
+/** When moments are taken is the same whatever else a seed decides. */
+const MOMENT_SEED = 0x70b;
+const MOMENT_STEP_MAX = 600;
 const HOUR_MS = 3_600_000;
 const TICK_MS = 100;
 /** Where the group is at home: its address is the one that clients know. */
@@ -73,6 +79,9 @@ export class PairWorld {
   readonly hosts: readonly Host[];
   readonly nodes: readonly Node[];
   readonly clients: readonly Client[];
+  readonly #moments: Moments;
+  /** Under which takeover a file system was mounted last: all that had to be written on the members for that has been. */
+  #mounted = -1;
   /** A failure that happened where nobody could throw it to. */
   failure: Error | null = null;
   /** Who listens at a home's service address. */
@@ -89,6 +98,7 @@ export class PairWorld {
   constructor(options: WorldOptions) {
     this.options = options;
     this.simulation = new Simulation(options.seed);
+    this.#moments = new Moments(new SeededRandom(options.seed + MOMENT_SEED), MOMENT_STEP_MAX);
     const names = options.mode === "one-host" ? ["hostA"] : ["hostA", "hostB"];
     this.hosts = names.map((name) => this.#makeHost(name));
     this.nodes = ["chn1", "chn2"].map((name, i) => {
@@ -116,11 +126,22 @@ export class PairWorld {
     const { simulation, ownership } = this;
     this.disks = platters.map((platter, index) => {
       const media = new Media(platter.fork());
-      return new SharedDisk({ simulation, ownership, index, sizeBytes: DISK_BYTES, media, lateMsMax });
+      const beforeEffect = (): void => this.#moments.pass(this.disks, this.#now);
+      return new SharedDisk({ simulation, ownership, index, sizeBytes: DISK_BYTES, media, beforeEffect, lateMsMax });
     });
     for (const node of this.nodes) this.up(node);
     for (const client of this.clients) client.start();
     this.#tick();
+  }
+
+  get #now(): Lives {
+    const { takeovers } = this.ownership;
+    return { begun: takeovers, assembled: this.#mounted, closed: -1, nowMs: this.simulation.nowMs };
+  }
+
+  /** What a disk may be put back to while nobody has the group; null: there is no such moment. */
+  earlier(disk: SharedDisk, random: Random): Platter | null {
+    return this.#moments.earlier(disk, this.#now, random);
   }
 
   // Processes
@@ -144,7 +165,10 @@ export class PairWorld {
       withdraw: (home, by) => this.#withdraw(home, by),
       hangUp: (home, by) => this.#hangUp(home, by),
       onEvent: (by, event) => this.#onEvent(by, event),
-      onMounted: (server) => this.#check(server),
+      onMounted: (server) => {
+        this.#mounted = ownership.takeovers;
+        this.#check(server);
+      },
       exit: (by, reason) => {
         this.tell(`${by.node} (life ${by.number}) ends itself: ${reason}`);
         this.#checkEnd(by, reason);

@@ -5,6 +5,7 @@ import { StorageError } from "../../../src/lib/errors.js";
 import { LAYOUT } from "../../../src/raid/layout.js";
 import { DeviceHandle, OPERATIONS, type Operation } from "../device-handle.js";
 import { CRASHES, type Media } from "../media.js";
+import type { Platter } from "../platter.js";
 import type { Simulation } from "../simulation.js";
 import type { Gate } from "./node-clock.js";
 import type { Holding, Ownership } from "./ownership.js";
@@ -52,6 +53,8 @@ export interface SharedDiskOptions {
   readonly index: number;
   readonly sizeBytes: number;
   readonly media: Media;
+  /** A write or flush is about to take effect. */
+  readonly beforeEffect: () => void;
   /** A request that was asked for may take effect as late as this when its process is paused or gone. */
   readonly lateMsMax: number;
 }
@@ -68,14 +71,14 @@ export class SharedDisk {
   readonly locks = new Map<string, DiskUser>();
   readonly #faults = new Map<string, NodeFaults>();
   readonly #options: SharedDiskOptions;
-  readonly #media: Media;
+  readonly media: Media;
   readonly #pending = new Set<Request>();
   /** Whose writes are in the cache: the number of the last one of each host. */
   readonly #cached = new Map<string, number>();
 
   constructor(options: SharedDiskOptions) {
     this.#options = options;
-    this.#media = options.media;
+    this.media = options.media;
     this.index = options.index;
     this.sizeBytes = options.sizeBytes;
     this.path = `/dev/shared${options.index}`;
@@ -103,7 +106,7 @@ export class SharedDisk {
       user.gate.run(() => {
         const byteCount = totalBytes(buffers);
         const kept = operation === "read" ? buffers : [Buffer.concat(buffers)];
-        const [upTo, askedMs] = [this.#media.number, this.#options.simulation.nowMs];
+        const [upTo, askedMs] = [this.media.number, this.#options.simulation.nowMs];
         const asked = { user, holding, operation, position, byteCount, buffers: kept, upTo, askedMs, resolve, reject };
         user.threads.take(() => this.#ask(asked), dead);
       }, dead);
@@ -168,20 +171,21 @@ export class SharedDisk {
     const { operation, position, byteCount, buffers, upTo, holding, user } = request;
     const checksum = operation === "read" ? 0 : buffers.reduce((sum, buffer) => crc32c(buffer, sum), 0);
     this.#options.simulation.trace(OPERATIONS.indexOf(operation), this.index, position, byteCount, checksum);
-    if (operation === "flush") this.#media.flush(upTo);
+    if (operation !== "read") this.#options.beforeEffect();
+    if (operation === "flush") this.media.flush(upTo);
     else if (operation === "read") this.#read(buffers, position);
     else {
       this.#options.ownership.written(holding, this.index, position);
-      if (operation === "writeThrough") this.#media.writeThrough(buffers[0]!, position);
-      else this.#media.write(buffers[0]!, position);
-      this.#cached.set(user.host, this.#media.number);
+      if (operation === "writeThrough") this.media.writeThrough(buffers[0]!, position);
+      else this.media.write(buffers[0]!, position);
+      this.#cached.set(user.host, this.media.number);
     }
   }
 
   #read(targets: readonly Buffer[], position: number): void {
     let at = position;
     for (const target of targets) {
-      this.#media.read(target, at);
+      this.media.read(target, at);
       at += target.length;
     }
   }
@@ -197,6 +201,12 @@ export class SharedDisk {
     }
   }
 
+  /** As it was at an earlier moment. Who had something under way there is gone, but for looks at the reserved area. */
+  putBack(platter: Platter): void {
+    this.media.replace(platter);
+    this.#cached.clear();
+  }
+
   unlock(user: DiskUser): void {
     if (this.locks.get(user.host) === user) this.locks.delete(user.host);
   }
@@ -205,10 +215,10 @@ export class SharedDisk {
   losePower(host: string): void {
     const { random } = this.#options.simulation;
     const others = [...this.#cached].some(([other, number]) => other !== host && this.#isCached(number));
-    if (!others) this.#media.crash(CRASHES[random.below(CRASHES.length)]!, [], random);
+    if (!others) this.media.crash(CRASHES[random.below(CRASHES.length)]!, [], random);
   }
 
   #isCached(upTo: number): boolean {
-    return this.#media.unflushed.some(({ number }) => number <= upTo);
+    return this.media.unflushed.some(({ number }) => number <= upTo);
   }
 }

@@ -117,6 +117,19 @@ test("return: a disk whose place was given away is nobody's after a restart, too
   assert.equal((await cabinet.diskAdmin.remove(2, false)).number, 2);
 });
 
+test("return: one that was left out when the group was put together, because it is slow, is the group's, and not handed back", async (t) => {
+  const world = new FakeWorld(3);
+  const made = await furnished(t, world);
+  const member = made.group().record.members[1]!;
+  member.state = "stale";
+  member.slow = true;
+  const { cabinet, row } = await made.restart();
+  await world.clock.advance(60_000);
+  assert.deepEqual(orders(world, "return"), []);
+  assert.deepEqual([row(2).state, row(2).slow, row(2).path], ["stale", true, "/disks/d2"]);
+  assert.equal(cabinet.disks().length, 3);
+});
+
 test("return: a group that failed while it was served is whole again when its disks are back", async (t) => {
   const world = new FakeWorld(3);
   const { cabinet, group } = await furnished(t, world, { fileSystem: true, care: { diskScanSeconds: 0 } });

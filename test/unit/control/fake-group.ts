@@ -24,6 +24,8 @@ export interface FakeMember {
   readonly sizeBytes: number;
   state: DiskState;
   readonly reason?: string;
+  /** Stale, too: left out until it is well. */
+  slow?: boolean;
 }
 
 /** What the labels of a group say. */
@@ -51,7 +53,8 @@ export class FakeGroup implements Group {
     for (const disk of disks) {
       const member = this.record.members.find(({ uuid }) => uuid === disk.uuid);
       if (member?.state === "missing") member.state = "stale";
-      if (member?.state === "online" || member?.state === "rebuilding") this.#open.set(disk.uuid, disk);
+      if (member?.state === "online" || member?.state === "rebuilding" || member?.slow === true)
+        this.#open.set(disk.uuid, disk);
     }
     world.live.set(this.record.name, this);
   }
@@ -75,7 +78,7 @@ export class FakeGroup implements Group {
 
   #member(member: FakeMember): DiskDescription {
     const errors = this.errors.get(member.number) ?? { read: 0, write: 0, checksum: 0, repaired: 0 };
-    const described = { ...member, errors, slow: this.slow.has(member.number) };
+    const described = { ...member, errors, slow: member.slow === true || this.slow.has(member.number) };
     const found = this.#open.get(member.uuid);
     if (found !== undefined) return { ...described, path: found.device.name };
     return member.state === "online" ? { ...described, state: "missing" } : described;

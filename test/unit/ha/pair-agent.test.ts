@@ -40,6 +40,22 @@ test("agent: a group that is changing hands is not given back once more", async 
   equal(roleOf(two, "g"), "owned");
 });
 
+test("agent: a group that a node lets go because it stops is let go once, whatever is asked for meanwhile", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g")]);
+  let go = () => {};
+  one.host.settling = new Promise<void>((resolve) => {
+    go = resolve;
+  });
+  const stopped = one.agent.stop();
+  await bench.clock.advance(100);
+  await rejects(one.agent.giveback("g"), { code: "EBUSY", message: /changing hands/ });
+  go();
+  await bench.clock.advance(3000);
+  await stopped;
+  equal(roleOf(two, "g"), "owned");
+});
+
 test("agent: a group that the partner has made later is watched, and taken when it dies", async () => {
   const bench = new PairBench();
   const [one, two] = [bench.node("chn1", "boot-1"), bench.node("chn2", "boot-2")];

@@ -3,9 +3,12 @@ import { test } from "node:test";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, KIB, type LuByte, MIB } from "../../../src/lib/units.js";
 import type { LogicalUnit } from "../../../src/lu/lu.js";
+import { AsideWatch, SLOW_DISKS } from "../../../src/raid/aside-watch.js";
 import { CallTimes } from "../../../src/raid/call-times.js";
+import type { Member } from "../../../src/raid/member.js";
 import { Machine } from "../../sim/machine.js";
 import { Simulation } from "../../sim/simulation.js";
+import { HandClock } from "../../support/hand-clock.js";
 
 const LU_BLOCKS = 96;
 /** Between two changes. */
@@ -181,6 +184,67 @@ test("slow disk: slow again while it is brought up to date, it is left out again
   bench.machine.drives[0]!.failure = "ENXIO";
   await bench.check();
   await bench.simulation.until(bench.machine.group.close(), "closing");
+});
+
+/** Members of which each answers so many milliseconds after it was asked, one call after the other, as long as the bench says. */
+class Watched {
+  readonly clock = new HandClock();
+  readonly out: number[] = [];
+  readonly members: Member[];
+  readonly #watch: AsideWatch;
+
+  constructor(count: number) {
+    const times = () => ({ read: new CallTimes(), write: new CallTimes(), sync: new CallTimes() });
+    this.members = Array.from({ length: count }, (_, slot) => ({ slot, takesWrites: true, times: times() }) as Member);
+    this.#watch = new AsideWatch({
+      ...{ members: this.members, clock: this.clock, random: new SeededRandom(1), settings: SLOW_DISKS },
+      mayLeave: () => true,
+      leaveOut: ({ slot }) => void this.out.push(slot),
+      takeBack: async () => {},
+      dismiss: () => {},
+    });
+  }
+
+  /** @param tookMs  of the calls of each member; the next call begins `pauseMs` later */
+  async pass(ms: number, tookMs: readonly number[], pauseMs: readonly number[]): Promise<void> {
+    const endMs = this.clock.monotonicMs() + ms;
+    for (const [slot, { times }] of this.members.entries()) {
+      const ask = (): void => {
+        const nowMs = this.clock.monotonicMs();
+        if (nowMs >= endMs) return;
+        this.#watch.active();
+        const heap = times.sync.begin(nowMs);
+        this.clock.after(tookMs[slot]!, () => {
+          times.sync.end(heap, tookMs[slot]!, this.clock.monotonicMs());
+          this.clock.after(pauseMs[slot]!, ask);
+        });
+      };
+      ask();
+    }
+    await this.clock.advance(ms);
+  }
+}
+
+test("slow disk: load that is over says nothing of a member that is asked seldom since", async () => {
+  const watched = new Watched(4);
+  await watched.pass(10_000, [400, 400, 1200, 400], [10, 10, 10, 10]);
+  deepEqual(watched.out, []);
+  // Now all are quick, and what the calls of the third took on average is known by old ones.
+  await watched.pass(20_000, [1, 1, 1, 1], [10, 10, 1000, 10]);
+  deepEqual(watched.out, []);
+  // One that stays slow is left out, however seldom it is asked.
+  await watched.pass(20_000, [1, 1, 800, 1], [10, 10, 1000, 10]);
+  equal(watched.out[0], 2);
+});
+
+test("slow disk: one that is quick now and then, and slow for the most part, is left out", async () => {
+  const watched = new Watched(3);
+  await watched.pass(2000, [1, 1, 1], [10, 10, 10]);
+  for (let second = 0; second < 12; second++) {
+    await watched.pass(100, [1, 1, 1], [10, 10, 10]);
+    await watched.pass(900, [1, 1, 250], [10, 10, 10]);
+  }
+  equal(watched.out[0], 2);
 });
 
 test("call times: the age of the oldest call under way, whatever began after it", () => {

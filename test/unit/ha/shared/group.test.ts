@@ -6,9 +6,11 @@ import { isStorageError, StorageError } from "../../../../src/lib/errors.js";
 import { SILENT } from "../../../../src/lib/log.js";
 import { SeededRandom } from "../../../../src/lib/prng.js";
 import { type LuByte, MIB } from "../../../../src/lib/units.js";
+import { SLOW_DISKS } from "../../../../src/raid/aside-watch.js";
 import { planAssembly } from "../../../../src/raid/assemble.js";
 import { initDisk, labelledDisk, readLabel } from "../../../../src/raid/label-io.js";
 import { RaidRig } from "../../../model/raid-rig.js";
+import { HandClock } from "../../../support/hand-clock.js";
 import { SharedRig } from "../../../support/shared-rig.js";
 
 const random = new SeededRandom(3);
@@ -17,6 +19,7 @@ async function freeDisk(number: number, sizeBytes = 32 * MIB) {
   return initDisk(new MemoryDevice({ name: `d${number}`, sizeBytes, random }), { number, random });
 }
 
+const PATIENCE = { clock: new HandClock(), settings: SLOW_DISKS };
 const wanted = { role: "primary", random, mayChange: () => {} } as const;
 
 test("shared group: its label says so, with name, nodes and members, and survives being read", async () => {
@@ -41,7 +44,10 @@ test("shared group: its label says so, with name, nodes and members, and survive
 test("shared group: ordinary assembly refuses it, and it refuses an ordinary group", async () => {
   const made = new SharedRig();
   await made.create();
-  await rejects(planAssembly([await made.disk(0), await made.disk(1)], false), /is a shared group of several nodes/);
+  await rejects(
+    planAssembly([await made.disk(0), await made.disk(1)], false, PATIENCE),
+    /is a shared group of several nodes/,
+  );
   const raid = new RaidRig({ members: 2, seed: 1, chunkBytes: 16 * 1024, diskBytes: 36 * MIB });
   await (await raid.create()).close();
   raid.reopen();
