@@ -24,7 +24,7 @@ export interface CommitParticipant {
   durable(seq: number): void;
   /**
    * Called before a checkpoint would drop log records up to and including `seq`: the sidecars that are still needed must be
-   * made unnecessary (their data written home, in a commit). May do nothing when there are none.
+   * made unnecessary (their data written home, in commits that are waited for with `durable(true)`). May do nothing when there are none.
    */
   releaseSidecars(seq: number): Promise<void>;
   /** The oldest record whose sidecar is still needed at recovery; Infinity when there is none. */
@@ -56,8 +56,9 @@ export interface PageStore {
   /**
    * Resolves when everything that was applied to `db` before this call is on the LU. Calls share commits.
    * After a failed commit every call rejects (EIO) and nothing more is written: the owner must stop the service.
+   * @param releasing  what `releaseSidecars` does waits for it, so that commits may use the part of the log that is kept for this. Default: false.
    */
-  durable(): Promise<void>;
+  durable(releasing?: boolean): Promise<void>;
   /**
    * Pages that may still be added before SQLite would say SQLITE_FULL, with a reserve held back. A caller refuses (ENOSPC) before it
    * begins an operation that grows the database; after SQLITE_FULL the open transaction could not be trusted.

@@ -155,12 +155,14 @@ export class LogPageStore implements PageStore {
     this.#participant = participant;
   }
 
-  durable(): Promise<void> {
+  durable(releasing = false): Promise<void> {
     if (this.#failure !== null || this.#closed) return Promise.reject(this.#refusal());
     if (this.#parts.readOnly) return Promise.reject(this.#readOnlyRefusal());
     this.#next ??= new Waiters();
     this.#committing ??= this.#commitAll();
-    return this.#next.join();
+    const durable = this.#next.join();
+    if (releasing) this.#checkpointer.releaseNeeds(durable);
+    return durable;
   }
 
   /**
@@ -272,6 +274,7 @@ export class LogPageStore implements PageStore {
 
   /** @returns how many were answered */
   async #commitOnce(): Promise<number> {
+    if (this.#checkpointer.isTight) await this.#checkpointer.roomToSeal();
     await this.#participant.prepare();
     const waiters = this.#next;
     assert(waiters !== null, "somebody waits for a commit");
