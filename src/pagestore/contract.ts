@@ -65,10 +65,10 @@ export interface PageStore {
    */
   freePages(): number;
   /**
-   * As `freePages`, with half of the reserve: for what adds next to nothing, or frees something in the end. The other half is for what a commit itself
-   * adds. Counted anew each time; ask only when `freePages` is 0.
+   * As `freePages`, with a part of the reserve: for what adds next to nothing, or frees something in the end. The rest is for what a commit itself
+   * adds. Counted anew each time; ask only when `freePages` says too little.
    */
-  emergencyPages(): number;
+  emergencyPages(share: number): number;
   /** Pages that accepted changes will still take, as `source` says then: neither of the two gives them away. */
   promise(source: () => number): void;
   /**

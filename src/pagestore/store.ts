@@ -18,8 +18,9 @@ import { type Frames, type Scratch, scratchError } from "./scratch.js";
 import type { PageStoreStatistics } from "./statistics.js";
 import { Waiters } from "./waiters.js";
 
-/** `freePages` looks anew after so many calls: an operation adds a handful of pages, and the reserve is far larger than this many of them. */
+/** `freePages` looks anew after so many calls: an operation adds a handful of pages. When this few are left, it looks each time. */
 const FREE_PAGES_CALLS = 16;
+const FREE_PAGES_EXACT = 1024;
 const FREE_PAGES_RESERVE_MIN = 64;
 const FREE_PAGES_RESERVE_MAX = 2048;
 /** Turns of the event loop that a commit waits for those who were just answered: well below a millisecond. */
@@ -183,14 +184,14 @@ export class LogPageStore implements PageStore {
   freePages(): number {
     if (this.#freePagesCallsLeft === 0) {
       this.#freePages = this.#pagesBeyond(this.#pageReserve);
-      this.#freePagesCallsLeft = FREE_PAGES_CALLS;
+      this.#freePagesCallsLeft = this.#freePages > FREE_PAGES_EXACT ? FREE_PAGES_CALLS : 1;
     }
     this.#freePagesCallsLeft--;
     return this.#freePages;
   }
 
-  emergencyPages(): number {
-    return this.#pagesBeyond(Math.floor(this.#pageReserve / 2));
+  emergencyPages(share: number): number {
+    return this.#pagesBeyond(Math.floor(this.#pageReserve * (1 - share)));
   }
 
   promise(source: () => number): void {
