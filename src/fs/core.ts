@@ -34,6 +34,9 @@ export const METADATA_RESERVE_PAGES = 64;
 const INODES_PER_PAGE = 16;
 /** One operation splits at most so many pages: two B-trees of entries, one of inodes, with their parents. */
 const PAGES_PER_OPERATION = 8;
+/** Of the reserve: what may be taken by what adds next to nothing, and by what makes files smaller. */
+const LITTLE_SHARE = 1 / 2;
+const SHRINK_SHARE = 3 / 4;
 /** The count of free pages is asked for again after at most so many operations. */
 const OPERATIONS_PER_COUNT_MAX = 256;
 
@@ -154,13 +157,23 @@ export class Core {
   }
 
   /**
-   * Before an operation that adds next to nothing, or frees something in the end (an unlock that splits a range, an overwrite): it may have of the reserve what commits
-   * themselves do not need. @throws StorageError ENOSPC, and nothing has changed
+   * Before an operation that adds next to nothing, or frees something in the end (an unlock that splits a range, an overwrite, other attributes): it may have of the reserve what
+   * commits themselves do not need. @throws StorageError ENOSPC, and nothing has changed
    */
   requireLittleSpace(): void {
-    if (this.store.freePages() > 0) return;
-    const promised = Math.ceil(this.inodes.dirtyCount / INODES_PER_PAGE);
-    if (this.store.emergencyPages() - promised < PAGES_PER_OPERATION) throw metadataFull();
+    if (!this.hasLittleSpace()) throw metadataFull();
+  }
+
+  /** As requireLittleSpace. A row that becomes longer may split its page, so that each inode that waits may take one; where there are not so many their rows are written, and pages counted. */
+  hasLittleSpace(share = LITTLE_SHARE): boolean {
+    if (this.store.freePages() >= this.inodes.dirtyCount + PAGES_PER_OPERATION) return true;
+    this.apply(() => this.inodes.flushDirty(), 0);
+    return this.store.emergencyPages(share) >= PAGES_PER_OPERATION;
+  }
+
+  /** Before a file becomes smaller: that must go on when nothing else does, though times of its row become longer by it. @throws StorageError ENOSPC */
+  requireSpaceToShrink(): void {
+    if (!this.hasLittleSpace(SHRINK_SHARE)) throw metadataFull();
   }
 
   /** Before an operation that adds rows. @throws StorageError ENOSPC, EBUSY (as requireScratchRoom), and nothing has changed */
@@ -170,10 +183,17 @@ export class Core {
       this.#operationsUntilCount--;
       return;
     }
-    const promised = METADATA_RESERVE_PAGES + Math.ceil(this.inodes.dirtyCount / INODES_PER_PAGE);
-    const spare = this.store.freePages() - promised;
+    const spare = this.#sparePages();
     if (spare < PAGES_PER_OPERATION) throw metadataFull();
     this.#operationsUntilCount = Math.min(OPERATIONS_PER_COUNT_MAX, Math.floor(spare / PAGES_PER_OPERATION)) - 1;
+  }
+
+  #sparePages(): number {
+    const { inodes, store } = this;
+    const spare = store.freePages() - METADATA_RESERVE_PAGES;
+    if (spare >= inodes.dirtyCount + PAGES_PER_OPERATION) return spare - Math.ceil(inodes.dirtyCount / INODES_PER_PAGE);
+    this.apply(() => inodes.flushDirty(), 0);
+    return store.freePages() - METADATA_RESERVE_PAGES;
   }
 
   /**

@@ -19,10 +19,6 @@ const CHECKPOINT_AT = 1 / 3;
 const CHECKPOINT_STEP = 1 / 8;
 /** This part of the log is kept for the commits that `releaseSidecars` needs when everything else has to wait. */
 const RESERVED = 1 / 4;
-/** How long a commit holds back before it goes into the reserve: longer, the less of it is left. */
-const RESERVE_DELAY_MS = 5;
-const RESERVE_DELAY_MS_MAX = 200;
-
 export interface CheckpointerParts {
   readonly lu: LogicalUnit;
   readonly log: LogArea;
@@ -66,6 +62,8 @@ export class Checkpointer {
   #goingHome: ImageMap | null = null;
   #phase: Phase = "idle";
   #running: Promise<void> | null = null;
+  /** Commits that what is being released waits for. */
+  #neededCount = 0;
   /** The log's head when the last one began. */
   #startedAtHead: number;
 
@@ -172,44 +170,59 @@ export class Checkpointer {
     statistics.checkpointMs += clock.monotonicMs() - startedMs;
   }
 
+  /** Until this commit has ended, which what is being released waits for, it and those before it may use the reserve. */
+  releaseNeeds(commit: Promise<void>): void {
+    this.#neededCount++;
+    const ended = () => {
+      this.#neededCount--;
+    };
+    commit.then(ended, ended);
+    this.#logChanged.raise();
+  }
+
   /**
-   * Until a record of this size may be appended. Most commits pass at once. The reserve is for what `releaseSidecars` commits; which
-   * commits those are cannot be told, so while it runs all of them may go into the reserve, slowly.
+   * Before a commit is sealed while the log is tight: it is put off until what is being released needs one, so that there is one record for both, and the
+   * reserve holds it. How large it will be is not known; it stays below a quarter of the log (CommitParticipant).
    */
-  async waitForRoom(byteCount: number): Promise<void> {
-    const { log } = this.#parts;
-    let started = 0;
-    while (log.freeBytes - byteCount < this.#reserveBytes) {
+  async roomToSeal(): Promise<void> {
+    for (let started = 0; this.isTight; ) {
+      if (this.#phase === "releasing" && this.#neededCount > 0) return;
       this.#host.refuseFailed();
-      if (this.#phase === "releasing") {
-        if (await this.#mayUseReserve(byteCount)) return;
-      } else if (this.#phase === "writing") {
-        await this.#logChanged.wait();
-      } else {
-        // The first may have begun before the newest record; the second covers everything.
-        if (started++ === 2) throw new StorageError("ENOSPC", "the log is full of sidecars that are still needed");
+      if (this.#phase === "releasing") await this.#logChanged.wait();
+      else if (started++ === 2) return;
+      else {
         this.#parts.statistics.logStalls++;
         void this.start();
       }
     }
   }
 
-  async #mayUseReserve(byteCount: number): Promise<boolean> {
-    const left = this.#parts.log.freeBytes - byteCount;
-    if (left < 0) throw new StorageError("ENOSPC", "the log is full and its sidecars cannot be released");
-    const delayMs = Math.min(RESERVE_DELAY_MS * (this.#reserveBytes / (left + 1)), RESERVE_DELAY_MS_MAX);
-    let waited = false;
-    await new Promise<void>((resolve) => {
-      const cancel = this.#parts.clock.after(delayMs, () => {
-        waited = true;
-        resolve();
-      });
-      void this.#logChanged.wait().then(() => {
-        cancel();
-        resolve();
-      });
-    });
-    return waited && this.#phase === "releasing";
+  /** The next commit might need the reserve; while pages go home it can wait for that instead. */
+  get isTight(): boolean {
+    return this.#phase !== "writing" && this.#parts.log.freeBytes < 2 * this.#reserveBytes;
+  }
+
+  /**
+   * Until a record of this size may be appended. Most commits pass at once. The reserve is for the commits that `releaseSidecars` waits for: it may
+   * take as long as slow disks take, and what is committed meanwhile waits for its end.
+   */
+  async waitForRoom(byteCount: number): Promise<void> {
+    const { log } = this.#parts;
+    let started = 0;
+    while (log.freeBytes - byteCount < this.#reserveBytes) {
+      this.#host.refuseFailed();
+      if (this.#phase === "releasing" && this.#neededCount > 0) {
+        if (log.freeBytes >= byteCount) return;
+        throw new StorageError("ENOSPC", "the log is full and its sidecars cannot be released");
+      }
+      if (this.#phase !== "idle") await this.#logChanged.wait();
+      else {
+        // The first may have begun before the newest record; the second covers everything.
+        if (started++ === 2) throw new StorageError("ENOSPC", "the log is full of sidecars that are still needed");
+        this.#parts.statistics.logStalls++;
+        void this.start();
+      }
+    }
   }
 
   #enter(phase: Phase): void {

@@ -24,7 +24,7 @@ export interface CommitParticipant {
   durable(seq: number): void;
   /**
    * Called before a checkpoint would drop log records up to and including `seq`: the sidecars that are still needed must be
-   * made unnecessary (their data written home, in a commit). May do nothing when there are none.
+   * made unnecessary (their data written home, in commits that are waited for with `durable(true)`). May do nothing when there are none.
    */
   releaseSidecars(seq: number): Promise<void>;
   /** The oldest record whose sidecar is still needed at recovery; Infinity when there is none. */
@@ -56,18 +56,19 @@ export interface PageStore {
   /**
    * Resolves when everything that was applied to `db` before this call is on the LU. Calls share commits.
    * After a failed commit every call rejects (EIO) and nothing more is written: the owner must stop the service.
+   * @param releasing  what `releaseSidecars` does waits for it, so that commits may use the part of the log that is kept for this. Default: false.
    */
-  durable(): Promise<void>;
+  durable(releasing?: boolean): Promise<void>;
   /**
    * Pages that may still be added before SQLite would say SQLITE_FULL, with a reserve held back. A caller refuses (ENOSPC) before it
    * begins an operation that grows the database; after SQLITE_FULL the open transaction could not be trusted.
    */
   freePages(): number;
   /**
-   * As `freePages`, with half of the reserve: for what adds next to nothing, or frees something in the end. The other half is for what a commit itself
-   * adds. Counted anew each time; ask only when `freePages` is 0.
+   * As `freePages`, with a part of the reserve: for what adds next to nothing, or frees something in the end. The rest is for what a commit itself
+   * adds. Counted anew each time; ask only when `freePages` says too little.
    */
-  emergencyPages(): number;
+  emergencyPages(share: number): number;
   /** Pages that accepted changes will still take, as `source` says then: neither of the two gives them away. */
   promise(source: () => number): void;
   /**

@@ -18,8 +18,9 @@ import { type Frames, type Scratch, scratchError } from "./scratch.js";
 import type { PageStoreStatistics } from "./statistics.js";
 import { Waiters } from "./waiters.js";
 
-/** `freePages` looks anew after so many calls: an operation adds a handful of pages, and the reserve is far larger than this many of them. */
+/** `freePages` looks anew after so many calls: an operation adds a handful of pages. When this few are left, it looks each time. */
 const FREE_PAGES_CALLS = 16;
+const FREE_PAGES_EXACT = 1024;
 const FREE_PAGES_RESERVE_MIN = 64;
 const FREE_PAGES_RESERVE_MAX = 2048;
 /** Turns of the event loop that a commit waits for those who were just answered: well below a millisecond. */
@@ -155,12 +156,14 @@ export class LogPageStore implements PageStore {
     this.#participant = participant;
   }
 
-  durable(): Promise<void> {
+  durable(releasing = false): Promise<void> {
     if (this.#failure !== null || this.#closed) return Promise.reject(this.#refusal());
     if (this.#parts.readOnly) return Promise.reject(this.#readOnlyRefusal());
     this.#next ??= new Waiters();
     this.#committing ??= this.#commitAll();
-    return this.#next.join();
+    const durable = this.#next.join();
+    if (releasing) this.#checkpointer.releaseNeeds(durable);
+    return durable;
   }
 
   /**
@@ -181,14 +184,14 @@ export class LogPageStore implements PageStore {
   freePages(): number {
     if (this.#freePagesCallsLeft === 0) {
       this.#freePages = this.#pagesBeyond(this.#pageReserve);
-      this.#freePagesCallsLeft = FREE_PAGES_CALLS;
+      this.#freePagesCallsLeft = this.#freePages > FREE_PAGES_EXACT ? FREE_PAGES_CALLS : 1;
     }
     this.#freePagesCallsLeft--;
     return this.#freePages;
   }
 
-  emergencyPages(): number {
-    return this.#pagesBeyond(Math.floor(this.#pageReserve / 2));
+  emergencyPages(share: number): number {
+    return this.#pagesBeyond(Math.floor(this.#pageReserve * (1 - share)));
   }
 
   promise(source: () => number): void {
@@ -272,6 +275,7 @@ export class LogPageStore implements PageStore {
 
   /** @returns how many were answered */
   async #commitOnce(): Promise<number> {
+    if (this.#checkpointer.isTight) await this.#checkpointer.roomToSeal();
     await this.#participant.prepare();
     const waiters = this.#next;
     assert(waiters !== null, "somebody waits for a commit");

@@ -125,7 +125,7 @@ class Machine {
       releaseSidecars: async (seq) => {
         this.change();
         this.model.neededSoon = Math.max(this.model.neededSoon, seq - this.random.below(2));
-        await this.acknowledge(store);
+        await this.acknowledge(store, true);
       },
     };
   }
@@ -147,8 +147,8 @@ class Machine {
     }
   }
 
-  async acknowledge(store: LogPageStore): Promise<void> {
-    await store.durable();
+  async acknowledge(store: LogPageStore, releasing = false): Promise<void> {
+    await store.durable(releasing);
     this.model.acknowledgedSeq = Math.max(this.model.acknowledgedSeq, store.durableSeq);
     this.model.durable(store.durableSeq);
   }

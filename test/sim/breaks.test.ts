@@ -17,6 +17,7 @@ const WITHIN: ReadonlyArray<readonly [Break, number]> = [
   ["checksum", 200],
   ["transient", 50],
   ["room", 200],
+  ["promise", 50],
 ];
 const STEPS = 40;
 

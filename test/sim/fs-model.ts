@@ -1,13 +1,19 @@
 import type { Attributes, FileId } from "../../src/fs/vfs.js";
 
 /** Directories that are there from the start: operations take place in them. "" is the root. */
-export const DIRECTORIES = ["", "d0", "d1"] as const;
+const WORK_DIRECTORIES = ["", "d0", "d1"] as const;
+/** In it lies what only takes room. */
+export const FILLED = "filled";
+export const DIRECTORIES = [...WORK_DIRECTORIES, FILLED] as const;
 const NAMES = ["a", "b", "c", "d", "e", "f"] as const;
 
 /** Where an entry is: `directory/name`. */
 export type Key = string;
 
-export const KEYS: readonly Key[] = DIRECTORIES.flatMap((directory) => NAMES.map((name) => `${directory}/${name}`));
+/** Of operations by chance. */
+export const KEYS: readonly Key[] = WORK_DIRECTORIES.flatMap((directory) =>
+  NAMES.map((name) => `${directory}/${name}`),
+);
 
 /** A file, by whatever names. */
 export class ModelFile {
@@ -62,7 +68,7 @@ export class FsModel {
     for (const operation of this.unanswered) if (operation.happened(actual)) operation.apply(actual);
     this.unanswered.clear();
     this.busy.clear();
-    for (const key of KEYS) this.#compare(key, actual.get(key));
+    for (const key of new Set([...this.entries.keys(), ...actual.keys()])) this.#compare(key, actual.get(key));
   }
 
   #compare(key: Key, found: Attributes | undefined): void {

@@ -7,26 +7,27 @@ import {
   type MountFileSystemOptions,
   mountFileSystem,
 } from "../../src/fs/file-system.js";
-import { type Attributes, type FileId, ROOT_CREDENTIALS } from "../../src/fs/vfs.js";
-import { isStorageError } from "../../src/lib/errors.js";
+import { type Attributes, type DirectoryEntry, type FileId, ROOT_CREDENTIALS } from "../../src/fs/vfs.js";
+import { type Errno, isStorageError } from "../../src/lib/errors.js";
 import { SILENT } from "../../src/lib/log.js";
 import type { Random } from "../../src/lib/prng.js";
 import { KIB, MIB } from "../../src/lib/units.js";
 import type { Group, Without } from "../../src/raid/contract.js";
 import { PlayedFolder } from "../support/played-folder.js";
 import { FaultBudget } from "./fault-budget.js";
+import { Filler, FULL } from "./filler.js";
 import { type Actual, DIRECTORIES, FsModel, type Key, type ModelFile } from "./fs-model.js";
-import { idOf, operate } from "./fs-operations.js";
+import { idOf, operate, stopped } from "./fs-operations.js";
 import { Machine } from "./machine.js";
 import { Simulation } from "./simulation.js";
 import type { World } from "./world.js";
 
 const DISK_BYTES = 40 * MIB;
 const CHUNK_BYTES = 16 * KIB;
-const DATA_BYTES = 12 * MIB;
+const DATA_BYTES = 6 * MIB;
 const METADATA_BYTES = 6 * MIB;
-/** Small, so that checkpoints happen. */
-const LOG_BYTES = MIB;
+/** Small, so that checkpoints happen; a commit is well below a quarter of it. */
+const LOG_BYTES = 2 * MIB;
 
 const scratchDir = mkdtempSync(path.join(tmpdir(), "stripeward-sim-"));
 process.once("exit", () => rmSync(scratchDir, { recursive: true, force: true }));
@@ -36,6 +37,8 @@ interface FsWithout {
   readonly checksum?: boolean;
   /** Room that is held for a commit is not there when it is needed. */
   readonly room?: boolean;
+  /** No space is kept for what accepted requests will add. */
+  readonly promise?: boolean;
 }
 
 /** A file system on a RAID-5 and a RAID-1 LU of one group, and the model of its files. */
@@ -47,8 +50,9 @@ export class FsWorld implements World {
   patient = false;
   readonly model = new FsModel();
   readonly folder: PlayedFolder;
-  /** The scratch folder is full: what makes the copy grow is refused. */
-  mayRefuse = false;
+  /** EBUSY: the scratch folder is full. ENOSPC: an LU is. */
+  readonly lacks = new Set<Errno>();
+  readonly #filler: Filler;
   readonly #without: FsWithout;
   fs!: MountedFileSystem;
   #directories = new Map<string, FileId>();
@@ -58,6 +62,7 @@ export class FsWorld implements World {
   constructor(seed: number, without: Without, fsWithout: FsWithout) {
     this.simulation = new Simulation(seed);
     this.#without = fsWithout;
+    this.#filler = new Filler(this, this.simulation);
     this.folder = new PlayedFolder({ keepsHeld: fsWithout.room === true });
     this.machine = new Machine({
       ...{ simulation: this.simulation, members: 3 + (Math.floor(seed / 3) % 3), diskBytes: DISK_BYTES, without },
@@ -86,8 +91,8 @@ export class FsWorld implements World {
 
   #mountOptions(machine: Machine): MountFileSystemOptions {
     const { arena } = machine;
-    const { checksum = false } = this.#without;
-    const options = { arena, cacheBytes: 4 * MIB, sqliteCacheBytes: MIB, without: { checksum } };
+    const { checksum = false, promise = false } = this.#without;
+    const options = { arena, cacheBytes: 4 * MIB, sqliteCacheBytes: MIB, without: { checksum, promise } };
     return { ...this.#common(machine, machine.group), ...options, scratchFolder: this.folder };
   }
 
@@ -97,6 +102,7 @@ export class FsWorld implements World {
 
   async #open(): Promise<void> {
     this.#directories = directoriesOf(this.fs);
+    this.#filler.crowd.listen();
     this.#verifier = Buffer.from(this.fs.writeVerifier);
   }
 
@@ -105,8 +111,13 @@ export class FsWorld implements World {
   }
 
   burst(random: Random): Promise<unknown> {
-    const count = 2 + random.below(10);
-    return Promise.all(Array.from({ length: count }, () => operate(this, random)));
+    const works: Promise<unknown>[] = Array.from({ length: 2 + random.below(10) }, () => operate(this, random));
+    if (this.#isFull) works.push(this.#filler.act(random));
+    return Promise.all(works);
+  }
+
+  get #isFull(): boolean {
+    return this.lacks.has("ENOSPC");
   }
 
   /** The data LU grows: a page store's cannot, and a file system does not become smaller. */
@@ -119,21 +130,58 @@ export class FsWorld implements World {
   }
 
   async fullScratch(random: Random): Promise<void> {
-    const { simulation, machine, folder } = this;
+    const { simulation, folder } = this;
     folder.fill(random.below(3) === 0 ? random.below(512 * KIB) : 0);
-    this.mayRefuse = true;
+    this.lacks.add("EBUSY");
     for (let i = 1 + random.below(4); i > 0; i--) await simulation.until(this.burst(random), "requests");
     await simulation.until(simulation.sleep(random.below(12_000)), "time");
-    if (this.fs.failed !== null)
-      throw new Error(`a full scratch folder stopped the file system: ${this.fs.failed.detail.cause}`);
-    if (random.below(3) === 0) {
-      if (!(await machine.runUntilCut(this.burst(random), 1 + random.below(20), "requests"))) machine.cut();
-      this.crashed();
-      await this.recover();
-    }
+    this.#requireAlive();
+    if (random.below(3) === 0) await this.#crashIn(this.burst(random), random);
     folder.clear();
-    this.mayRefuse = false;
+    this.lacks.delete("EBUSY");
     await simulation.until(this.burst(random), "requests");
+  }
+
+  async fillUp(random: Random): Promise<void> {
+    const { simulation } = this;
+    if (this.#isFull) return await this.makeRoom(random);
+    this.lacks.add("ENOSPC");
+    await simulation.until(this.#filler.fill(FULL[random.below(FULL.length)]!, random), "filling an LU");
+    for (let i = 1 + random.below(6); i > 0; i--) {
+      await simulation.until(this.burst(random), "requests");
+      if (random.below(3) === 0) await simulation.until(simulation.sleep(random.below(12_000)), "time");
+      await this.#requireHealthy();
+      if (random.below(5) === 0) await this.#crashIn(this.burst(random), random);
+      if (random.below(5) === 0) await this.settle();
+    }
+    if (random.below(3) > 0) await this.makeRoom(random);
+  }
+
+  async makeRoom(random: Random): Promise<void> {
+    const { simulation } = this;
+    if (!this.#isFull) return;
+    if (random.below(4) === 0) await this.#crashIn(this.#filler.empty(random), random);
+    await simulation.until(this.#filler.empty(random), "removing");
+    await this.#requireHealthy();
+    this.lacks.delete("ENOSPC");
+    for (let i = 0; i < 3; i++) await simulation.until(this.burst(random), "requests");
+    this.#requireAlive();
+  }
+
+  async #crashIn(work: Promise<unknown>, random: Random): Promise<void> {
+    const { machine } = this;
+    if (!(await machine.runUntilCut(work, 1 + random.below(20), "requests"))) machine.cut();
+    this.crashed();
+    await this.recover();
+  }
+
+  async #requireHealthy(): Promise<void> {
+    this.#requireAlive();
+    await this.#filler.crowd.check();
+  }
+
+  #requireAlive(): void {
+    if (this.fs.failed !== null) throw stopped(this.fs.failed);
   }
 
   crashed(): void {
@@ -152,6 +200,7 @@ export class FsWorld implements World {
     await this.#open();
     this.model.settle(actualOf(this.fs, this.#directories));
     await this.#checkAll(this.fs, (file, found, key) => this.model.adopt(file, found, key));
+    await this.#requireHealthy();
   }
 
   /** SQLite's scratch copy of a life that has ended goes; nothing reaches the disks any more. */
@@ -241,11 +290,20 @@ function directoriesOf(fs: MountedFileSystem): Map<string, FileId> {
 function actualOf(fs: MountedFileSystem, directories: ReadonlyMap<string, FileId>): Actual {
   const actual = new Map<Key, Attributes>();
   for (const [directory, id] of directories) {
-    for (const { name, attributes } of fs.readdir(ROOT_CREDENTIALS, id, 0, 1000, true).entries) {
+    for (const { name, attributes } of entriesOf(fs, id)) {
       const text = name.toString();
       const own = text === "." || text === ".." || (directory === "" && directories.has(text));
       if (!own && attributes !== undefined) actual.set(`${directory}/${text}`, attributes);
     }
   }
   return actual;
+}
+
+function* entriesOf(fs: MountedFileSystem, directory: FileId): Generator<DirectoryEntry> {
+  for (let cookie = 0, end = false; !end; ) {
+    const page = fs.readdir(ROOT_CREDENTIALS, directory, cookie, 1000, true);
+    yield* page.entries;
+    cookie = page.entries.at(-1)?.cookie ?? cookie;
+    end = page.endOfDirectory;
+  }
 }

@@ -172,6 +172,11 @@ export class LuWorld implements World {
   /** LUs have no copies of anything. */
   async fullScratch(): Promise<void> {}
 
+  /** They have the size that they have. */
+  async fillUp(): Promise<void> {}
+
+  async makeRoom(): Promise<void> {}
+
   crashed(): void {
     for (const { model } of this.units) model.crashed();
   }

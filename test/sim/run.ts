@@ -6,8 +6,10 @@ import { stepRandom } from "./machine.js";
 import { STEPS, type StepName, stepNamed } from "./steps.js";
 import { BeyondFaultModel, type World } from "./world.js";
 
-/** Parts that a run can do without, to see that it is noticed. */
-export const BREAKS = ["parity", "journal", "bitmap", "checksum", "stale", "generation", "transient", "room"] as const;
+/** Parts of a file system that a run can do without, to see that it is noticed. */
+const FS_BREAKS = ["checksum", "room", "promise"] as const;
+/** Those, and parts of a group. */
+export const BREAKS = ["parity", "journal", "bitmap", "stale", "generation", "transient", ...FS_BREAKS] as const;
 export type Break = (typeof BREAKS)[number];
 
 export interface RunOptions {
@@ -38,14 +40,20 @@ export function schedule(seed: number, count: number): StepName[] {
   return Array.from({ length: count }, () => STEPS[random.below(STEPS.length)]!);
 }
 
+type FsBreak = (typeof FS_BREAKS)[number];
+
+function isOfFs(broken: Break): broken is FsBreak {
+  return FS_BREAKS.some((part) => part === broken);
+}
+
 export function withoutOf(broken: Break | undefined): Without {
-  return broken === undefined || broken === "checksum" || broken === "room" ? {} : { [broken]: true };
+  return broken === undefined || isOfFs(broken) ? {} : { [broken]: true };
 }
 
 function makeWorld({ seed, broken }: RunOptions): World {
   const without = withoutOf(broken);
-  if (seed % 3 === 0) return new FsWorld(seed, without, { checksum: broken === "checksum", room: broken === "room" });
-  return new LuWorld(seed, without);
+  if (seed % 3 !== 0) return new LuWorld(seed, without);
+  return new FsWorld(seed, without, broken !== undefined && isOfFs(broken) ? { [broken]: true } : {});
 }
 
 /** One run. Never throws: a failure is a result. */

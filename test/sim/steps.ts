@@ -183,7 +183,8 @@ async function silence(world: World, random: Random): Promise<void> {
   const drive = pick(drives, random);
   if (machine.unplugged.has(drive) || drive.failure !== null || members[0]?.state === undefined) return;
   // With all members there the group may find that this one gives too many errors.
-  if (away === undefined && budget.victim === null) budget.spend(drive.index, false);
+  const suspected = away === undefined && budget.victim === null;
+  if (suspected) budget.spend(drive.index, false);
   if (away !== undefined && away.state !== "rebuilding") await replace(world, machine.drives[away.number - 1]!);
   const from = ROWS_START + random.below(96) * 16384;
   const reads = random.below(2) === 0 ? 1 + random.below(12) : Number.POSITIVE_INFINITY;
@@ -204,6 +205,8 @@ async function silence(world: World, random: Random): Promise<void> {
   world.patient = false;
   await taskEnd(world, "rebuild");
   const out = machine.group.describe().disks.find(({ state }) => state !== "online");
+  // It may be another one, for how slow it was before.
+  if (suspected && out !== undefined) budget.returned();
   if (out !== undefined) budget.spend(out.number - 1, false);
   else if (away !== undefined) budget.restore();
 }
@@ -433,9 +436,17 @@ async function fullScratch(world: World, random: Random): Promise<void> {
   await world.fullScratch(random);
 }
 
+async function fillUp(world: World, random: Random): Promise<void> {
+  await world.fillUp(random);
+}
+
+async function makeRoom(world: World, random: Random): Promise<void> {
+  await world.makeRoom(random);
+}
+
 const ALL_STEPS = {
   ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, slowDisks, setClock, silence, rot, lie },
-  ...{ rebuild, failDisk, scrub, grow, resize, putBack, putBackTwo, fullScratch },
+  ...{ rebuild, failDisk, scrub, grow, resize, putBack, putBackTwo, fullScratch, fillUp, makeRoom },
 } satisfies Record<string, Step>;
 
 export type StepName = keyof typeof ALL_STEPS;
@@ -459,7 +470,7 @@ export const STEPS: readonly StepName[] = [
     "lie",
   ] as const),
   ...(["rebuild", "rebuild", "failDisk", "scrub", "grow", "resize", "resize"] as const),
-  ...(["putBack", "putBack", "putBackTwo", "fullScratch"] as const),
+  ...(["putBack", "putBack", "putBackTwo", "fullScratch", "fillUp", "makeRoom"] as const),
 ];
 
 export function stepNamed(name: StepName): Step {

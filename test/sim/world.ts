@@ -22,6 +22,10 @@ export interface World {
   resize(random: Random): Promise<unknown>;
   /** Others fill the folder of the scratch copies while it works, and empty it again: it goes on meanwhile, and does everything afterwards. */
   fullScratch(random: Random): Promise<void>;
+  /** Clients fill what they can fill, and go on; perhaps it stays full. */
+  fillUp(random: Random): Promise<void>;
+  /** They remove what filled it: everything is taken again. */
+  makeRoom(random: Random): Promise<void>;
   /** The power has failed: what is not durable is not known any more. */
   crashed(): void;
   /** From what is on the disks to a service again. @throws Error when something is not as the model says */

@@ -35,7 +35,7 @@ export class FakePageStore implements PageStore {
 
   sealCount = 0;
 
-  emergencyPages(): number {
+  emergencyPages(_share: number): number {
     return this.freePages();
   }
 

@@ -9,7 +9,14 @@ import type { DataWriter } from "./data-writer.js";
 import { BlockFlag, type FileGroup, type FileState } from "./file-state.js";
 import type { FrameCache } from "./frame-cache.js";
 import type { GroupTable } from "./group-table.js";
-import { GROUP_BLOCKS, INTENT_BLOCKS_PER_COMMIT, INTENT_BLOCKS_PER_INODE, INTENT_BLOCKS_PER_WAITER } from "./limits.js";
+import {
+  GROUP_BLOCKS,
+  INTENT_BLOCKS_PER_COMMIT,
+  INTENT_BLOCKS_PER_INODE,
+  INTENT_BLOCKS_PER_WAITER,
+  INTENT_RECORD_SHARE,
+  RECORD_BYTES_DEFAULT,
+} from "./limits.js";
 import type { ReadEpochs } from "./read-epochs.js";
 import { encodeIntent, encodeTouches, INTENT_BYTES_MAX } from "./sidecar.js";
 import type { WriteBack } from "./write-back.js";
@@ -40,7 +47,8 @@ export class Committer {
   readonly #records: LogRecord[] = [];
   #sealed: CommitWork | null = null;
   /** Reused: one commit at a time is between seal and durable. */
-  readonly #intentBytes = Buffer.alloc(INTENT_BLOCKS_PER_COMMIT * INTENT_BYTES_MAX);
+  readonly #intentBytes: Buffer;
+  readonly #intentBlocksMax: number;
   readonly #putUnsettled: Database.Statement<[number, number]>;
   readonly #deleteUnsettled: Database.Statement<[number]>;
   intentCount = 0;
@@ -50,6 +58,8 @@ export class Committer {
 
   constructor(parts: CommitterParts) {
     this.#parts = parts;
+    this.#intentBlocksMax = intentBlocksOf(parts.store.recordBytesMax ?? RECORD_BYTES_DEFAULT);
+    this.#intentBytes = Buffer.alloc(this.#intentBlocksMax * INTENT_BYTES_MAX);
     this.#putUnsettled = parts.db.prepare(
       "INSERT INTO unsettled VALUES (?, ?) ON CONFLICT DO UPDATE SET blocks = excluded.blocks",
     );
@@ -124,9 +134,15 @@ export class Committer {
 
   /** Everything in records up to `seq` is written home, in a commit. @throws StorageError EIO */
   async releaseSidecars(seq: number): Promise<void> {
-    while (this.oldestSidecar() <= seq) {
-      await this.#parts.writeBack.writeBackStates(this.#statesLoggedUpTo(seq));
-      await this.#parts.store.durable();
+    // What is released is not logged anew meanwhile: the records that this needs have rows, and no data.
+    this.holdIntents();
+    try {
+      while (this.oldestSidecar() <= seq) {
+        await this.#parts.writeBack.writeBackStates(this.#statesLoggedUpTo(seq));
+        await this.#parts.store.durable(true);
+      }
+    } finally {
+      this.resumeIntents();
     }
   }
 
@@ -156,7 +172,7 @@ export class Committer {
     let count = 0;
     let byteCount = 0;
     for (const state of this.#wanted) {
-      if (count + state.unsavedCount > INTENT_BLOCKS_PER_COMMIT) continue;
+      if (count + state.unsavedCount > this.#intentBlocksMax) continue;
       this.#wanted.delete(state);
       if (state.dead || state.unsavedCount === 0 || state.unsavedCount > this.#intentLimit(state)) continue;
       count += state.unsavedCount;
@@ -209,7 +225,7 @@ export class Committer {
   #intentLimit(state: FileState): number {
     if (this.#intentHolders > 0) return 0;
     const shared = state.waiterCount * INTENT_BLOCKS_PER_WAITER;
-    return Math.min(INTENT_BLOCKS_PER_COMMIT, Math.max(INTENT_BLOCKS_PER_INODE, shared));
+    return Math.min(this.#intentBlocksMax, Math.max(INTENT_BLOCKS_PER_INODE, shared));
   }
 
   #statesLoggedUpTo(seq: number): FileState[] {
@@ -221,4 +237,9 @@ export class Committer {
       return false;
     });
   }
+}
+
+/** Of one commit, at most. */
+function intentBlocksOf(recordBytesMax: number): number {
+  return Math.min(INTENT_BLOCKS_PER_COMMIT, Math.floor((recordBytesMax * INTENT_RECORD_SHARE) / BLOCK_BYTES));
 }

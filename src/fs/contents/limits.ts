@@ -21,6 +21,9 @@ export const INTENT_BLOCKS_PER_WAITER = 4;
 /** All intents of one record: 1 MiB, so that a record stays small beside the log. */
 export const INTENT_BLOCKS_PER_COMMIT = MIB / BLOCK_BYTES;
 
+/** ... and no more than this part of the largest one: a small log is not filled by a handful of commits. */
+export const INTENT_RECORD_SHARE = 1 / 16;
+
 /** One write call to the data LU; rounded down to whole stripes. */
 export const WRITE_CHUNK_BLOCKS = MIB / BLOCK_BYTES;
 

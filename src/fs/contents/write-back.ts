@@ -177,7 +177,7 @@ export class WriteBack {
     const { table, store } = this.#parts;
     const wanted = table.publicationPages(part.groupCount, part.end - part.first);
     if (table.commitPages === 0 || table.commitPages + wanted <= table.pagesMax) return null;
-    return store.durable();
+    return store.durable(true);
   }
 
   #publish(job: WriteBackJob, part: JobPart): void {

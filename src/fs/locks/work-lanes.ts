@@ -44,7 +44,7 @@ export class WorkLanes {
     }
     // Its own lane meanwhile: whatever it calls finds it taken.
     this.#lanes.set(lane, [queued]);
-    if (this.#spent < TURN_COST && this.roomInCommit() === null) this.#work(lane);
+    if (this.#spent < TURN_COST && this.#hasRoom()) this.#work(lane);
     this.#arm();
   }
 
@@ -67,6 +67,13 @@ export class WorkLanes {
     const left = [...this.#lanes.values()].flat();
     this.#lanes.clear();
     for (const { task } of left) task.failed(error);
+  }
+
+  /** When there is none, the next turn waits for it. */
+  #hasRoom(): boolean {
+    const room = this.roomInCommit();
+    room?.catch(() => {});
+    return room === null;
   }
 
   #arm(): void {

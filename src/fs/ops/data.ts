@@ -22,8 +22,9 @@ function requireOffset(offset: number): void {
 
 /** Reading moves the access time at most once a day (attributes.ts); the row follows with whatever commit comes next. */
 export function touchAccessed(core: Core, inode: Inode): void {
+  if (core.readOnly || core.failed !== null) return;
   const now = atimeIsDue(inode, core.clock);
-  if (now === null) return;
+  if (now === null || !core.hasLittleSpace()) return;
   setAtime(inode, now);
   core.markDirtyLazily(inode);
 }
@@ -91,6 +92,7 @@ export function write(
     return nothing;
   }
   core.requireScratchRoom();
+  core.requireLittleSpace();
   const observer = new ContentsChange(
     inode,
     () => applyWrite(core, cred, inode),

@@ -170,6 +170,8 @@ export async function setattrInode(
     applied(change);
     return change;
   }
+  if (set.sizeBytes !== undefined && set.sizeBytes < inode.sizeBytes) core.requireSpaceToShrink();
+  else core.requireLittleSpace();
   const fields = () => applyFields(core, cred, inode, set);
   if (set.sizeBytes === undefined) return await core.conclude(setFields(inode, fields), onApplied);
   const change = await setSize(core, inode, set.sizeBytes, fields, applied);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { LockOwner } from "../../../src/fs/vfs.js";
+import type { FileId, LockOwner } from "../../../src/fs/vfs.js";
 import { MIB } from "../../../src/lib/units.js";
 import { MemoryFileSystem } from "../../support/memory-file-system.js";
 import { ALICE, bytes, makeFile, namesOf, refused } from "../../support/namespace-fixture.js";
@@ -27,20 +27,65 @@ async function full(waiters: number, options: { promise?: boolean } = {}) {
     fs.locks.lock(file, { owner: longOwner(i), ...RANGE, exclusive: false }, bytes("note")),
   );
   await Promise.all(asked);
-  const links = async (count: number) => {
-    for (let i = 0; ; i += count) {
+  await fillWithLinks(fs);
+  return { memory, fs, file, holder };
+}
+
+async function fillWithLinks(fs: MemoryFileSystem["fs"]): Promise<void> {
+  for (const count of [64, 1]) {
+    for (let i = 0, full = false; !full; i += count) {
       const batch = Array.from({ length: count }, (_, j) =>
         fs.symlink(ALICE, fs.root, bytes(`link ${count} ${i + j}`), Buffer.alloc(4000, 1), {}),
       );
-      const results = await Promise.allSettled(batch);
-      const failed = results.find((result) => result.status === "rejected");
-      if (failed !== undefined) return assert.equal((failed.reason as { code?: string }).code, "ENOSPC");
+      full = (await lackOf(batch)) > 0;
     }
-  };
-  await links(64);
-  await links(1);
-  return { memory, fs, file, holder };
+  }
 }
+
+/** Of these, how many were refused for want of space; none for anything else. */
+async function lackOf(batch: readonly (Promise<unknown> | unknown)[]): Promise<number> {
+  const results = await Promise.allSettled(batch);
+  const refusals = results.flatMap((result) => (result.status === "rejected" ? [result.reason] : []));
+  for (const reason of refusals) assert.equal((reason as { code?: string }).code, "ENOSPC", String(reason));
+  return refusals.length;
+}
+
+const LONG_AGO = { seconds: 0, nanoseconds: 0 };
+const LATELY = { seconds: 4_000_000_000, nanoseconds: 999_999_999 };
+
+/** Inodes whose rows are as short as can be, and a metadata LU without room for anything more. */
+async function fullOfShortRows(count: number) {
+  const memory = await MemoryFileSystem.open({ metadataBytes: 8 * MIB });
+  const { fs } = memory;
+  const files: FileId[] = [];
+  for (let i = 0; i < count; i += 100) {
+    const batch = Array.from({ length: 100 }, (_, j) => {
+      const attributes = { mode: 0o666, atime: LONG_AGO, mtime: LONG_AGO };
+      return fs.create(ALICE, fs.root, bytes(`${i + j}`), { mode: "guarded", attributes });
+    });
+    for (const { attributes } of await Promise.all(batch)) files.push(attributes);
+  }
+  await fillWithLinks(fs);
+  return { memory, fs, files };
+}
+
+async function stillSound(memory: MemoryFileSystem): Promise<void> {
+  assert.equal(memory.fs.failed, null, String(memory.fs.failed?.detail.cause));
+  assert.deepEqual((await memory.fs.check({ data: true })).faults, []);
+  await memory.end();
+}
+
+test("promised space: attributes that make rows longer are refused on a full metadata LU before there is no room for them", async () => {
+  const { memory, fs, files } = await fullOfShortRows(16_000);
+  let refused = 0;
+  for (let i = 0; i < files.length; i += 200) {
+    const some = files.slice(i, i + 200);
+    const sizeBytes = 2 ** 40;
+    refused += await lackOf(some.map((file) => fs.setattr(ALICE, file, { atime: LATELY, mtime: LATELY, sizeBytes })));
+  }
+  assert.ok(refused > 0);
+  await stillSound(memory);
+});
 
 async function granted(fs: MemoryFileSystem["fs"], count: number): Promise<void> {
   for (let turn = 0; turn < 10_000 && fs.failed === null; turn++) {

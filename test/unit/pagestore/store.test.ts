@@ -286,7 +286,7 @@ test("store: releaseSidecars commits into the reserve while other commits wait",
       // Three commits, one after the other, before the sidecars may go.
       for (let i = 0; i < 3; i++) {
         put(store, 10_000 + i, `release ${releases}`);
-        await store.durable();
+        await store.durable(true);
       }
       while ((live[0] ?? Number.POSITIVE_INFINITY) <= seq) live.shift();
     },
@@ -302,6 +302,49 @@ test("store: releaseSidecars commits into the reserve while other commits wait",
   };
   await Promise.all([1, 2, 3, 4, 5, 6].map(client));
   assert.ok(releases > 2);
+  assert.equal(store.failed, false);
+  await store.close();
+});
+
+test("store: what is committed while sidecars are released waits for it, however long it takes", {
+  timeout: 20_000,
+}, async () => {
+  const lu = await formattedLu({ logBytes: 512 * KIB, sizeBytes: 8 * MIB });
+  const store = await open(lu);
+  const live: number[] = [];
+  let releasing = (): void => {};
+  const began = new Promise<void>((resolve) => {
+    releasing = resolve;
+  });
+  store.join({
+    ...NO_PARTICIPANT,
+    seal: () => {
+      live.push(store.durableSeq + 1);
+      return [Buffer.alloc(8 * KIB)];
+    },
+    oldestSidecar: () => live[0] ?? Number.POSITIVE_INFINITY,
+    releaseSidecars: async (seq) => {
+      releasing();
+      // As slow disks are.
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      put(store, 10_000, "released");
+      await store.durable(true);
+      while ((live[0] ?? Number.POSITIVE_INFINITY) <= seq) live.shift();
+    },
+  });
+  createTable(store);
+  let ended = false;
+  const client = async (id: number): Promise<void> => {
+    for (let k = 0; !ended; k++) {
+      put(store, id * 1000 + k, "w");
+      await store.durable();
+    }
+  };
+  const clients = [1, 2, 3].map(client);
+  await began;
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  ended = true;
+  await Promise.all(clients);
   assert.equal(store.failed, false);
   await store.close();
 });

@@ -84,3 +84,19 @@ test("work lanes: stopped, every task that has not ended fails", async () => {
   for (let i = 0; i < 3; i++) await turn();
   assert.deepEqual(said, ["a0", "a1", "a failed: closed", "b failed: closed", "c failed: closed"]);
 });
+
+test("work lanes: a commit that will never have room is nobody's unhandled rejection, and the task goes on to be refused", async () => {
+  const said: string[] = [];
+  const strays: unknown[] = [];
+  const stray = (error: unknown): void => void strays.push(error);
+  process.on("unhandledRejection", stray);
+  const lanes = new WorkLanes(
+    () => {},
+    () => Promise.reject(new Error("the store has failed")),
+  );
+  lanes.run(1, task(said, "a", 1));
+  for (let i = 0; i < 3; i++) await turn();
+  process.off("unhandledRejection", stray);
+  assert.deepEqual(strays, []);
+  assert.deepEqual(said, ["a0"]);
+});
