@@ -188,8 +188,9 @@ export class GroupAdmin {
 
 /** Members that missed writes or failed, and disks whose place was given away, are left to who brought them. */
 function isUsed(group: Group, { uuid }: LabelledDisk): boolean {
-  const member = group.describe().disks.find((disk) => disk.uuid === uuid);
-  return member?.state === "online" || member?.state === "rebuilding";
+  const { disks, sources } = group.describe();
+  const member = disks.find((disk) => disk.uuid === uuid);
+  return member?.state === "online" || member?.state === "rebuilding" || sources.includes(uuid);
 }
 
 /** What is wrong with a group that is not clean, in a sentence. */
@@ -214,6 +215,16 @@ function waitsFor(tasks: GroupDescription["tasks"]): string {
 function unreadable(uuid: string): GroupDescription {
   return {
     ...{ uuid, name: uuid, state: "failed", chunkBytes: 0, rowBytes: 0, rowCount: 0, rowsFree: 0, generation: 0 },
-    ...{ nodes: [], ownerEpoch: 0, disks: [], lus: [], tasks: [], scrub: NO_SCRUB, lostBlocks: 0, unreadable: 0 },
+    ...{
+      nodes: [],
+      ownerEpoch: 0,
+      disks: [],
+      sources: [],
+      lus: [],
+      tasks: [],
+      scrub: NO_SCRUB,
+      lostBlocks: 0,
+      unreadable: 0,
+    },
   };
 }

@@ -63,6 +63,13 @@ export class LostBlocks {
     return this.#unread;
   }
 
+  /** Where each of them is, or each of its copies. */
+  places(): (BlockOnMember & { readonly kind: LostKind })[] {
+    return this.list().flatMap(({ lu, block, kind = "lost" }) =>
+      this.#locate(lu, block).map((place) => ({ ...place, kind })),
+    );
+  }
+
   /** Blocks that take no part in redundancy. */
   get anyApart(): boolean {
     return this.#apart.size > 0;

@@ -130,7 +130,7 @@ export async function assembleRaidGroup(
   for (const { number, path, used } of plan.passedOver) group.emit("copy-passed-over", { path, used }, number);
   for (const { twins, reason } of plan.places)
     if (twins !== undefined) group.emit("member-failed", { reason, gone: false }, twins[0]?.label.number);
-  await recover(group);
+  await recover(group, plan.places);
   group.resumeTasks();
   return group;
 }
@@ -141,7 +141,7 @@ function believedState(place: Place, listed: MemberState, without: Without = {})
   return without.generation === true && place.behind === true ? listed : place.state;
 }
 
-async function recover(group: RaidGroup): Promise<void> {
+async function recover(group: RaidGroup, places: readonly Place[]): Promise<void> {
   const options: ReplayOptions = {
     groupUuid: group.uuid,
     members: group.members,
@@ -152,6 +152,9 @@ async function recover(group: RaidGroup): Promise<void> {
   };
   const scan = await scanJournal(options);
   await group.bitmap.load();
+  for (const member of group.members) {
+    if (member.state === "rebuilding") group.membership.recall(member, places[member.slot]?.former?.device ?? null);
+  }
   for (const { state, reason, label } of group.members) {
     if (state === "stale") group.emit("member-stale", { reason }, label.number);
   }
