@@ -7,7 +7,17 @@ import { STEPS, type StepName, stepNamed } from "./steps.js";
 import { BeyondFaultModel, type World } from "./world.js";
 
 /** Parts that a run can do without, to see that it is noticed. */
-export const BREAKS = ["parity", "journal", "bitmap", "checksum", "stale", "generation", "transient", "room"] as const;
+export const BREAKS = [
+  "parity",
+  "journal",
+  "bitmap",
+  "checksum",
+  "stale",
+  "generation",
+  "transient",
+  "source",
+  "room",
+] as const;
 export type Break = (typeof BREAKS)[number];
 
 export interface RunOptions {
