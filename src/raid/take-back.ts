@@ -113,7 +113,7 @@ async function putBackDerived(core: GroupCore, side: TakeBackSide, block: LuBloc
   if (!(await side.locked(own.at, read))) return;
   for (let i = 0; i < BLOCK_BYTES; i++) stands[i]! ^= unread[i]!;
   // From here on it is not computed a second time, whatever happens.
-  await core.losses.lose(own.lu, own.at, member, position, "lost");
+  await core.losses.lose({ lu: own.lu, at: own.at, member, position, kind: "lost" });
   if (!(await put(core, side, own, "lost", stands))) return;
   await side.settleBlock(own.at);
   await side.flush();
