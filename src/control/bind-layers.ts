@@ -212,6 +212,7 @@ async function describeGroup(disks: readonly LabelledDisk[]): Promise<GroupDescr
     lus: record.lus.map(({ runs: _, moving: __, ...lu }) => ({ ...lu, groupUuid: uuid })),
     scrub: record.scrub,
     tasks: [],
+    sources: [],
     lostBlocks: record.lost.filter(({ kind }) => kind !== "unread").length,
     unreadable: record.lost.filter(({ kind }) => kind === "unread").length,
   };

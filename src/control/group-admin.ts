@@ -188,9 +188,11 @@ export class GroupAdmin {
 
 /** Members that missed writes or failed, and disks whose place was given away, are left to who brought them; one that is left out because it is slow is not. */
 function isUsed(group: Group, { uuid }: LabelledDisk): boolean {
-  const member = group.describe().disks.find((disk) => disk.uuid === uuid);
+  const { disks, sources } = group.describe();
+  const member = disks.find((disk) => disk.uuid === uuid);
+  if (member === undefined) return sources.includes(uuid);
   return (
-    member?.state === "online" || member?.state === "rebuilding" || (member?.state === "stale" && member.slow === true)
+    member.state === "online" || member.state === "rebuilding" || (member.state === "stale" && member.slow === true)
   );
 }
 
@@ -216,6 +218,16 @@ function waitsFor(tasks: GroupDescription["tasks"]): string {
 function unreadable(uuid: string): GroupDescription {
   return {
     ...{ uuid, name: uuid, state: "failed", chunkBytes: 0, rowBytes: 0, rowCount: 0, rowsFree: 0, generation: 0 },
-    ...{ nodes: [], ownerEpoch: 0, disks: [], lus: [], tasks: [], scrub: NO_SCRUB, lostBlocks: 0, unreadable: 0 },
+    ...{
+      nodes: [],
+      ownerEpoch: 0,
+      disks: [],
+      sources: [],
+      lus: [],
+      tasks: [],
+      scrub: NO_SCRUB,
+      lostBlocks: 0,
+      unreadable: 0,
+    },
   };
 }

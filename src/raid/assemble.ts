@@ -1,5 +1,6 @@
 import { StorageError } from "../lib/errors.js";
 import type { LabelledDisk } from "./contract.js";
+import { isAsLeft } from "./former.js";
 import type { GroupRecord, LabelMember, MemberState } from "./label.js";
 import { type Label, readLabel } from "./label-io.js";
 import { lateOne, type Patience } from "./late-disk.js";
@@ -22,6 +23,8 @@ export interface Place {
   readonly behind?: boolean;
   /** Its disk answers much later than the others: left out until it is well, and its label was not waited for. */
   readonly late?: LabelledDisk;
+  /** The disk that had the place before, as it was left. */
+  readonly former?: LabelledDisk | undefined;
   /** These say that they are one disk, and nothing tells which has all that was written: none is used, and whatever fills the place is written anew. */
   readonly twins?: readonly FoundDisk[];
 }
@@ -206,11 +209,18 @@ function placeFor(
   // A member under rebuild got every write, too, while it was there.
   if (member.state === "online" || member.state === "rebuilding") {
     if (wentApart(record, one.group)) return { found: one, state: "stale", reason: "was used without the others" };
-    if (!isPutBack(member, one.group, record)) return { found: one, state: member.state };
+    if (!isPutBack(member, one.group, record))
+      return { found: one, state: member.state, former: formerOf(member, found) };
     return { found: one, state: "stale", behind: true, reason: putBackText(one.group, record) };
   }
   if (member.state === "failed") return { found: one, state: "failed", reason: "gave errors earlier" };
   return { found: one, state: "stale", reason: "missed writes while it was away" };
+}
+
+/** One that was used since, or of which there are two, is not believed. */
+function formerOf({ former }: LabelMember, found: readonly FoundDisk[]): LabelledDisk | undefined {
+  if (former === null) return undefined;
+  return found.find(({ label }) => label.uuid === former.uuid && isAsLeft(former.labels, label))?.disk;
 }
 
 function twinsText(copies: readonly FoundDisk[]): string {

@@ -111,6 +111,7 @@ export interface BlockInspector {
  * journal: partial stripes are written in place without a record. bitmap: nothing is marked, nothing made consistent after a crash.
  * parity: that of partial stripes is not updated. generation: a disk that the others call online is believed, however old its own label is.
  * stale: any disk is believed, also one that the others know to have missed writes. transient: what cannot be read now is given up at once.
+ * source: after a restart the old disk of a replacement is believed also where something was written since it left.
  */
 export interface Without {
   readonly journal?: boolean;
@@ -119,6 +120,7 @@ export interface Without {
   readonly generation?: boolean;
   readonly stale?: boolean;
   readonly transient?: boolean;
+  readonly source?: boolean;
 }
 
 /** An LU that is to be made. */
@@ -237,6 +239,8 @@ export interface GroupDescription {
   /** Under which it is open. */
   readonly ownerEpoch: number;
   readonly disks: readonly DiskDescription[];
+  /** By uuid: old disks that the group has open as sources of what their successors lack. */
+  readonly sources: readonly string[];
   readonly lus: readonly LuDescription[];
   readonly scrub: ScrubRecord;
   readonly tasks: readonly TaskDescription[];

@@ -2,6 +2,7 @@ import type { BlockDevice } from "../device/device.js";
 import { BitSet } from "../lib/bit-set.js";
 import { StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
+import type { DiskLabel, LastLabel } from "./label.js";
 
 /** Blocks that one page of a set has bits for: 4 KiB of memory, 128 MiB of a member. */
 const PAGE_BLOCKS = 32 * 1024;
@@ -22,10 +23,11 @@ class BlockSet {
   }
 }
 
-/** How the label of a member stood when it was last in use: what an old disk has to show to be believed. */
-export interface LastLabel {
-  readonly generation: number;
-  readonly sequence: number;
+/** Nobody has used the disk since: its label stands as it was left. */
+export function isAsLeft(labels: readonly LastLabel[], label: DiskLabel): boolean {
+  return labels.some(
+    ({ generation, sequence }) => label.sequence === sequence && label.group?.generation === generation,
+  );
 }
 
 export interface FormerOptions {
@@ -36,8 +38,14 @@ export interface FormerOptions {
   readonly labels: () => readonly LastLabel[];
   /** null: it is not here; it may be lent later. */
   readonly device: BlockDevice | null;
-  /** Regions that may have been written between its leaving and its successor's coming. */
+  /** Regions that may have been written between its leaving and its successor's coming; after a restart, since it left. */
   readonly stale: ReadonlySet<number>;
+  /** So many regions its successor had when this life began, but for stale ones. */
+  readonly builtRegions: number;
+  /** Bytes of the member where lost blocks stood when it left: fillers. */
+  readonly fillers: ReadonlySet<number>;
+  /** Bytes of the member where it is not to be believed at all. */
+  readonly doubtful: ReadonlySet<number>;
   readonly rowsStart: number;
   readonly regionBytes: number;
 }
@@ -67,7 +75,8 @@ export class Former {
 
   /** It has everything that its successor has not. */
   get whole(): boolean {
-    return this.device !== null && this.#options.stale.size === 0;
+    const { stale, doubtful } = this.#options;
+    return this.device !== null && stale.size === 0 && doubtful.size === 0;
   }
 
   /** @param position  byte on the member; what lies before the rows is not looked at */
@@ -87,21 +96,28 @@ export class Former {
     await device.read(target, position);
   }
 
-  /** As `readBlock`, from the old disk alone. */
+  /** What stood in a block that is lost or unread now, from the old disk alone. @throws StorageError EIO */
   async readOld(target: Buffer, position: number): Promise<void> {
-    const { rowsStart, regionBytes, stale } = this.#options;
-    const region = Math.floor((position - rowsStart) / regionBytes);
-    if (this.device === null || stale.has(region))
+    const { stale, builtRegions, fillers } = this.#options;
+    const region = this.#regionOf(position);
+    if (this.device === null || stale.has(region) || region < builtRegions || fillers.has(position))
       throw new StorageError("EIO", "the old disk does not have this block", { position });
     await this.device.read(target, position);
   }
 
+  #regionOf(position: number): number {
+    return Math.floor((position - this.#options.rowsStart) / this.#options.regionBytes);
+  }
+
   #sourceOf(position: number, successor: BlockDevice): BlockDevice | null {
-    const { rowsStart, regionBytes, stale } = this.#options;
+    const { rowsStart, stale, builtRegions, doubtful } = this.#options;
     const block = position / BLOCK_BYTES;
     if (this.#there.has(block)) return successor;
     if (position < rowsStart || this.#outdated.has(block)) return null;
-    return stale.has(Math.floor((position - rowsStart) / regionBytes)) ? null : this.device;
+    const region = this.#regionOf(position);
+    if (stale.has(region)) return null;
+    if (region < builtRegions) return successor;
+    return doubtful.has(position) ? null : this.device;
   }
 
   /** @returns its device, which is the caller's from here on */

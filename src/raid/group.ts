@@ -550,6 +550,7 @@ export class RaidGroup implements GroupCore {
         unreadable: this.losses.unreadable,
       },
       disks: this.members.map((member) => this.#roster.describe(member)),
+      sources: this.#roster.sources,
       lus: this.lus.lus.map((lu) => this.lus.describe(lu)),
     };
   }

@@ -147,6 +147,7 @@ export class Growth {
       sizeBytes: device.sizeBytes,
       unbuiltBytes: 0,
       partedFrom: 0,
+      former: null,
       path: device.name,
     };
   }

@@ -19,8 +19,10 @@ import {
   type DiskLabel,
   type GroupRecord,
   LABEL,
+  type LabelFormer,
   type LabelLu,
   type LabelMember,
+  type LastLabel,
   LIFE_ENTRY,
   LU_ENTRY,
   MEMBER_ENTRY,
@@ -53,6 +55,9 @@ const SPARE = 2;
 const SHARED = 4;
 /** Lost blocks are of several kinds. */
 const KINDS = 8;
+/** How the label of a disk that is being replaced may stand: u64 generation, u64 sequence. */
+const LAST_LABEL_BYTES = 16;
+const FORMER_LABELS_MAX = (LABEL.reserved - LABEL.formerLabels) / LAST_LABEL_BYTES;
 /** A lost block has its kind above its place. */
 const KIND_UNIT = 2 ** 49;
 /** By number; none is 0. */
@@ -107,6 +112,43 @@ function putGroup(block: Buffer, group: GroupRecord): void {
   putScrub(block, group.scrub);
   putLost(block, group.lost);
   putLineage(block, group);
+  putFormer(block, group.members);
+}
+
+function putFormer(block: Buffer, members: readonly LabelMember[]): void {
+  const [one, more] = members.filter(({ former }) => former !== null);
+  if (one === undefined || one.former === null) return;
+  const { number, uuid, labels } = one.former;
+  assert(more === undefined && one.state === "rebuilding", "one member at a time is rebuilt in the place of another");
+  assert(labels.length >= 1 && labels.length <= FORMER_LABELS_MAX, "it is known how the label stood");
+  block.writeUInt32LE(number, LABEL.formerNumber);
+  putUuid(block, LABEL.formerUuid, uuid);
+  for (const [i, { generation, sequence }] of labels.entries()) {
+    putU64(block, LABEL.formerLabels + i * LAST_LABEL_BYTES, generation);
+    putU64(block, LABEL.formerLabels + i * LAST_LABEL_BYTES + 8, sequence);
+  }
+}
+
+/** @returns the members, the one that is being rebuilt with the disk whose place it has; null for nonsense */
+function withFormer(block: Buffer, members: readonly LabelMember[]): LabelMember[] | null {
+  if (isZero(block, LABEL.formerNumber, LABEL.reserved)) return [...members];
+  const former = getFormer(block);
+  const rebuilding = members.filter(({ state }) => state === "rebuilding");
+  if (former === null || rebuilding.length !== 1 || members.some(({ uuid }) => uuid === former.uuid)) return null;
+  return members.map((member) => (member === rebuilding[0] ? { ...member, former } : member));
+}
+
+function getFormer(block: Buffer): LabelFormer | null {
+  const uuid = getUuid(block, LABEL.formerUuid);
+  const labels: LastLabel[] = [];
+  for (let at = LABEL.formerLabels; at < LABEL.reserved; at += LAST_LABEL_BYTES) {
+    // A label that was written has a sequence.
+    if (labels.length > 0 && isZero(block, at, LABEL.reserved)) break;
+    const label = { generation: getU64(block, at), sequence: getU64(block, at + 8) };
+    if (Number.isNaN(label.generation) || !(label.sequence > 0)) return null;
+    labels.push(label);
+  }
+  return uuid === NO_UUID ? null : { uuid, number: block.readUInt32LE(LABEL.formerNumber), labels };
 }
 
 function putLineage(block: Buffer, { lineage: { wholeFrom, lives }, members }: GroupRecord): void {
@@ -271,7 +313,8 @@ function getGroup(block: Buffer): GroupRecord | null {
   const name = getText(block, LABEL.groupName, NAME_FIELD);
   const generation = getU64(block, LABEL.generation);
   const ownerEpoch = getU64(block, LABEL.ownerEpoch);
-  const [nodes, members, scrub, lost] = [getNodes(block), getMembers(block), getScrub(block), getLost(block)];
+  const [nodes, listed, scrub, lost] = [getNodes(block), getMembers(block), getScrub(block), getLost(block)];
+  const members = listed === null ? null : withFormer(block, listed);
   const lineage = getLineage(block, generation);
   if (!name || Number.isNaN(generation) || Number.isNaN(ownerEpoch)) return null;
   if (nodes === null || members === null || scrub === null || lost === null || lineage === null) return null;
@@ -370,7 +413,7 @@ function getMember(block: Buffer, at: number, partedAt: number): LabelMember | n
   if (uuid === NO_UUID || Number.isNaN(unbuiltBytes) || (state === "online" && unbuiltBytes > 0)) return null;
   if (Number.isNaN(partedFrom) || (state === "online" && partedFrom > 0)) return null;
   const number = block.readUInt32LE(at + MEMBER_ENTRY.number);
-  return { uuid, number, state, sizeBytes, unbuiltBytes, partedFrom, path };
+  return { uuid, number, state, sizeBytes, unbuiltBytes, partedFrom, former: null, path };
 }
 
 function getLus(block: Buffer, rowCount: number, memberCount: number): LabelLu[] | null {

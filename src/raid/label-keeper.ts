@@ -1,6 +1,6 @@
 import type { BlockDevice } from "../device/device.js";
 import { must } from "../lib/assert.js";
-import type { GroupRecord, LabelLu, LabelMember } from "./label.js";
+import type { GroupRecord, LabelFormer, LabelLu, LabelMember } from "./label.js";
 import { writeLabel } from "./label-io.js";
 import { LIVES_MAX } from "./limits.js";
 import type { Lineage } from "./lineage.js";
@@ -127,12 +127,13 @@ export class LabelKeeper {
     this.record = { ...this.record, members, lost, ...lineage, ownerEpoch: this.#options.epoch() };
   }
 
-  #entryOf({ label, state, device, takesWrites }: Member, before: LabelMember | undefined): LabelMember {
+  #entryOf(member: Member, before: LabelMember | undefined): LabelMember {
+    const { label, state, device, takesWrites } = member;
     const { sizeBytes = label.sizeBytes, name: path = label.path } = device ?? {};
     const unbuiltBytes = state === "online" ? 0 : label.unbuiltBytes;
     const own = before?.uuid === label.uuid ? before : undefined;
     const partedFrom = takesWrites ? 0 : partedFromOf(own, this.record);
-    return { ...label, state, unbuiltBytes, partedFrom, sizeBytes, path };
+    return { ...label, state, unbuiltBytes, partedFrom, former: formerOf(member), sizeBytes, path };
   }
 
   #lineage(changed: boolean): { generation: number; lineage: Lineage } {
@@ -154,6 +155,13 @@ export class LabelKeeper {
 export function partedFromOf(before: LabelMember | undefined, { lineage }: Pick<GroupRecord, "lineage">): number {
   const parted = before !== undefined && before.state !== "online" && before.state !== "rebuilding";
   return parted ? before.partedFrom : lineage.wholeFrom;
+}
+
+/** Known as a source until the work is done, over restarts, too. One of which it is not known how it left is none. */
+function formerOf({ state, former }: Member): LabelFormer | null {
+  if (state !== "rebuilding" || former === null) return null;
+  const labels = former.labels();
+  return labels.length === 0 ? null : { uuid: former.uuid, number: former.number, labels };
 }
 
 async function saveLabel(member: Member, sequence: number, group: GroupRecord): Promise<void> {

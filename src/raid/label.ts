@@ -26,7 +26,7 @@ import type { LostBlock } from "./lost-blocks.js";
  *   208 u32 scrubEverySeconds 212 u32 scrubState (0 idle, 1 running, 2 paused)   216 u64 scrubAt (byte of the row space)
  *   224 u64 scrubStartedMs    232 u64 scrubFinishedMs (since 1970; 0: never)     240 u32 scrubFound         244 u32 scrubHealed
  *   248 u32 lostCount         252 u32 scrubFlags (1: only report)                256 u64 wholeFrom          264 u32 lifeCount
- *   268 reserved
+ *   268 u32 formerNumber      272 [16] formerUuid     288 formerLabels: 2 of u64 generation, u64 sequence (LabelFormer)             320 reserved
  *   512 nodes: 8 names of 64 bytes
  *  1024 members: 32 entries of 256 bytes (MEMBER_ENTRY)
  *  9216 lus: 64 entries of 128 bytes (LU_ENTRY)
@@ -78,7 +78,10 @@ export const LABEL = {
   scrubFlags: 252,
   wholeFrom: 256,
   lifeCount: 264,
-  reserved: 268,
+  formerNumber: 268,
+  formerUuid: 272,
+  formerLabels: 288,
+  reserved: 320,
   nodes: 512,
   members: 1024,
   lus: 9216,
@@ -151,6 +154,20 @@ export const NO_SHAPE: GroupShape = {
 /** A member is never unused, and a spare is no member. */
 export type MemberState = Exclude<DiskState, "unused" | "spare">;
 
+/** How the label of a member stood when it was last in use: what an old disk has to show to be believed. */
+export interface LastLabel {
+  readonly generation: number;
+  readonly sequence: number;
+}
+
+/** The disk whose place a member that is being rebuilt has: where nothing has been written since it left, it is a source (former.ts). */
+export interface LabelFormer {
+  readonly uuid: string;
+  readonly number: number;
+  /** One, or two when the last one was perhaps not written to its end. */
+  readonly labels: readonly LastLabel[];
+}
+
 /** A member as the label of any member lists it. */
 export interface LabelMember {
   readonly uuid: string;
@@ -164,6 +181,8 @@ export interface LabelMember {
    * writes.
    */
   readonly partedFrom: number;
+  /** Only of a member that is being rebuilt. */
+  readonly former: LabelFormer | null;
   /** Where it was last seen; a hint for people, cut from the front when long. */
   readonly path: string;
 }
@@ -171,7 +190,7 @@ export interface LabelMember {
 /** A disk as a member of a group that is being made. */
 export function newMember({ uuid, number, device }: LabelledDisk): LabelMember {
   const { sizeBytes, name: path } = device;
-  return { uuid, number, state: "online", sizeBytes, unbuiltBytes: 0, partedFrom: 0, path };
+  return { uuid, number, state: "online", sizeBytes, unbuiltBytes: 0, partedFrom: 0, former: null, path };
 }
 
 export interface LabelLu extends Omit<LuDescription, "groupUuid"> {

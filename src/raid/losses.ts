@@ -10,6 +10,17 @@ import type { Membership } from "./membership.js";
 import { Reexaminer } from "./reexaminer.js";
 import type { ResyncWork } from "./resync-work.js";
 
+/** A block of an LU that cannot be read, or be proven. */
+export interface Loss {
+  readonly lu: number;
+  /** Byte of the LU. */
+  readonly at: number;
+  /** Who could not read its part, at `position`. */
+  readonly member: Member;
+  readonly position: number;
+  readonly kind: LostKind;
+}
+
 /** What this asks of the group; group.ts. */
 export interface LossesSide extends GroupCore {
   readonly labels: LabelKeeper;
@@ -62,18 +73,21 @@ export class Losses {
   }
 
   /**
-   * What is the matter with an LU's block (lost-blocks.ts): recorded on the labels before this resolves.
-   * @param member  who could not read its part, at `position`
-   * @throws StorageError EIO when too much is lost
+   * What is the matter with blocks of LUs (lost-blocks.ts): recorded on the labels before this resolves, all or none, also in a crash. What becomes of
+   * one block of a column is computed without the others.
+   * @throws StorageError EIO when the labels have no room for them
    */
-  async lose(lu: number, at: number, member: Member, position: number, kind: LostKind): Promise<void> {
-    const before = this.lost.kindOf(lu, at / BLOCK_BYTES);
-    this.lost.add(lu, at / BLOCK_BYTES, kind);
+  async lose(...blocks: readonly Loss[]): Promise<void> {
+    const added = blocks.map(({ lu, at, kind }) => ({ lu, block: at / BLOCK_BYTES, kind }));
+    const known = added.map(({ lu, block }) => this.lost.kindOf(lu, block));
+    this.lost.add(added);
     await this.#group.labels.save();
     this.arm();
-    if (before !== null && before !== "unread") return;
-    member.count("read", position, false);
-    this.#group.emit(kind === "unread" ? "unread-block" : "lost-blocks", { lu, at, position }, member.label.number);
+    for (const [i, { lu, at, member, position, kind }] of blocks.entries()) {
+      if (known[i] !== null && known[i] !== "unread") continue;
+      member.count("read", position, false);
+      this.#group.emit(kind === "unread" ? "unread-block" : "lost-blocks", { lu, at, position }, member.label.number);
+    }
   }
 
   /** These blocks, which were unread, agree with the parity again: durable on the labels when it resolves. */

@@ -63,6 +63,13 @@ export class LostBlocks {
     return this.#unread;
   }
 
+  /** Where each of them is, or each of its copies. */
+  places(): (BlockOnMember & { readonly kind: LostKind })[] {
+    return this.list().flatMap(({ lu, block, kind = "lost" }) =>
+      this.#locate(lu, block).map((place) => ({ ...place, kind })),
+    );
+  }
+
   /** Blocks that take no part in redundancy. */
   get anyApart(): boolean {
     return this.#apart.size > 0;
@@ -104,12 +111,14 @@ export class LostBlocks {
     return true;
   }
 
-  /** @throws StorageError EIO when the labels have no room for one more */
-  add(lu: number, block: number, kind: LostKind = "lost"): void {
-    if (this.full && this.kindOf(lu, block) === null) {
-      throw new StorageError("EIO", `more than ${LOST_BLOCKS_MAX} blocks are lost: too many to go on`, { lu });
+  /** @throws StorageError EIO when the labels have no room for all of them: then it is as it was */
+  add(blocks: readonly Required<LostBlock>[]): void {
+    const more = blocks.filter(({ lu, block }) => this.kindOf(lu, block) === null);
+    if (this.#size + more.length > LOST_BLOCKS_MAX) {
+      const text = `the labels have room for ${LOST_BLOCKS_MAX} blocks that are lost or unread: what else cannot be read is waited for`;
+      throw new StorageError("EIO", text, { count: this.#size });
     }
-    this.#put(lu, block, kind);
+    for (const { lu, block, kind } of blocks) this.#put(lu, block, kind);
   }
 
   /** Is a block of [at, at+byteCount) lost? One that is only unread is not. */

@@ -5,8 +5,8 @@ import { BLOCK_BYTES } from "../lib/units.js";
 import { type CallKind, CallTimes } from "./call-times.js";
 import type { DiskErrors } from "./contract.js";
 import { ErrorBudget } from "./error-budget.js";
-import type { Former, LastLabel } from "./former.js";
-import type { LabelMember, MemberState } from "./label.js";
+import type { Former } from "./former.js";
+import type { LabelMember, LastLabel, MemberState } from "./label.js";
 import { totalBytes } from "./pieces.js";
 import { Latency } from "./slow-watch.js";
 

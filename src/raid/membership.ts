@@ -4,7 +4,7 @@ import { StorageError } from "../lib/errors.js";
 import { clearJournal } from "./clear-member.js";
 import type { LabelledDisk } from "./contract.js";
 import type { GroupCore } from "./core.js";
-import { Former, type LastLabel } from "./former.js";
+import { Former, isAsLeft } from "./former.js";
 import type { Growth } from "./grow.js";
 import type { LabelMember } from "./label.js";
 import { readLabel } from "./label-io.js";
@@ -63,7 +63,7 @@ export class Membership {
       const { uuid, device } = disk;
       const label: LabelMember = {
         ...{ uuid, number: disk.number, state: "rebuilding", unbuiltBytes: rowBytes * rowCount },
-        ...{ partedFrom: 0, sizeBytes: device.sizeBytes, path: device.name },
+        ...{ partedFrom: 0, former: null, sizeBytes: device.sizeBytes, path: device.name },
       };
       await this.#admit(slot, device, sequence, label, (successor) => this.#succeed(old, successor));
       core.emit("member-replaced", { replaces: number }, disk.number);
@@ -83,12 +83,34 @@ export class Membership {
     const { core } = this.#group;
     const { uuid, number, unbuiltBytes } = old.label;
     const whole = old.online;
+    const fillers = core.lost.places().filter(({ slot, kind }) => slot === old.slot && kind !== "unread");
     successor.former = new Former({
       ...{ uuid, number, device: whole ? old.device : null },
       labels: () => (unbuiltBytes === 0 || whole ? old.lastLabels : []),
       stale: new Set(whole ? [] : core.bitmap.marked()),
+      ...{ builtRegions: 0, doubtful: new Set(), fillers: new Set(fillers.map(({ position }) => position)) },
       ...{ rowsStart: rowsStart(core.shape), regionBytes: core.shape.regionBytes },
     });
+  }
+
+  /**
+   * A replacement that an earlier life began: the old disk is a source still. What was written since it left is in marked regions, or in such as the
+   * labels call built. What was given up since may have changed its column without a mark. Called before this life writes anything.
+   * @param device  null: it is not here
+   */
+  recall(successor: Member, device: BlockDevice | null): void {
+    const { core } = this.#group;
+    const { former, unbuiltBytes } = successor.label;
+    if (former === null) return;
+    const { rowBytes, rowCount, regionBytes } = core.shape;
+    const doubtful = new Set(core.lost.places().map(({ position }) => position));
+    successor.former = new Former({
+      ...{ uuid: former.uuid, number: former.number, labels: () => former.labels, device },
+      stale: new Set(core.without.source === true ? [] : core.bitmap.marked()),
+      builtRegions: Math.floor((rowBytes * rowCount - unbuiltBytes) / regionBytes),
+      ...{ doubtful, fillers: doubtful, rowsStart: rowsStart(core.shape), regionBytes },
+    });
+    if (device !== null) core.emit("disk-lent", { path: device.name }, former.number);
   }
 
   /** @throws StorageError as Group.lendDisk */
@@ -102,9 +124,7 @@ export class Membership {
         throw new StorageError("EINVAL", `nothing is wanted of disk #${number} by group "${core.name}"`);
       }
       const label = await readLabel(device);
-      const stands = ({ generation, sequence }: LastLabel) =>
-        label?.sequence === sequence && label.group?.generation === generation;
-      if (label?.group?.uuid !== groupUuid || !former.labels().some(stands)) {
+      if (label === null || label.group?.uuid !== groupUuid || !isAsLeft(former.labels(), label)) {
         throw new StorageError("EINVAL", `disk #${number} is not as it was when it was last in use`);
       }
       former.device = device;
@@ -214,12 +234,17 @@ export class Membership {
     return task !== null && task.work === this.#rebuild ? this.#rebuild.waitingCount : 0;
   }
 
-  /** The first region that some member may lack: what a rebuild has passed, all members have. */
+  /**
+   * The first region that some member may lack: what a rebuild has passed, all members have. As far as the labels say so: of what they call unbuilt
+   * the marks tell the next life where the old disk is not current.
+   */
   wholeUpTo(): number {
     const { core, roster } = this.#group;
     if (!roster.degraded) return Number.POSITIVE_INFINITY;
     const rebuilding = roster.rebuilding;
     if (rebuilding === null || this.#rebuild?.member !== rebuilding) return 0;
-    return Math.floor(this.#rebuild.builtUpTo / core.shape.regionBytes);
+    const { rowBytes, rowCount, regionBytes } = core.shape;
+    const labelled = rowBytes * rowCount - rebuilding.label.unbuiltBytes;
+    return Math.floor(Math.min(this.#rebuild.builtUpTo, labelled) / regionBytes);
   }
 }

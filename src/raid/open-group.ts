@@ -134,7 +134,7 @@ export async function assembleRaidGroup(
   for (const { twins, reason } of plan.places)
     if (twins !== undefined) group.emit("member-failed", { reason, gone: false }, twins[0]?.label.number);
   // A member that is left out meanwhile does not come back before it is there.
-  await group.growth.changing.run(() => recover(group).catch((error: unknown) => forsake(group, error)));
+  await group.growth.changing.run(() => recover(group, plan.places).catch((error: unknown) => forsake(group, error)));
   group.resumeTasks();
   return group;
 }
@@ -150,7 +150,7 @@ function forsake(group: RaidGroup, error: unknown): never {
   throw error;
 }
 
-async function recover(group: RaidGroup): Promise<void> {
+async function recover(group: RaidGroup, places: readonly Place[]): Promise<void> {
   const options: ReplayOptions = {
     groupUuid: group.uuid,
     members: group.members,
@@ -161,6 +161,9 @@ async function recover(group: RaidGroup): Promise<void> {
   };
   const out = group.members.filter((member) => !member.online);
   const [scan] = await Promise.all([scanJournal(options), group.bitmap.load()]);
+  for (const member of group.members) {
+    if (member.state === "rebuilding") group.membership.recall(member, places[member.slot]?.former?.device ?? null);
+  }
   for (const { state, isAside, reason, label } of out) {
     if (state === "stale") group.emit(isAside ? "member-left-out" : "member-stale", { reason }, label.number);
   }

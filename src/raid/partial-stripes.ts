@@ -159,8 +159,8 @@ export class PartialStripes {
     if (!cache.givingUp && !(await this.#bearsApart(slot, column, all))) throw new Waiting(member, position);
     if (this.#isNew(slot, chunk, column)) return;
     // Of one that is not there nothing remains: what a new member gets there agrees with the parity, and is not the old content.
-    if (member.online)
-      await this.#core.losses.lose(this.#lu, this.#at(slot, chunk, column), member, position, "unread");
+    const at = this.#at(slot, chunk, column);
+    if (member.online) await this.#core.losses.lose({ lu: this.#lu, at, member, position, kind: "unread" });
     else await this.#giveUp(slot, { chunk, column, member });
   }
 
@@ -190,7 +190,8 @@ export class PartialStripes {
   async #giveUp(slot: StripeSlot, { chunk, column, member }: Unproven): Promise<void> {
     const { cache } = this.#core;
     const position = this.#positionOf(slot, column);
-    await this.#core.losses.lose(this.#lu, this.#at(slot, chunk, column), member, position, "lost");
+    const at = this.#at(slot, chunk, column);
+    await this.#core.losses.lose({ lu: this.#lu, at, member, position, kind: "lost" });
     if (this.#isNew(slot, chunk, column)) return;
     if (cache.pool.freeCount === 0) throw new StorageError("EIO", "no memory to give a block up", { position });
     slot.fresh.put(chunk, column, ZEROS);

@@ -4,6 +4,7 @@ import { BLOCK_BYTES } from "../lib/units.js";
 import type { GroupCore } from "./core.js";
 import type { CopyPlace, Raid1Geometry, Raid5Geometry } from "./geometry.js";
 import { IoBatch } from "./io-batch.js";
+import type { Loss } from "./losses.js";
 import type { Member } from "./member.js";
 import { succeeds } from "./succeeds.js";
 
@@ -169,13 +170,13 @@ async function giveUpRaid5(
   }
   core.assertAlive();
   const data = unread.filter((member) => member !== parity);
-  for (const member of data) await core.losses.lose(rows.lu, atOf(member.slot), member, position, "unread");
-  let given = 0;
-  if (own >= 0) {
-    const derived = data.length === 1 && !unread.includes(parity) && !core.lost.isApart(rows.slot, position);
-    await core.losses.lose(rows.lu, own, core.members[rows.slot]!, position, derived ? "derived" : "lost");
-    given++;
-  }
+  const { lu } = rows;
+  const losses: Loss[] = data.map((member) => ({ lu, at: atOf(member.slot), member, position, kind: "unread" }));
+  const derived = data.length === 1 && !unread.includes(parity) && !core.lost.isApart(rows.slot, position);
+  if (own >= 0)
+    losses.push({ lu, at: own, member: core.members[rows.slot]!, position, kind: derived ? "derived" : "lost" });
+  if (losses.length > 0) await core.losses.lose(...losses);
+  const given = own >= 0 ? 1 : 0;
   if (!unread.includes(parity) || parity.slot === rows.slot) {
     const blocked = await computeBlock(core, geometry, rows.slot, blocks, position);
     if (blocked !== null) throw unreadableAt(blocked, position);
@@ -264,13 +265,9 @@ async function rebuildRaid1Blocks(
     let there = !filler && ((!own && ((await fromSource()) || (await fromSource()))) || (await fromFormer()));
     core.assertAlive();
     if (!there && !filler && rows.giveUp) {
-      await core.losses.lose(
-        rows.lu,
-        number * BLOCK_BYTES,
-        source,
-        from,
-        own ? "lost" : copy === 0 ? "second" : "first",
-      );
+      const kindNow = own ? "lost" : copy === 0 ? "second" : "first";
+      const at = number * BLOCK_BYTES;
+      await core.losses.lose({ lu: rows.lu, at, member: source, position: from, kind: kindNow });
       given++;
     }
     if (!there && (filler || rows.giveUp)) {

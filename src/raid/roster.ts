@@ -70,6 +70,11 @@ export class Roster {
     return this.members.find((member) => member.state === "rebuilding") ?? null;
   }
 
+  /** By uuid: old disks that are open as sources. */
+  get sources(): string[] {
+    return this.members.flatMap(({ former }) => (former === null || former.device === null ? [] : [former.uuid]));
+  }
+
   /** Called by the member itself, before its failed operation settles. */
   readonly #memberFailed = (member: Member, error: unknown): void => {
     const now = this.members[member.slot];

@@ -113,7 +113,7 @@ async function putBackDerived(core: GroupCore, side: TakeBackSide, block: LuBloc
   if (!(await side.locked(own.at, read))) return;
   for (let i = 0; i < BLOCK_BYTES; i++) stands[i]! ^= unread[i]!;
   // From here on it is not computed a second time, whatever happens.
-  await core.losses.lose(own.lu, own.at, member, position, "lost");
+  await core.losses.lose({ lu: own.lu, at: own.at, member, position, kind: "lost" });
   if (!(await put(core, side, own, "lost", stands))) return;
   await side.settleBlock(own.at);
   await side.flush();
@@ -152,10 +152,28 @@ export async function takeBackRaid1(
   });
   for (const way of ways) {
     if (!(await succeeds(way()))) continue;
-    await Promise.all(copies.map(({ member, position }) => member.writev([content], position, true)));
-    await Promise.all(copies.map(({ member }) => member.flush(true)));
+    await putCopies(core, copies, content);
     core.losses.written(lu, at, BLOCK_BYTES);
     return true;
   }
   return false;
+}
+
+/** Durably, and marked: whoever is away misses it, and an old disk that is a source has something else there. */
+async function putCopies(
+  core: GroupCore,
+  copies: readonly { readonly member: Member; readonly position: number }[],
+  content: Buffer,
+): Promise<void> {
+  const { bitmap } = core;
+  core.guard();
+  await core.writable();
+  const marks = copies.map(({ position }) => bitmap.enter(position, position + BLOCK_BYTES));
+  try {
+    await Promise.all(marks);
+    await Promise.all(copies.map(({ member, position }) => member.writev([content], position, true)));
+    await Promise.all(copies.map(({ member }) => member.flush(true)));
+  } finally {
+    for (const { position } of copies) bitmap.leave(position, position + BLOCK_BYTES);
+  }
 }

@@ -16,6 +16,7 @@ const WITHIN: ReadonlyArray<readonly [Break, number]> = [
   ["generation", 20],
   ["checksum", 200],
   ["transient", 50],
+  ["source", 100],
   ["room", 200],
   ["promise", 50],
 ];

@@ -129,6 +129,9 @@ export class FsWorld implements World {
     await fs.grow();
   }
 
+  /** It would have to bear that it cannot be read. */
+  async checkSilent(): Promise<void> {}
+
   async fullScratch(random: Random): Promise<void> {
     const { simulation, folder } = this;
     folder.fill(random.below(3) === 0 ? random.below(512 * KIB) : 0);

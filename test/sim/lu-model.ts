@@ -183,6 +183,11 @@ export class LuModel {
     }
   }
 
+  /** One block after a crash, if it was durable. @throws Error */
+  checkSure(found: Buffer, block: number): void {
+    this.#compare(found, block, this.sure[block]!, "was flushed");
+  }
+
   /** The whole LU, when nothing is under way and nothing is unknown. @throws Error */
   checkAll(all: Buffer): void {
     for (let block = 0; block < this.blockCount; block++) {

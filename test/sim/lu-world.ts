@@ -2,15 +2,18 @@ import { isStorageError } from "../../src/lib/errors.js";
 import type { Random } from "../../src/lib/prng.js";
 import { BLOCK_BYTES, KIB, type LuByte, MIB } from "../../src/lib/units.js";
 import type { Without } from "../../src/raid/contract.js";
+import { LABEL_END_BYTES } from "../../src/raid/layout.js";
 import { FaultBudget } from "./fault-budget.js";
 import { LuModel } from "./lu-model.js";
 import { destage, flush, type LuUnderTest, read, smallRange, stripeRange, write } from "./lu-operations.js";
 import { Machine } from "./machine.js";
+import { ROWS_START } from "./rot.js";
 import { Simulation } from "./simulation.js";
 import type { World } from "./world.js";
 
 const DISK_BYTES = 32 * MIB;
 const CHUNK_BYTES = 16 * KIB;
+const ROWS_END = DISK_BYTES - LABEL_END_BYTES;
 
 /** Of an LU, in blocks: all of it is read after each recovery. */
 const BLOCKS_MIN = 16;
@@ -214,6 +217,26 @@ export class LuWorld implements World {
     await this.simulation.until(twin.group.close(), "closing the group");
   }
 
+  async checkSilent(index: number, everything: boolean): Promise<void> {
+    const { simulation, machine } = this;
+    const twin = machine.copy(simulation, new Set());
+    twin.drives[index]!.unanswered = { from: ROWS_START, to: ROWS_END, reads: Number.POSITIVE_INFINITY };
+    await simulation.until(twin.assemble(), "assembling");
+    // The others had heard of a new member, and that one had not.
+    const complete = twin.group.describe().disks.every(({ state }) => state !== "missing");
+    const block = Buffer.allocUnsafe(BLOCK_BYTES);
+    for (const { number, name, model } of this.units) {
+      for (let at = 0; at < model.blockCount; at++) {
+        const reading = twin.group.openLu(number).read(block, (at * BLOCK_BYTES) as LuByte);
+        const there = await simulation.until(reading, "a block").then(() => true, unlessRefusedToTell);
+        if (everything && complete && !there)
+          throw new Error(`${name}: block ${at} cannot be read, though the old disk has it`);
+        if (there) model.checkSure(block, at);
+      }
+    }
+    twin.cut();
+  }
+
   async end(): Promise<void> {
     await this.settle();
     const members = this.machine.memberDrives();
@@ -226,6 +249,11 @@ export class LuWorld implements World {
 /** It cannot be read now; never is it made up. */
 function unlessUnread(error: unknown): void {
   if (!isStorageError(error, "EIO")) throw error;
+}
+
+function unlessRefusedToTell(error: unknown): false {
+  unlessUnread(error);
+  return false;
 }
 
 /** It cannot have this size now. */

@@ -8,8 +8,8 @@ import { BeyondFaultModel, type World } from "./world.js";
 
 /** Parts of a file system that a run can do without, to see that it is noticed. */
 const FS_BREAKS = ["checksum", "room", "promise"] as const;
-/** Those, and parts of a group. */
-export const BREAKS = ["parity", "journal", "bitmap", "stale", "generation", "transient", ...FS_BREAKS] as const;
+const GROUP_BREAKS = ["parity", "journal", "bitmap", "stale", "generation", "transient", "source"] as const;
+export const BREAKS = [...GROUP_BREAKS, ...FS_BREAKS] as const;
 export type Break = (typeof BREAKS)[number];
 
 export interface RunOptions {

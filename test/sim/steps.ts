@@ -211,6 +211,72 @@ async function silence(world: World, random: Random): Promise<void> {
   else if (away !== undefined) budget.restore();
 }
 
+/**
+ * A member in use is replaced, and the power fails on the way: the old disk is a source still, where nothing was written since it left. With another one
+ * silent that shows, and that nothing else is read from it.
+ */
+async function replaceInUse(world: World, random: Random): Promise<void> {
+  const { machine, simulation, budget } = world;
+  if (budget.victim !== null || !isWhole(world)) return;
+  // When nothing is marked, and nothing is written, it has everything.
+  const still = !world.proves && random.below(2) === 0;
+  if (still) await simulation.until(simulation.sleep(40_000), "marks to be cleared");
+  const members = machine.memberDrives();
+  const index = pick(members, random);
+  const [old, other] = [
+    index,
+    pick(
+      members.filter((one) => one !== index),
+      random,
+    ),
+  ].map((i) => machine.drives[i]!);
+  const disk = await simulation.until(machine.label(machine.addDrive()), "a label");
+  const replacing = machine.group.replaceDisk(index + 1, disk);
+  if (still)
+    await machine.runUntilCut(
+      replacing.then(() => taskEnd(world, "rebuild")),
+      1 + random.below(40),
+      "replacing",
+    );
+  else {
+    await simulation.until(replacing, "replacing a disk");
+    await workHeldUp(world, random, [old!, other!]);
+  }
+  machine.cut();
+  world.crashed();
+  for (const drive of [old!, other!]) drive.unanswered = null;
+  await world.checkSilent(other!.index, still);
+  for (let again = random.below(4) === 0; again; again = random.below(2) === 0) await crashRecovery(world, random);
+  await world.recover();
+  if (!machine.memberDrives().includes(index)) await replaced(world, old!);
+}
+
+/** The new member is rebuilt; perhaps it did not know yet that it was taken, and another one comes. */
+async function replaced(world: World, old: Drive): Promise<void> {
+  const { machine } = world;
+  await taskEnd(world, "rebuild");
+  machine.unplugged.add(old);
+  const lacking = machine.group.describe().disks.find(({ state }) => state === "missing");
+  if (lacking === undefined) return;
+  await replace(world, machine.drives[lacking.number - 1]!);
+  await taskEnd(world, "rebuild");
+}
+
+/** Requests, while the rebuild waits for a place that two disks do not give out. The power fails meanwhile. */
+async function workHeldUp(world: World, random: Random, drives: readonly Drive[]): Promise<void> {
+  const { machine, simulation } = world;
+  const from = ROWS_START + random.below(96) * 16384;
+  if (!world.proves) {
+    for (const drive of drives)
+      drive.unanswered = { from, to: from + 4 * BLOCK_BYTES, reads: Number.POSITIVE_INFINITY };
+  }
+  world.patient = true;
+  for (let i = random.below(4); i > 0; i--) await work(world, random);
+  await simulation.until(simulation.sleep(random.below(30_000)), "time");
+  await machine.runUntilCut(world.burst(random), 1 + random.below(24), "requests");
+  world.patient = false;
+}
+
 /** Whatever could not be read can be had again, by itself. */
 async function untilAllRead({ machine, simulation }: World): Promise<void> {
   for (let waits = 0; waits < 200; waits++) {
@@ -446,7 +512,7 @@ async function makeRoom(world: World, random: Random): Promise<void> {
 
 const ALL_STEPS = {
   ...{ work, passTime, crash, restart, loseDisk, plugIn, badBlocks, slowDisk, slowDisks, setClock, silence, rot, lie },
-  ...{ rebuild, failDisk, scrub, grow, resize, putBack, putBackTwo, fullScratch, fillUp, makeRoom },
+  ...{ rebuild, failDisk, scrub, grow, resize, putBack, putBackTwo, fullScratch, fillUp, makeRoom, replaceInUse },
 } satisfies Record<string, Step>;
 
 export type StepName = keyof typeof ALL_STEPS;
@@ -471,6 +537,7 @@ export const STEPS: readonly StepName[] = [
   ] as const),
   ...(["rebuild", "rebuild", "failDisk", "scrub", "grow", "resize", "resize"] as const),
   ...(["putBack", "putBack", "putBackTwo", "fullScratch", "fillUp", "makeRoom"] as const),
+  ...(["replaceInUse", "replaceInUse"] as const),
 ];
 
 export function stepNamed(name: StepName): Step {

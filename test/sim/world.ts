@@ -28,6 +28,11 @@ export interface World {
   makeRoom(random: Random): Promise<void>;
   /** The power has failed: what is not durable is not known any more. */
   crashed(): void;
+  /**
+   * Between two lives: what can be read while this member gives out nothing of its rows is right.
+   * @param everything  all can be
+   */
+  checkSilent(index: number, everything: boolean): Promise<void>;
   /** From what is on the disks to a service again. @throws Error when something is not as the model says */
   recover(): Promise<void>;
   /** A clean stop. */

@@ -329,7 +329,15 @@ export class SharedGroup {
     if (sizeBytes < least) throw new StorageError("ENOSPC", `${disk.device.name} is smaller than the members`);
     const { slot } = member;
     const fresh: LabelMember = {
-      ...{ uuid: disk.uuid, number: disk.number, state: "online", sizeBytes: least, unbuiltBytes: 0, partedFrom: 0 },
+      ...{
+        uuid: disk.uuid,
+        number: disk.number,
+        state: "online",
+        sizeBytes: least,
+        unbuiltBytes: 0,
+        partedFrom: 0,
+        former: null,
+      },
       path: disk.device.name,
     };
     const members = this.#record.members.map((label, i) => (i === slot ? fresh : label));

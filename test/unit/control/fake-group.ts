@@ -71,7 +71,7 @@ export class FakeGroup implements Group {
     return {
       ...{ uuid: this.uuid, name, state, disks, lus, scrub, tasks: [...this.#tasks.values()] },
       ...{ chunkBytes: 65536, rowBytes: ROW_BYTES, rowCount: ROW_COUNT, nodes: [], ownerEpoch: 1, generation: 1 },
-      ...{ lostBlocks: 0, unreadable: 0 },
+      ...{ lostBlocks: 0, unreadable: 0, sources: [] },
       rowsFree: ROW_COUNT - lus.reduce((sum, lu) => sum + lu.sizeBytes / ROW_BYTES, 0),
     };
   }

@@ -5,7 +5,15 @@ import { isStorageError } from "../../../src/lib/errors.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { MIB } from "../../../src/lib/units.js";
 import { newUuid, sealChecksum } from "../../../src/raid/fields.js";
-import { type DiskLabel, LABEL, LU_ENTRY, MEMBER_ENTRY, NO_SCRUB, NO_SHAPE } from "../../../src/raid/label.js";
+import {
+  type DiskLabel,
+  type GroupRecord,
+  LABEL,
+  LU_ENTRY,
+  MEMBER_ENTRY,
+  NO_SCRUB,
+  NO_SHAPE,
+} from "../../../src/raid/label.js";
 import { decodeLabel, encodeLabel } from "../../../src/raid/label-codec.js";
 import { initDisk, readLabel, wipeDisk, writeLabel } from "../../../src/raid/label-io.js";
 import { LABEL_END_BYTES, planShape } from "../../../src/raid/layout.js";
@@ -20,6 +28,15 @@ function device(sizeBytes = SIZE): MemoryDevice {
   return new MemoryDevice({ name: "d", sizeBytes, random });
 }
 
+/** Whose label was being written when it left. */
+const FORMER = {
+  ...{ uuid: newUuid(random), number: 99 },
+  labels: [
+    { generation: 2 ** 40 - 2, sequence: 2 ** 33 - 3 },
+    { generation: 2 ** 40 - 1, sequence: 2 ** 33 - 2 },
+  ],
+};
+
 function fullLabel(): DiskLabel {
   const shape = planShape(30 * 1024 * MIB, 32, 64 * 1024, { rowBytes: MIB });
   const members = Array.from({ length: MEMBERS_MAX }, (_, i) => {
@@ -27,13 +44,22 @@ function fullLabel(): DiskLabel {
     const rest = { sizeBytes: 64 * 1024 * 1024 * MIB, path };
     const number = i + 1;
     if (i !== 7)
-      return { uuid: newUuid(random), number, state: "online" as const, unbuiltBytes: 0, partedFrom: 0, ...rest };
+      return {
+        uuid: newUuid(random),
+        number,
+        state: "online" as const,
+        unbuiltBytes: 0,
+        partedFrom: 0,
+        former: null,
+        ...rest,
+      };
     return {
       uuid: newUuid(random),
       number,
       state: "rebuilding" as const,
       unbuiltBytes: 2 ** 34,
       partedFrom: 0,
+      former: FORMER,
       ...rest,
     };
   });
@@ -91,7 +117,7 @@ test("label: a group whose parity moves with every stripe has the zero that labe
 /** As it is on the disk of a shared group: no rows, no LUs. */
 function sharedLabel(memberCount: number): DiskLabel {
   const members = Array.from({ length: memberCount }, (_, i) => {
-    const rest = { sizeBytes: SIZE, unbuiltBytes: 0, partedFrom: 0, path: `/srv/shared${i}.img` };
+    const rest = { sizeBytes: SIZE, unbuiltBytes: 0, partedFrom: 0, former: null, path: `/srv/shared${i}.img` };
     return { uuid: newUuid(random), number: i + 1, state: "online" as const, ...rest };
   });
   const group = { uuid: newUuid(random), name: "shared", generation: 3, ownerEpoch: 9, clean: false, shared: true };
@@ -157,6 +183,31 @@ test("label: bytes that mean nothing are refused even with a right checksum", as
   ]) {
     const bad = encodeLabel(fullLabel());
     bad[at] = 1;
+    sealChecksum(bad, LABEL.checksum);
+    equal(decodeLabel(bad), null, `byte ${at}`);
+  }
+});
+
+test("label: a disk that is being replaced is remembered with one label or two, and not beside itself", () => {
+  const { group, ...disk } = fullLabel();
+  const withMembers = (members: GroupRecord["members"]) => encodeLabel({ ...disk, group: { ...group!, members } });
+  const one = { ...FORMER, labels: FORMER.labels.slice(1) };
+  const members = group!.members.map((member) => (member.former === null ? member : { ...member, former: one }));
+  deepEqual(decodeLabel(withMembers(members))?.group?.members[7]?.former, one);
+  const none = withMembers(members.map((member) => ({ ...member, former: null })));
+  equal(decodeLabel(none)?.group?.members[7]?.former, null);
+  const full = encodeLabel(fullLabel());
+  const bytes: [number, Buffer][] = [
+    [LABEL.formerUuid, Buffer.alloc(16)],
+    [LABEL.formerLabels + 8, Buffer.alloc(8)],
+    [LABEL.formerLabels + 24, Buffer.alloc(8)],
+    [LABEL.formerUuid, full.subarray(LABEL.members, LABEL.members + 16)],
+    [LABEL.members + 7 * MEMBER_ENTRY.end + MEMBER_ENTRY.state, Buffer.from([3])],
+    [LABEL.members + 8 * MEMBER_ENTRY.end + MEMBER_ENTRY.state, Buffer.from([5])],
+  ];
+  for (const [at, content] of bytes) {
+    const bad = Buffer.from(full);
+    bad.set(content, at);
     sealChecksum(bad, LABEL.checksum);
     equal(decodeLabel(bad), null, `byte ${at}`);
   }

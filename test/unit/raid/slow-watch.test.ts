@@ -44,6 +44,7 @@ function fixture(count: number): Fixture {
       sizeBytes: MIB,
       unbuiltBytes: 0,
       partedFrom: 0,
+      former: null,
       path: "",
     };
     const hooks = {
