@@ -51,6 +51,8 @@ export interface PageStore {
   readonly sealCount: number;
   /** The largest record, in bytes: a commit that needs more fails the store. Absent: any size will do. */
   readonly recordBytesMax?: number;
+  /** So much of the log is in use that the next commit might need what is kept for `releaseSidecars`. Absent: never. */
+  readonly logIsTight?: boolean;
   /** Set once, before the first change. */
   join(participant: CommitParticipant): void;
   /**

@@ -18,9 +18,9 @@ import { type Frames, type Scratch, scratchError } from "./scratch.js";
 import type { PageStoreStatistics } from "./statistics.js";
 import { Waiters } from "./waiters.js";
 
-/** `freePages` looks anew after so many calls: an operation adds a handful of pages. When this few are left, it looks each time. */
-const FREE_PAGES_CALLS = 16;
-const FREE_PAGES_EXACT = 1024;
+/** `freePages` looks anew after one call for so many free pages: an operation adds a handful of them. When few are left, it looks each time. */
+const FREE_PAGES_PER_CALL = 64;
+const FREE_PAGES_CALLS_MAX = 256;
 const FREE_PAGES_RESERVE_MIN = 64;
 const FREE_PAGES_RESERVE_MAX = 2048;
 /** Turns of the event loop that a commit waits for those who were just answered: well below a millisecond. */
@@ -132,6 +132,10 @@ export class LogPageStore implements PageStore {
   }
 
   /** The largest record that can be written; a transaction that needs more fails the store. */
+  get logIsTight(): boolean {
+    return this.#checkpointer.isTight;
+  }
+
   get recordBytesMax(): number {
     return this.#checkpointer.recordBytesMax;
   }
@@ -184,7 +188,8 @@ export class LogPageStore implements PageStore {
   freePages(): number {
     if (this.#freePagesCallsLeft === 0) {
       this.#freePages = this.#pagesBeyond(this.#pageReserve);
-      this.#freePagesCallsLeft = this.#freePages > FREE_PAGES_EXACT ? FREE_PAGES_CALLS : 1;
+      const calls = Math.floor(this.#freePages / FREE_PAGES_PER_CALL);
+      this.#freePagesCallsLeft = Math.min(FREE_PAGES_CALLS_MAX, Math.max(1, calls));
     }
     this.#freePagesCallsLeft--;
     return this.#freePages;

@@ -55,6 +55,7 @@ export class Committer {
   commitCount = 0;
   /** Nothing goes into records as long as somebody wants all data on the data LU. */
   #intentHolders = 0;
+  #releasing = false;
 
   constructor(parts: CommitterParts) {
     this.#parts = parts;
@@ -134,15 +135,14 @@ export class Committer {
 
   /** Everything in records up to `seq` is written home, in a commit. @throws StorageError EIO */
   async releaseSidecars(seq: number): Promise<void> {
-    // What is released is not logged anew meanwhile: the records that this needs have rows, and no data.
-    this.holdIntents();
+    this.#releasing = true;
     try {
       while (this.oldestSidecar() <= seq) {
         await this.#parts.writeBack.writeBackStates(this.#statesLoggedUpTo(seq));
         await this.#parts.store.durable(true);
       }
     } finally {
-      this.resumeIntents();
+      this.#releasing = false;
     }
   }
 
@@ -224,6 +224,8 @@ export class Committer {
   /** Blocks of one inode that go into a record rather than to the data LU. */
   #intentLimit(state: FileState): number {
     if (this.#intentHolders > 0) return 0;
+    // The records that a release needs have rows, and no data that would have to be released again.
+    if (this.#releasing && this.#parts.store.logIsTight === true) return 0;
     const shared = state.waiterCount * INTENT_BLOCKS_PER_WAITER;
     return Math.min(this.#intentBlocksMax, Math.max(INTENT_BLOCKS_PER_INODE, shared));
   }
