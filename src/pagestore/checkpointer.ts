@@ -1,6 +1,6 @@
 import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
-import { BLOCK_BYTES, roundDown } from "../lib/units.js";
+import { BLOCK_BYTES, MIB, roundDown } from "../lib/units.js";
 import type { LogicalUnit } from "../lu/lu.js";
 import type { StoreBuffers } from "./buffers.js";
 import { runCheckpoint } from "./checkpoint.js";
@@ -19,6 +19,8 @@ const CHECKPOINT_AT = 1 / 3;
 const CHECKPOINT_STEP = 1 / 8;
 /** This part of the log is kept for the commits that `releaseSidecars` needs when everything else has to wait. */
 const RESERVED = 1 / 4;
+/** A commit is hardly ever larger, however large the log is. One that is goes into the reserve, which holds it and one more. */
+const NEXT_BYTES_MAX = 8 * MIB;
 export interface CheckpointerParts {
   readonly lu: LogicalUnit;
   readonly log: LogArea;
@@ -199,7 +201,8 @@ export class Checkpointer {
 
   /** The next commit might need the reserve; while pages go home it can wait for that instead. */
   get isTight(): boolean {
-    return this.#phase !== "writing" && this.#parts.log.freeBytes < 2 * this.#reserveBytes;
+    const nextBytes = Math.min(this.#reserveBytes, NEXT_BYTES_MAX);
+    return this.#phase !== "writing" && this.#parts.log.freeBytes < this.#reserveBytes + nextBytes;
   }
 
   /**
