@@ -1,4 +1,4 @@
-import { must } from "../lib/assert.js";
+import { assert, must } from "../lib/assert.js";
 import { crc32c } from "../lib/crc32c.js";
 import { StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES, KIB, MIB } from "../lib/units.js";
@@ -14,17 +14,21 @@ export interface Image {
   checksum: number;
 }
 
-/** Page number to image: what the page area does not hold yet. */
+/** Page number to image: what the page area does not hold yet. In the order of positions, as they are noted, so that nobody has to sort thousands of them in one piece. */
 export type ImageMap = Map<number, Image>;
 
+/** @param position  behind all that were noted before */
 export function noteImage(images: ImageMap, page: number, position: number, checksum: number): void {
   const known = images.get(page);
   if (known === undefined) {
     images.set(page, { page, position, checksum });
     return;
   }
+  assert(position > known.position, "a newer image stands behind the older one");
   known.position = position;
   known.checksum = checksum;
+  images.delete(page);
+  images.set(page, known);
 }
 
 /** A page as it was read back from the log and proven; the view is valid until the sink's promise settles. */
@@ -48,6 +52,7 @@ interface Span {
 
 /**
  * Read images back from the log, in batches of what the buffer holds, and hand each batch over sorted by page number.
+ * @param images  in the order of an ImageMap
  * @throws StorageError EIO when an image is bad in every copy
  */
 export async function loadImages(
@@ -58,9 +63,8 @@ export async function loadImages(
   counters: HealCounters,
   sink: (pages: readonly LoadedPage[]) => Promise<void>,
 ): Promise<void> {
-  const queue = [...images].sort((a, b) => a.position - b.position);
-  for (let next = 0; next < queue.length; ) {
-    const spans = planBatch(queue, next, buffer.length);
+  for (let next = 0; next < images.length; ) {
+    const spans = planBatch(images, next, buffer.length);
     for (const span of spans) next += span.images.length;
     const pages: LoadedPage[] = [];
     await inParallel(spans, READS_IN_FLIGHT, (span) => loadSpan(lu, log, span, buffer, counters, pages));
@@ -68,13 +72,14 @@ export async function loadImages(
   }
 }
 
-function planBatch(queue: readonly Image[], from: number, bufferBytes: number): Span[] {
+function planBatch(images: readonly Image[], from: number, bufferBytes: number): Span[] {
   const spans: Span[] = [];
   let used = 0;
-  for (let i = from; i < queue.length; i++) {
-    const image = must(queue[i], "in range");
+  for (let i = from; i < images.length; i++) {
+    const image = must(images[i], "in range");
     const last = spans.at(-1);
     const gap = last === undefined ? Number.POSITIVE_INFINITY : image.position - (last.position + last.byteCount);
+    assert(gap >= 0, "images come in the order of their positions");
     const joins = last !== undefined && gap <= GAP_BYTES_MAX;
     const needed = joins ? gap + BLOCK_BYTES : BLOCK_BYTES;
     if (used + needed > bufferBytes) break;
