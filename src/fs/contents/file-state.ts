@@ -34,6 +34,8 @@ export class FileGroup implements BlockMap {
   frameCount = 0;
   /** The row differs from this object; it is written at the next seal. */
   rowDirty = false;
+  /** A row was found for it, or had to be written since. */
+  hadRow = false;
   /** For the clock that picks what leaves. */
   recentlyUsed = true;
 
@@ -57,6 +59,11 @@ export class FileGroup implements BlockMap {
   setLogged(slot: number, record: LogRecord | null): void {
     this.#logged ??= new Array<LogRecord | null>(GROUP_BLOCKS).fill(null);
     this.#logged[slot] = record;
+  }
+
+  /** Nothing was ever written here, and nothing waits to be. */
+  get isHole(): boolean {
+    return !this.hadRow && this.evictable;
   }
 
   get evictable(): boolean {

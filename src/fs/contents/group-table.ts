@@ -7,7 +7,13 @@ import { CommitWork, type LogRecord } from "./commit-work.js";
 import { decodeExtentMap, EXTENT_MAP_BYTES_MAX, encodeExtentMap } from "./extent-map.js";
 import { BlockFlag, FileGroup, FileState, PENDING } from "./file-state.js";
 import { type FrameCache, FrameState } from "./frame-cache.js";
-import { GROUP_BLOCKS, ROWS_PENDING_MAX, ROWS_PENDING_SHARE, SEGMENT_ROWS_PER_PAGE } from "./limits.js";
+import {
+  GROUP_BLOCKS,
+  GROUPS_LEAVING_PER_TURN,
+  ROWS_PENDING_MAX,
+  ROWS_PENDING_SHARE,
+  SEGMENT_ROWS_PER_PAGE,
+} from "./limits.js";
 import { SIDECAR_TOUCH } from "./sidecar.js";
 import type { SpaceMap } from "./space-map.js";
 
@@ -55,6 +61,8 @@ export class GroupTable {
   readonly #ring: FileGroup[] = [];
   #hand = 0;
   readonly #dirtyRows = new Set<FileGroup>();
+  /** Forgotten, but for their frames. */
+  readonly #leaving: FileGroup[] = [];
   readonly #scratch = Buffer.alloc(EXTENT_MAP_BYTES_MAX);
   readonly #select: Database.Statement<[number, number], Buffer>;
   readonly #put: Database.Statement<[number, number, Buffer]>;
@@ -145,7 +153,10 @@ export class GroupTable {
     }
     const group = new FileGroup(state, index);
     const map = this.#select.get(state.inode.ino, index);
-    if (map !== undefined) decodeExtentMap(map, group);
+    if (map !== undefined) {
+      decodeExtentMap(map, group);
+      group.hadRow = true;
+    }
     state.groups.set(index, group);
     this.#insert(group);
     return group;
@@ -155,6 +166,7 @@ export class GroupTable {
   markRow(group: FileGroup): void {
     if (group.rowDirty) return;
     group.rowDirty = true;
+    group.hadRow = true;
     this.#dirtyRows.add(group);
   }
 
@@ -274,8 +286,8 @@ export class GroupTable {
   }
 
   /**
-   * Cut off with its row, which is freed later: the group leaves memory, and what is pending of it is not wanted any more.
-   * The caller notes the touch, and has written the rows.
+   * Cut off with its row, which is freed later: the group leaves memory, and what is pending of it is not wanted any more. A large file has thousands
+   * of them: their clean frames follow in later turns. The caller notes the touch, and has written the rows.
    */
   forget(group: FileGroup): void {
     const { state } = group;
@@ -287,10 +299,15 @@ export class GroupTable {
         this.#dropVersions(group, slot);
       }
     }
-    this.#dropFrames(group);
     state.groups.delete(group.index);
+    if (group.frameCount > 0 && this.#leaving.push(group) === 1) setImmediate(this.#leave);
     if (this.#ring.length > this.#groupsMax) this.#shrink();
   }
+
+  readonly #leave = (): void => {
+    for (const group of this.#leaving.splice(0, GROUPS_LEAVING_PER_TURN)) this.#dropFrames(group);
+    if (this.#leaving.length > 0) setImmediate(this.#leave);
+  };
 
   /** The block waited without a place. */
   #discountPending(group: FileGroup, slot: number): void {

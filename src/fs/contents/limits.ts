@@ -54,6 +54,9 @@ export const DIRECT_READ_BYTES = 32 * KIB;
 /** More groups than this (64 MiB) are freed in steps of so many, one commit each: 6 ms in which nobody else has a turn. */
 export const FREED_GROUPS_PER_STEP = 256;
 
+/** Groups cut off by a large truncate or a removal whose frames are given back in one turn of the event loop: a millisecond. */
+export const GROUPS_LEAVING_PER_TURN = 128;
+
 /** File groups in memory: about 1.7 KiB each, so 28 MiB at most. */
 export const GROUPS_MAX = 16_384;
 export const GROUPS_MIN = 256;

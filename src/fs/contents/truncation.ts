@@ -108,6 +108,8 @@ export class Truncation {
 
   #dropCached(state: FileState, endBlock: number): void {
     for (const group of state.groups.values()) {
+      // Whoever reads a sparse file has thousands of them.
+      if (group.isHole) continue;
       const first = Math.max(0, endBlock - group.index * GROUP_BLOCKS);
       for (let slot = first; slot < GROUP_BLOCKS; slot++) this.#parts.table.drop(group, slot);
     }

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { GroupTable } from "../../../../src/fs/contents/group-table.js";
+import { GROUPS_LEAVING_PER_TURN } from "../../../../src/fs/contents/limits.js";
 import type { Inode } from "../../../../src/fs/inode.js";
 import { isStorageError } from "../../../../src/lib/errors.js";
 import { BLOCK_BYTES, KIB, MIB } from "../../../../src/lib/units.js";
@@ -166,6 +168,60 @@ test("removal of a sparse file: rows count, not blocks", async () => {
   rig.discard(inode);
   assert.deepEqual(pendingRows(rig), [[2, 0]]);
   await freed(rig);
+  assert.deepEqual(await rig.faults(), []);
+  await rig.close();
+});
+
+test("large truncate: what is cached of it leaves the cache by and by, a bounded part in one turn", async () => {
+  const rig = await Rig.create({
+    dataBytes: 96 * MIB,
+    cacheBytes: 128 * MIB,
+    logBytes: 64 * MIB,
+    metadataBytes: 160 * MIB,
+  });
+  const inode = rig.inodes.create(2);
+  const groups = 3 * GROUPS_LEAVING_PER_TURN;
+  for (let i = 0; i < groups; i++) await rig.write(inode, i * GROUP_BYTES, bytes(2 * BLOCK_BYTES, i));
+  await rig.contents.stabilize(inode);
+  const cached = () => rig.contents.statistics().cachedBlocks;
+  const before = cached();
+  assert.equal(before, 2 * groups);
+  assert.equal(rig.contents.truncate(inode, 0, NOBODY), undefined);
+  assert.equal(cached(), before, "none in the piece of the truncate");
+  for (let left = before; left > 0; left = cached()) {
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.ok(left - cached() <= 2 * GROUPS_LEAVING_PER_TURN, "a part in each turn");
+    assert.ok(cached() < left);
+  }
+  assert.equal((await rig.read(inode, 0, BLOCK_BYTES)).length, 0);
+  await freed(rig);
+  assert.deepEqual(await rig.faults(), []);
+  await rig.close();
+});
+
+test("truncate, removal: holes that were read cost nothing", async () => {
+  const rig = await Rig.create(OPTIONS);
+  const [one, other] = [rig.inodes.create(2), rig.inodes.create(3)];
+  for (const inode of [one, other]) {
+    await rig.write(inode, 0, bytes(BLOCK_BYTES, 1));
+    await rig.truncate(inode, 1000 * GROUP_BYTES);
+    await rig.contents.stabilize(inode);
+    for (let i = 1; i < 400; i++) await rig.read(inode, i * GROUP_BYTES, BLOCK_BYTES);
+  }
+  const { drop } = GroupTable.prototype;
+  let count = 0;
+  GroupTable.prototype.drop = function (...slot) {
+    count++;
+    drop.apply(this, slot);
+  };
+  try {
+    await rig.truncate(one, 0);
+    rig.discard(other);
+  } finally {
+    GroupTable.prototype.drop = drop;
+  }
+  assert.ok(count <= 2 * 64, `${count} blocks were looked at`);
+  await rig.store.durable();
   assert.deepEqual(await rig.faults(), []);
   await rig.close();
 });
