@@ -7,6 +7,8 @@ import type { KeptReply } from "./vfs.js";
  * take its snapshots and set times in the same piece. Both are called exactly once unless the operation throws.
  */
 export interface ApplyObserver {
+  /** Whose change it is (Credentials): clients take turns when they must wait for room. Default: one for all who do not say. */
+  readonly client?: string | undefined;
   before(): void;
   after(): void;
 }

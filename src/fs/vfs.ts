@@ -16,6 +16,8 @@ export interface Credentials {
   readonly gid: number;
   /** Supplementary groups. */
   readonly groups: readonly number[];
+  /** On whose behalf, in whatever words: clients take turns when they must wait for room. No part of any permission. */
+  readonly client?: string | undefined;
 }
 
 export const ROOT_CREDENTIALS: Credentials = { uid: 0, gid: 0, groups: [] };

@@ -217,7 +217,7 @@ export class ExportTable {
     const kept = auth.memo;
     if (kept instanceof Admission && kept.entry === entry) return kept;
     const rule = entry.ruleFor(peer);
-    const credentials = rule === null ? null : squash(rule, auth);
+    const credentials = rule === null ? null : { ...squash(rule, auth), client: peer.address };
     const admission = new Admission(entry, credentials, rule?.access !== "rw");
     auth.memo = admission;
     return admission;

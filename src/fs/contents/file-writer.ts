@@ -131,7 +131,7 @@ export class FileWriter {
     const { frames, writeBack, relieve } = this.#parts;
     const frameCount = blocksOf(offset, source.length);
     await this.#untilFreed(state, writeEnd(offset, source));
-    const room = frames.reserve(frameCount);
+    const room = frames.reserve(frameCount, observer.client ?? "");
     writeBack.kick();
     await room;
     try {
@@ -154,7 +154,7 @@ export class FileWriter {
   async #truncateSlowly(state: FileState, sizeBytes: number, observer: ApplyObserver): Promise<void> {
     const { frames, truncation, writeBack } = this.#parts;
     await this.#untilFreed(state, sizeBytes);
-    const room = frames.reserve(1);
+    const room = frames.reserve(1, observer.client ?? "");
     writeBack.kick();
     await room;
     try {

@@ -23,8 +23,8 @@ interface RoomWaiter {
 /**
  * The data cache: 4 KiB frames in one reservation of the arena.
  *
- * Pinned frames (dirty or writing) are bounded to half the cache: a writer first gets room for its frames, in order of arrival, and
- * waits while write-back makes some. A quarter at most is loading. So a frame can always be taken by whoever was let in.
+ * Pinned frames (dirty or writing) are bounded to half the cache: a writer first gets room for its frames, and waits while write-back
+ * makes some. Clients take turns there, so that nobody waits behind all that another one has sent. A quarter at most is loading. So a frame can always be taken by whoever was let in.
  */
 export class FrameCache {
   readonly frameCount: number;
@@ -44,7 +44,10 @@ export class FrameCache {
   #pinnedCount = 0;
   #reservedCount = 0;
   #loadingCount = 0;
-  readonly #roomWaiters: RoomWaiter[] = [];
+  /** By client, in turn. */
+  readonly #roomWaiters = new Map<string, RoomWaiter[]>();
+  /** What the first of them wants; 0: nobody waits. Asked for each frame that is written back. */
+  #nextFrameCount = 0;
   readonly #loadWaiters: Array<() => void> = [];
 
   constructor(memory: Buffer) {
@@ -71,8 +74,8 @@ export class FrameCache {
     return this.frameCount - this.#freeCount;
   }
 
-  get roomWaiterCount(): number {
-    return this.#roomWaiters.length;
+  get someoneWaits(): boolean {
+    return this.#nextFrameCount > 0;
   }
 
   view(frame: number): Buffer {
@@ -97,17 +100,22 @@ export class FrameCache {
 
   /** Whether `frameCount` frames may become pinned at once, ahead of nobody. */
   hasRoom(frameCount: number): boolean {
-    return this.#roomWaiters.length === 0 && this.#fits(frameCount);
+    return this.#nextFrameCount === 0 && this.#fits(frameCount);
   }
 
-  /** Wait for room and keep it until `unreserve`. Rejects when write-back failed meanwhile. */
-  async reserve(frameCount: number): Promise<void> {
+  /** Wait for room, in the client's turn, and keep it until `unreserve`. Rejects when write-back failed meanwhile. */
+  async reserve(frameCount: number, client: string): Promise<void> {
     assert(frameCount <= this.pinnedMax, "one write fits into the dirty bound");
     if (this.hasRoom(frameCount)) {
       this.#reservedCount += frameCount;
       return;
     }
-    await new Promise<void>((resolve, reject) => this.#roomWaiters.push({ frameCount, resolve, reject }));
+    await new Promise<void>((resolve, reject) => {
+      const line = this.#roomWaiters.get(client) ?? [];
+      line.push({ frameCount, resolve, reject });
+      this.#roomWaiters.set(client, line);
+      this.#seeNext();
+    });
   }
 
   unreserve(frameCount: number): void {
@@ -117,7 +125,10 @@ export class FrameCache {
 
   /** Nothing can be written back: whoever waits for room learns it. */
   failWaiters(error: unknown): void {
-    for (const waiter of this.#roomWaiters.splice(0)) waiter.reject(error);
+    const waiters = [...this.#roomWaiters.values()].flat();
+    this.#roomWaiters.clear();
+    this.#seeNext();
+    for (const waiter of waiters) waiter.reject(error);
   }
 
   /** A frame for a new version of a block, attached. The caller has room. */
@@ -209,16 +220,26 @@ export class FrameCache {
   }
 
   #admit(): void {
-    while (this.#roomWaiters.length > 0 && this.#fits(this.#roomWaiters[0]!.frameCount)) {
-      const waiter = this.#roomWaiters.shift()!;
+    while (this.#nextFrameCount > 0 && this.#fits(this.#nextFrameCount)) {
+      const [client, line] = this.#roomWaiters.entries().next().value!;
+      const waiter = line.shift()!;
+      // Behind the others, or away.
+      this.#roomWaiters.delete(client);
+      if (line.length > 0) this.#roomWaiters.set(client, line);
+      this.#seeNext();
       this.#reservedCount += waiter.frameCount;
       waiter.resolve();
     }
   }
 
+  #seeNext(): void {
+    const [line] = this.#roomWaiters.values();
+    this.#nextFrameCount = line?.[0]?.frameCount ?? 0;
+  }
+
   #unpin(): void {
     this.#pinnedCount--;
-    if (this.#roomWaiters.length > 0) this.#admit();
+    if (this.#nextFrameCount > 0) this.#admit();
   }
 
   #endLoading(frame: number): void {

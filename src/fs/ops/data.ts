@@ -100,6 +100,7 @@ export function write(
       const kept = onApplied?.({ count: source.length, stability, change }) ?? null;
       if (kept !== null) core.contents.keepReply(inode, kept);
     },
+    cred.client,
   );
   const pending = core.contents.write(inode, offset, source, observer, checksums);
   if (pending === undefined && stability === "unstable") return written(observer, source.length, stability);

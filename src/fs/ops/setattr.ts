@@ -134,6 +134,7 @@ export class ContentsChange implements ApplyObserver {
     readonly fields: () => void,
     /** Told in the same piece. */
     readonly applied: (change: Change) => void = () => {},
+    readonly client?: string,
   ) {}
 
   before(): void {
