@@ -98,13 +98,8 @@ export class WriteBack {
   #urgent(): boolean {
     const { frames, table } = this.#parts;
     if (table.dirtyStates.size === 0) return false;
-<<<<<<< HEAD
     if (table.dirtyGroupCount >= table.rowsMax / 2) return true;
-    return frames.roomWaiterCount > 0 || frames.pinnedCount >= this.#watermark;
-=======
-    if (table.manyGroupsAreDirty) return true;
     return frames.someoneWaits || frames.pinnedCount >= this.#watermark;
->>>>>>> 92e923f (contents: clients take turns for room in the data cache)
   }
 
   #startBatches(): void {
