@@ -39,4 +39,8 @@ export class FileSystemParticipant implements CommitParticipant {
   oldestSidecar(): number {
     return this.contents.oldestSidecar();
   }
+
+  releasePages(): number {
+    return this.contents.releasePages?.() ?? 0;
+  }
 }

@@ -19,8 +19,9 @@ const CHECKPOINT_AT = 1 / 3;
 const CHECKPOINT_STEP = 1 / 8;
 /** This part of the log is kept for the commits that `releaseSidecars` needs when everything else has to wait. */
 const RESERVED = 1 / 4;
-/** A commit is hardly ever larger, however large the log is. One that is goes into the reserve, which holds it and one more. */
+/** A commit is hardly ever larger, however large the log is. One that is waits for the release, whose own commits the rest of the reserve holds. */
 const NEXT_BYTES_MAX = 8 * MIB;
+const RELEASE_FACTOR = 1.5;
 export interface CheckpointerParts {
   readonly lu: LogicalUnit;
   readonly log: LogArea;
@@ -78,8 +79,13 @@ export class Checkpointer {
     this.#reserveBytes = roundDown(parts.log.bytes * RESERVED, BLOCK_BYTES);
   }
 
-  /** The largest record that fits without the reserve. */
+  /** What commits keep below, so that the reserve holds those that a release needs. */
   get recordBytesMax(): number {
+    return this.#reserveBytes;
+  }
+
+  /** The largest record that fits without the reserve. */
+  get recordBytesLimit(): number {
     return this.#parts.log.bytes - this.#reserveBytes;
   }
 
@@ -201,8 +207,22 @@ export class Checkpointer {
 
   /** The next commit might need the reserve; while pages go home it can wait for that instead. */
   get isTight(): boolean {
-    const nextBytes = Math.min(this.#reserveBytes, NEXT_BYTES_MAX);
-    return this.#phase !== "writing" && this.#parts.log.freeBytes < this.#reserveBytes + nextBytes;
+    return this.#phase !== "writing" && this.#parts.log.freeBytes < this.#keptBytes + this.#nextBytes;
+  }
+
+  /** Sidecars may be added while others are released: what all of them need is kept with room to spare. */
+  get isRoomy(): boolean {
+    return this.#parts.log.freeBytes >= this.#keptBytes + 2 * this.#nextBytes;
+  }
+
+  /** For releasing what there is: its commits write some pages more than once. */
+  get #keptBytes(): number {
+    const pages = this.#host.participant().releasePages?.() ?? 0;
+    return Math.max(this.#reserveBytes, RELEASE_FACTOR * pages * BLOCK_BYTES);
+  }
+
+  get #nextBytes(): number {
+    return Math.min(this.#reserveBytes, NEXT_BYTES_MAX);
   }
 
   /**

@@ -29,6 +29,8 @@ export interface CommitParticipant {
   releaseSidecars(seq: number): Promise<void>;
   /** The oldest record whose sidecar is still needed at recovery; Infinity when there is none. */
   oldestSidecar(): number;
+  /** Pages that `releaseSidecars` of everything would change now, at most. Absent: few. Asked before each commit. */
+  releasePages?(): number;
 }
 
 /** For a page store without data beside it. */
@@ -49,10 +51,10 @@ export interface PageStore {
   readonly durableSeq: number;
   /** Rises when the open transaction becomes a commit: changes from then on belong to the next one. */
   readonly sealCount: number;
-  /** The largest record, in bytes: a commit that needs more fails the store. Absent: any size will do. */
+  /** Commits keep below so many bytes, a quarter of the log; one that needs three times as much fails the store. Absent: any size will do. */
   readonly recordBytesMax?: number;
-  /** So much of the log is in use that the next commit might need what is kept for `releaseSidecars`. Absent: never. */
-  readonly logIsTight?: boolean;
+  /** There is room in the log for more that will have to be released, while something is. Absent: always. */
+  readonly logIsRoomy?: boolean;
   /** Set once, before the first change. */
   join(participant: CommitParticipant): void;
   /**

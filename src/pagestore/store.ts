@@ -132,8 +132,8 @@ export class LogPageStore implements PageStore {
   }
 
   /** The largest record that can be written; a transaction that needs more fails the store. */
-  get logIsTight(): boolean {
-    return this.#checkpointer.isTight;
+  get logIsRoomy(): boolean {
+    return this.#checkpointer.isRoomy;
   }
 
   get recordBytesMax(): number {
@@ -316,8 +316,9 @@ export class LogPageStore implements PageStore {
       return null;
     }
     const byteCount = recordBytesOf(frames.count, sidecarBytes);
-    if (byteCount > this.recordBytesMax) {
-      const detail = { byteCount, byteCountMax: this.recordBytesMax };
+    const byteCountMax = this.#checkpointer.recordBytesLimit;
+    if (byteCount > byteCountMax) {
+      const detail = { byteCount, byteCountMax };
       throw new StorageError("EFBIG", "a commit is larger than the log can hold", detail);
     }
     const fits = byteCount <= buffers.record.length;

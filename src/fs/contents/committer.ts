@@ -11,10 +11,9 @@ import type { FrameCache } from "./frame-cache.js";
 import type { GroupTable } from "./group-table.js";
 import {
   GROUP_BLOCKS,
-  INTENT_BLOCKS_PER_COMMIT,
   INTENT_BLOCKS_PER_INODE,
   INTENT_BLOCKS_PER_WAITER,
-  INTENT_RECORD_SHARE,
+  intentBlocksOf,
   RECORD_BYTES_DEFAULT,
 } from "./limits.js";
 import type { ReadEpochs } from "./read-epochs.js";
@@ -224,8 +223,8 @@ export class Committer {
   /** Blocks of one inode that go into a record rather than to the data LU. */
   #intentLimit(state: FileState): number {
     if (this.#intentHolders > 0) return 0;
-    // The records that a release needs have rows, and no data that would have to be released again.
-    if (this.#releasing && this.#parts.store.logIsTight === true) return 0;
+    // When it is tight the records that a release needs have rows, and no data that would have to be released again.
+    if (this.#releasing && this.#parts.store.logIsRoomy === false) return 0;
     const shared = state.waiterCount * INTENT_BLOCKS_PER_WAITER;
     return Math.min(this.#intentBlocksMax, Math.max(INTENT_BLOCKS_PER_INODE, shared));
   }
@@ -239,9 +238,4 @@ export class Committer {
       return false;
     });
   }
-}
-
-/** Of one commit, at most. */
-function intentBlocksOf(recordBytesMax: number): number {
-  return Math.min(INTENT_BLOCKS_PER_COMMIT, Math.floor((recordBytesMax * INTENT_RECORD_SHARE) / BLOCK_BYTES));
 }

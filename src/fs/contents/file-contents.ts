@@ -31,7 +31,7 @@ import {
   FREED_GROUPS_PER_STEP,
   GROUPS_MAX,
   GROUPS_MIN,
-  INTENT_BLOCKS_PER_COMMIT,
+  intentBlocksOf,
   PAGES_PER_COMMIT_MIN,
   PAGES_PER_COMMIT_SHARE,
   RECORD_BYTES_DEFAULT,
@@ -307,6 +307,10 @@ export class FileContents implements Contents, CommitParticipant {
     return this.#committer.oldestSidecar();
   }
 
+  releasePages(): number {
+    return this.#table.releasePages;
+  }
+
   /** Prove that extents, allocation and inodes agree, beside the service; with `data`, that every block reads back. Nothing is changed, except that bad copies are healed. */
   async *check(options: CheckOptions = {}): AsyncIterable<ContentsFault> {
     const parts = {
@@ -379,7 +383,7 @@ export class FileContents implements Contents, CommitParticipant {
 
 /** Of the metadata database, that this layer may change in one commit. */
 function pagesPerCommit(recordBytesMax: number): number {
-  const pages = Math.floor(recordBytesMax / BLOCK_BYTES) - INTENT_BLOCKS_PER_COMMIT;
+  const pages = Math.floor(recordBytesMax / BLOCK_BYTES) - intentBlocksOf(recordBytesMax);
   return Math.max(PAGES_PER_COMMIT_MIN, Math.floor(pages * PAGES_PER_COMMIT_SHARE));
 }
 

@@ -32,6 +32,8 @@ export class FileGroup implements BlockMap {
   writingCount = 0;
   unsavedCount = 0;
   frameCount = 0;
+  /** Blocks with a record. */
+  loggedCount = 0;
   /** The row differs from this object; it is written at the next seal. */
   rowDirty = false;
   /** A row was found for it, or had to be written since. */
@@ -58,6 +60,7 @@ export class FileGroup implements BlockMap {
 
   setLogged(slot: number, record: LogRecord | null): void {
     this.#logged ??= new Array<LogRecord | null>(GROUP_BLOCKS).fill(null);
+    this.loggedCount += Number(record !== null) - Number(this.#logged[slot] !== null);
     this.#logged[slot] = record;
   }
 

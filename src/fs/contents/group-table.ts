@@ -69,6 +69,8 @@ export class GroupTable {
   readonly #delete: Database.Statement<[number, number]>;
   #dirtyGroupCount = 0;
   #writingGroupCount = 0;
+  /** Groups with blocks whose log record recovery would need. */
+  #loggedGroupCount = 0;
 
   constructor(options: GroupTableOptions) {
     this.#frames = options.frames;
@@ -110,6 +112,11 @@ export class GroupTable {
   /** Pages of segment rows that so many blocks, anywhere on the data LU, change at most. */
   segmentPagesOf(blockCount: number): number {
     return Math.min(Math.ceil(this.#space.segmentCount / SEGMENT_ROWS_PER_PAGE), blockCount);
+  }
+
+  /** Pages that change, at most, when everything is published that is in records now. */
+  get releasePages(): number {
+    return this.publicationPages(this.#loggedGroupCount, this.#loggedGroupCount * GROUP_BLOCKS);
   }
 
   /** Pages that publishing so many blocks changes at most: each has a new place and leaves an old one. */
@@ -264,7 +271,7 @@ export class GroupTable {
       this.loggedStates.add(state);
       if (group.addresses[slot]! < 0) state.unsettledCount--;
     }
-    group.setLogged(slot, record);
+    this.#setLogged(group, slot, record);
     record.liveCount++;
     if ((group.flags[slot]! & BlockFlag.writing) !== 0) group.flags[slot]! |= BlockFlag.relogged;
     this.#endUnsaved(group, slot);
@@ -409,8 +416,14 @@ export class GroupTable {
     if (--group.unsavedCount === 0) group.state.unsavedGroups.delete(group);
   }
 
-  #setRecord(group: FileGroup, slot: number, record: LogRecord): void {
+  #setLogged(group: FileGroup, slot: number, record: LogRecord | null): void {
+    const before = group.loggedCount;
     group.setLogged(slot, record);
+    this.#loggedGroupCount += Number(group.loggedCount > 0) - Number(before > 0);
+  }
+
+  #setRecord(group: FileGroup, slot: number, record: LogRecord): void {
+    this.#setLogged(group, slot, record);
     record.liveCount++;
     group.state.loggedCount++;
     this.loggedStates.add(group.state);
@@ -420,7 +433,7 @@ export class GroupTable {
   #dropRecord(group: FileGroup, slot: number, noteTouch = true): void {
     const { state } = group;
     this.work.releases.push(group.logged[slot]!);
-    group.setLogged(slot, null);
+    this.#setLogged(group, slot, null);
     if (--state.loggedCount === 0) this.loggedStates.delete(state);
     if (!noteTouch) return;
     const firstBlock = group.index * GROUP_BLOCKS + slot;

@@ -19,10 +19,15 @@ export const INTENT_BLOCKS_PER_INODE = 64;
 export const INTENT_BLOCKS_PER_WAITER = 4;
 
 /** All intents of one record: 1 MiB, so that a record stays small beside the log. */
-export const INTENT_BLOCKS_PER_COMMIT = MIB / BLOCK_BYTES;
+const INTENT_BLOCKS_PER_COMMIT = MIB / BLOCK_BYTES;
 
 /** ... and no more than this part of the largest one: a small log is not filled by a handful of commits. */
-export const INTENT_RECORD_SHARE = 1 / 16;
+const INTENT_RECORD_SHARE = 1 / 16;
+
+/** Blocks of the intents of one record, at most. */
+export function intentBlocksOf(recordBytesMax: number): number {
+  return Math.min(INTENT_BLOCKS_PER_COMMIT, Math.floor((recordBytesMax * INTENT_RECORD_SHARE) / BLOCK_BYTES));
+}
 
 /** One write call to the data LU; rounded down to whole stripes. */
 export const WRITE_CHUNK_BLOCKS = MIB / BLOCK_BYTES;
@@ -84,7 +89,7 @@ export const ROWS_PENDING_SHARE = 2 / 3;
 export const ROWS_PENDING_MAX = 4096;
 
 /** What a record may hold when the store does not say. */
-export const RECORD_BYTES_DEFAULT = 48 * MIB;
+export const RECORD_BYTES_DEFAULT = 16 * MIB;
 
 /** Database pages that stay free for changes that must not fail: frees, overwrites, segment rows. */
 export const DATABASE_PAGES_RESERVE = 64;

@@ -24,11 +24,13 @@ export class WorkLanes {
   readonly #lanes = new Map<number, Queued[]>();
   #spent = 0;
   #armed = false;
+  /** There will be no room any more: the file system has stopped, and the next steps say so to whoever waits. */
+  #stopped = false;
   #resting: (() => void)[] = [];
 
   /**
    * @param afterPortion  called whenever some steps have been done
-   * @param roomInCommit  null: there is room for a portion; else when there is. A rejection is told to those who wait for durability
+   * @param roomInCommit  null: there is room for a step; else when there is. A rejection is told to those who wait for durability
    */
   constructor(
     private readonly afterPortion: () => void,
@@ -71,6 +73,7 @@ export class WorkLanes {
 
   /** When there is none, the next turn waits for it. */
   #hasRoom(): boolean {
+    if (this.#stopped) return true;
     const room = this.roomInCommit();
     room?.catch(() => {});
     return room === null;
@@ -96,10 +99,12 @@ export class WorkLanes {
       this.#armed = false;
       next();
     };
-    // When there will be none the file system has stopped, and the next step says so to whoever waits.
     room.then(
       disarmed(() => this.#turn()),
-      disarmed(() => this.#portion()),
+      disarmed(() => {
+        this.#stopped = true;
+        this.#portion();
+      }),
     );
   }
 
@@ -107,7 +112,7 @@ export class WorkLanes {
     this.#spent = 0;
     for (const resolve of this.#resting.splice(0)) resolve();
     for (const lane of this.#lanes.keys()) {
-      if (this.#spent >= TURN_COST) break;
+      if (this.#spent >= TURN_COST || !this.#hasRoom()) break;
       this.#work(lane);
     }
     this.#arm();
@@ -116,7 +121,7 @@ export class WorkLanes {
   /** Until the lane is empty, or the turn has had its part; then the other lanes come first. */
   #work(lane: number): void {
     const queue = this.#lanes.get(lane) ?? [];
-    while (queue.length > 0 && this.#spent < TURN_COST) {
+    while (queue.length > 0 && this.#spent < TURN_COST && this.#hasRoom()) {
       if (!this.#isDone(queue[0]!)) break;
       queue.shift();
     }
@@ -129,7 +134,7 @@ export class WorkLanes {
     this.#spent += TASK_COST;
     try {
       queued.steps ??= queued.task.steps();
-      while (this.#spent < TURN_COST) {
+      while (this.#spent < TURN_COST && this.#hasRoom()) {
         const { done, value } = queued.steps.next();
         if (done === true) return true;
         this.#spent += value;

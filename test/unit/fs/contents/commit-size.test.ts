@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { intentBlocksOf } from "../../../../src/fs/contents/limits.js";
 import type { Inode } from "../../../../src/fs/inode.js";
 import { BLOCK_BYTES, MIB } from "../../../../src/lib/units.js";
 import { bytes, Rig, type RigOptions } from "./fixture.js";
 
 const GROUP_BYTES = 64 * BLOCK_BYTES;
 
-/** Segments as many as a large LU has, and a small log: a record of 768 pages, of which extents and segments may take 256. */
+/** Segments as many as a large LU has, and a small log: a commit of 256 pages, of which extents and segments may take 120. */
 const OPTIONS: RigOptions = {
   ...{ dataBytes: 128 * MIB, stripeBytes: BLOCK_BYTES, segmentBlocks: 8 },
   ...{ logBytes: 4 * MIB, metadataBytes: 64 * MIB, cacheBytes: 64 * MIB },
@@ -33,7 +34,8 @@ async function largestCommit(rig: Rig, work: () => Promise<void>): Promise<numbe
 
 /** What this layer may change in a commit, with some rows of inodes. */
 function rowsMax(rig: Rig): number {
-  return (rig.store.recordBytesMax / BLOCK_BYTES - MIB / BLOCK_BYTES) / 2 + 32;
+  const { recordBytesMax } = rig.store;
+  return (recordBytesMax / BLOCK_BYTES - intentBlocksOf(recordBytesMax)) / 2 + 32;
 }
 
 async function dense(rig: Rig, ino: number, mebibytes: number): Promise<Inode> {
