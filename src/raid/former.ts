@@ -30,6 +30,12 @@ export function isAsLeft(labels: readonly LastLabel[], label: DiskLabel): boolea
   );
 }
 
+/** Of bytes of the member, on the successor. */
+export interface SuccessorWrite {
+  readonly position: number;
+  readonly byteCount: number;
+}
+
 export interface FormerOptions {
   readonly uuid: string;
   /** Of the old disk. */
@@ -64,6 +70,9 @@ export class Former {
   readonly #outdated = new BlockSet();
   /** As good on the successor as they will ever be. */
   readonly #there = new BlockSet();
+  readonly #writes = new Set<SuccessorWrite>();
+  /** Whoever reads what is just being written. */
+  #waiting: (() => void)[] = [];
 
   constructor(options: FormerOptions) {
     this.#options = options;
@@ -80,17 +89,31 @@ export class Former {
   }
 
   /** @param position  byte on the member; what lies before the rows is not looked at */
-  begin(position: number, byteCount: number): void {
+  begin(position: number, byteCount: number): SuccessorWrite {
     for (let at = position; at < position + byteCount; at += BLOCK_BYTES) this.#outdated.add(at / BLOCK_BYTES);
+    const write = { position, byteCount };
+    this.#writes.add(write);
+    return write;
   }
 
-  end(position: number, byteCount: number): void {
-    for (let at = position; at < position + byteCount; at += BLOCK_BYTES) this.#there.add(at / BLOCK_BYTES);
+  /** @param isThere  it is on the successor */
+  end(write: SuccessorWrite, isThere: boolean): void {
+    const { position, byteCount } = write;
+    this.#writes.delete(write);
+    if (isThere) {
+      for (let at = position; at < position + byteCount; at += BLOCK_BYTES) this.#there.add(at / BLOCK_BYTES);
+    }
+    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
   /** What a block of the member should hold, from whichever of the two has it. @throws StorageError EIO when neither has */
   async readBlock(target: Buffer, position: number, successor: BlockDevice): Promise<void> {
-    const device = this.#sourceOf(position, successor);
+    let device = this.#sourceOf(position, successor);
+    // The successor has it in a moment.
+    while (device === null && this.#isBeingWritten(position)) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      device = this.#sourceOf(position, successor);
+    }
     if (device === null)
       throw new StorageError("EIO", "the disk that was here before does not have this block", { position });
     await device.read(target, position);
@@ -103,6 +126,13 @@ export class Former {
     if (this.device === null || stale.has(region) || region < builtRegions || fillers.has(position))
       throw new StorageError("EIO", "the old disk does not have this block", { position });
     await this.device.read(target, position);
+  }
+
+  #isBeingWritten(position: number): boolean {
+    for (const write of this.#writes) {
+      if (position >= write.position && position < write.position + write.byteCount) return true;
+    }
+    return false;
   }
 
   #regionOf(position: number): number {

@@ -269,20 +269,21 @@ export class Member {
   async writev(sources: readonly Buffer[], position: number, direct: boolean): Promise<void> {
     if (!this.takesWrites) return;
     const { former } = this;
-    const byteCount = former === null ? 0 : totalBytes(sources);
-    former?.begin(position, byteCount);
+    const write = former?.begin(position, totalBytes(sources));
+    let isThere = false;
     try {
       const device = this.#open();
-      const write = () =>
-        sources.length === 1 ? device.write(sources[0]!, position) : device.writev(sources, position);
-      await this.#letGo("write", write);
-      if (this.takesWrites) former?.end(position, byteCount);
+      const run = () => (sources.length === 1 ? device.write(sources[0]!, position) : device.writev(sources, position));
+      await this.#letGo("write", run);
+      isThere = this.takesWrites;
       this.#writes++;
       this.writeCount++;
       if (direct) this.#directWrites = this.#writes;
     } catch (error) {
       this.errors.write++;
       this.fail(error);
+    } finally {
+      if (write !== undefined) former?.end(write, isThere);
     }
   }
 
@@ -290,18 +291,20 @@ export class Member {
   async writeThrough(sources: readonly Buffer[], position: number): Promise<boolean> {
     if (!this.takesWrites) return false;
     const { former } = this;
-    const byteCount = former === null ? 0 : totalBytes(sources);
-    former?.begin(position, byteCount);
+    const write = former?.begin(position, totalBytes(sources));
+    let isThere = false;
     try {
       const device = this.#open();
       await this.#letGo("sync", () => device.writeThrough(sources, position));
-      if (this.takesWrites) former?.end(position, byteCount);
+      isThere = this.takesWrites;
       this.writeCount++;
       return this.takesWrites;
     } catch (error) {
       this.errors.write++;
       this.fail(error);
       return false;
+    } finally {
+      if (write !== undefined) former?.end(write, isThere);
     }
   }
 
