@@ -390,14 +390,6 @@ export class TwoHosts {
     must("ip", "-n", this.#switch, "link", "set", `${host.interface}p`, "master", "br0");
   }
 
-  /** Of one host's path to a disk so much is left, as when a storage box exports another size by mistake; 0: all of it. */
-  resize(host: Host, disk: number, byteCount: number): void {
-    // LOOP_GET_STATUS64 and LOOP_SET_STATUS64 (loop(4)); lo_sizelimit is the fifth word of the structure.
-    const script = `open(my $f, "+<", $ARGV[0]) or die; my $s = "\\0" x 232; ioctl($f, 0x4C05, $s) or die;
-      substr($s, 32, 8) = pack("Q", $ARGV[1]); ioctl($f, 0x4C04, $s) or die "$!";`;
-    must("perl", "-e", script, this.disks[host.index]![disk]!, String(byteCount));
-  }
-
   /** Names of the hosts that have an address now. */
   holders(address: string): string[] {
     return this.hosts.filter((host) => host.has(address)).map(({ name }) => name);
