@@ -218,16 +218,7 @@ function waitsFor(tasks: GroupDescription["tasks"]): string {
 function unreadable(uuid: string): GroupDescription {
   return {
     ...{ uuid, name: uuid, state: "failed", chunkBytes: 0, rowBytes: 0, rowCount: 0, rowsFree: 0, generation: 0 },
-    ...{
-      nodes: [],
-      ownerEpoch: 0,
-      disks: [],
-      sources: [],
-      lus: [],
-      tasks: [],
-      scrub: NO_SCRUB,
-      lostBlocks: 0,
-      unreadable: 0,
-    },
+    ...{ nodes: [], ownerEpoch: 0, disks: [], sources: [], lus: [], tasks: [], scrub: NO_SCRUB },
+    ...{ lostBlocks: 0, unreadable: 0 },
   };
 }

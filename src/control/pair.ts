@@ -220,12 +220,7 @@ export function watchClients(
   if (pair.reach.length > 0) return null;
   return new ClientReach({
     ...{ clock, heard, connect: answersAt },
-    asked: () => {
-      const { heartbeat } = agent.partner();
-      return heartbeat === null || !agent.partnerIsAlive || sharesNetwork(agent.self, heartbeat)
-        ? []
-        : heartbeat.silent;
-    },
+    asked: () => (agent.partnerIsAlive && !isOnThisMachine(agent) ? (agent.partner().heartbeat?.silent ?? []) : []),
     onSilent: (addresses) => {
       agent.silent = addresses;
     },

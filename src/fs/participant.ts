@@ -41,6 +41,6 @@ export class FileSystemParticipant implements CommitParticipant {
   }
 
   releasePages(): number {
-    return this.contents.releasePages?.() ?? 0;
+    return this.contents.releasePages();
   }
 }

@@ -21,7 +21,9 @@ const CHECKPOINT_STEP = 1 / 8;
 const RESERVED = 1 / 4;
 /** A commit is hardly ever larger, however large the log is. One that is waits for the release, whose own commits the rest of the reserve holds. */
 const NEXT_BYTES_MAX = 8 * MIB;
+/** The commits of a release write some pages more than once. */
 const RELEASE_FACTOR = 1.5;
+
 export interface CheckpointerParts {
   readonly lu: LogicalUnit;
   readonly log: LogArea;
@@ -215,9 +217,9 @@ export class Checkpointer {
     return this.#parts.log.freeBytes >= this.#keptBytes + 2 * this.#nextBytes;
   }
 
-  /** For releasing what there is: its commits write some pages more than once. */
+  /** For releasing what there is. */
   get #keptBytes(): number {
-    const pages = this.#host.participant().releasePages?.() ?? 0;
+    const pages = this.#host.participant().releasePages();
     return Math.max(this.#reserveBytes, RELEASE_FACTOR * pages * BLOCK_BYTES);
   }
 

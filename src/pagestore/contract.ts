@@ -29,8 +29,8 @@ export interface CommitParticipant {
   releaseSidecars(seq: number): Promise<void>;
   /** The oldest record whose sidecar is still needed at recovery; Infinity when there is none. */
   oldestSidecar(): number;
-  /** Pages that `releaseSidecars` of everything would change now, at most. Absent: few. Asked before each commit. */
-  releasePages?(): number;
+  /** Pages that `releaseSidecars` of everything would change now, at most. Asked before each commit. */
+  releasePages(): number;
 }
 
 /** For a page store without data beside it. */
@@ -41,6 +41,7 @@ export const NO_PARTICIPANT: CommitParticipant = {
   durable: () => {},
   releaseSidecars: async () => {},
   oldestSidecar: () => Number.POSITIVE_INFINITY,
+  releasePages: () => 0,
 };
 
 /** A SQLite database whose pages and log live on an LU. SQLite itself works on a scratch copy that can be thrown away at any time. */

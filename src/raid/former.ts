@@ -72,7 +72,7 @@ export class Former {
   readonly #there = new BlockSet();
   readonly #writes = new Set<SuccessorWrite>();
   /** Whoever reads what is just being written. */
-  #waiting: (() => void)[] = [];
+  readonly #waiting: (() => void)[] = [];
 
   constructor(options: FormerOptions) {
     this.#options = options;

@@ -6,7 +6,7 @@ import { BLOCK_BYTES } from "../lib/units.js";
 import { clearJournal } from "./clear-member.js";
 import type { LabelledDisk } from "./contract.js";
 import type { GroupCore } from "./core.js";
-import type { LabelLu, LabelMember } from "./label.js";
+import { type LabelLu, type LabelMember, newMember } from "./label.js";
 import { type Label, readLabel, writeLabel } from "./label-io.js";
 import type { LabelKeeper } from "./label-keeper.js";
 import { memberBytesNeeded } from "./layout.js";
@@ -63,7 +63,7 @@ export class Growth {
       await this.#makeRoom(core.members.length + 1);
       // The labels must not call the group clean when the new one is on them: what happened since would not be looked at.
       await core.writable();
-      const member = this.#entryFor(disk);
+      const member = newMember(disk);
       labels.passSequence(sequence + 1);
       await this.#prepare(disk, sequence + 1, member);
       this.#group.addMember(member, disk.device);
@@ -137,19 +137,6 @@ export class Growth {
   /** Whether an LU is to be spread anew. */
   #spreads(): boolean {
     return this.#group.lus.lus.some((lu) => lu.level === 5);
-  }
-
-  #entryFor({ uuid, number, device }: LabelledDisk): LabelMember {
-    return {
-      uuid,
-      number,
-      state: "online",
-      sizeBytes: device.sizeBytes,
-      unbuiltBytes: 0,
-      partedFrom: 0,
-      former: null,
-      path: device.name,
-    };
   }
 
   /**

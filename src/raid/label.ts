@@ -187,7 +187,7 @@ export interface LabelMember {
   readonly path: string;
 }
 
-/** A disk as a member of a group that is being made. */
+/** A disk as a member that has everything. */
 export function newMember({ uuid, number, device }: LabelledDisk): LabelMember {
   const { sizeBytes, name: path } = device;
   return { uuid, number, state: "online", sizeBytes, unbuiltBytes: 0, partedFrom: 0, former: null, path };

@@ -6,7 +6,7 @@ import type { LabelledDisk } from "./contract.js";
 import type { GroupCore } from "./core.js";
 import { Former, isAsLeft } from "./former.js";
 import type { Growth } from "./grow.js";
-import type { LabelMember } from "./label.js";
+import { type LabelMember, newMember } from "./label.js";
 import { readLabel } from "./label-io.js";
 import type { LabelKeeper } from "./label-keeper.js";
 import { rowsStart } from "./layout.js";
@@ -60,11 +60,8 @@ export class Membership {
       const { slot } = old;
       const sequence = (await readLabel(disk.device))?.sequence ?? 0;
       const { rowBytes, rowCount } = core.shape;
-      const { uuid, device } = disk;
-      const label: LabelMember = {
-        ...{ uuid, number: disk.number, state: "rebuilding", unbuiltBytes: rowBytes * rowCount },
-        ...{ partedFrom: 0, former: null, sizeBytes: device.sizeBytes, path: device.name },
-      };
+      const { device } = disk;
+      const label: LabelMember = { ...newMember(disk), state: "rebuilding", unbuiltBytes: rowBytes * rowCount };
       await this.#admit(slot, device, sequence, label, (successor) => this.#succeed(old, successor));
       core.emit("member-replaced", { replaces: number }, disk.number);
       this.resume();

@@ -38,6 +38,21 @@ export class ManualClock extends SystemClock {
   }
 }
 
+/** Levels, and how many members. */
+export const GROUPS = [
+  [1, 2],
+  [1, 3],
+  [5, 3],
+  [5, 5],
+] as const;
+
+/** A rig with an LU that holds this. */
+export interface FilledRig {
+  readonly rig: RaidRig;
+  group: Group;
+  readonly content: Buffer;
+}
+
 export interface RigOptions {
   readonly members: number;
   readonly seed: number;

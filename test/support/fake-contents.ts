@@ -74,6 +74,10 @@ export class FakeContents implements ContentsLayer {
     return Number.POSITIVE_INFINITY;
   }
 
+  releasePages(): number {
+    return 0;
+  }
+
   #bytes(inode: Inode): Buffer {
     return this.files.get(inode.ino) ?? Buffer.alloc(inode.sizeBytes);
   }

@@ -51,7 +51,7 @@ export interface FileContentsOptions {
   readonly dataLu: LogicalUnit;
   /** Where the data cache lies. */
   readonly arena: BufferSource;
-  /** With `recordBytesMax` (the largest record, in bytes) a commit never grows past it. */
+  /** With `recordBytesMax` (in bytes) a commit keeps below it. */
   readonly store: PageStore & { readonly recordBytesMax?: number; copyAtSeal?(target: string): Promise<void> };
   readonly inodes: InodeMarks;
   readonly clock: Clock;

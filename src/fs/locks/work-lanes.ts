@@ -46,7 +46,7 @@ export class WorkLanes {
     }
     // Its own lane meanwhile: whatever it calls finds it taken.
     this.#lanes.set(lane, [queued]);
-    if (this.#spent < TURN_COST && this.#hasRoom()) this.#work(lane);
+    if (this.#mayStep) this.#work(lane);
     this.#arm();
   }
 
@@ -71,8 +71,9 @@ export class WorkLanes {
     for (const { task } of left) task.failed(error);
   }
 
-  /** When there is none, the next turn waits for it. */
-  #hasRoom(): boolean {
+  /** The turn has not had its part, and the commit has room; when it has none, the next turn waits for that. */
+  get #mayStep(): boolean {
+    if (this.#spent >= TURN_COST) return false;
     if (this.#stopped) return true;
     const room = this.roomInCommit();
     room?.catch(() => {});
@@ -112,7 +113,7 @@ export class WorkLanes {
     this.#spent = 0;
     for (const resolve of this.#resting.splice(0)) resolve();
     for (const lane of this.#lanes.keys()) {
-      if (this.#spent >= TURN_COST || !this.#hasRoom()) break;
+      if (!this.#mayStep) break;
       this.#work(lane);
     }
     this.#arm();
@@ -121,7 +122,7 @@ export class WorkLanes {
   /** Until the lane is empty, or the turn has had its part; then the other lanes come first. */
   #work(lane: number): void {
     const queue = this.#lanes.get(lane) ?? [];
-    while (queue.length > 0 && this.#spent < TURN_COST && this.#hasRoom()) {
+    while (queue.length > 0 && this.#mayStep) {
       if (!this.#isDone(queue[0]!)) break;
       queue.shift();
     }
@@ -134,7 +135,7 @@ export class WorkLanes {
     this.#spent += TASK_COST;
     try {
       queued.steps ??= queued.task.steps();
-      while (this.#spent < TURN_COST && this.#hasRoom()) {
+      while (this.#mayStep) {
         const { done, value } = queued.steps.next();
         if (done === true) return true;
         this.#spent += value;

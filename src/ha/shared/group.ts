@@ -328,18 +328,7 @@ export class SharedGroup {
     const least = Math.min(...this.#members.map(({ label }) => label.sizeBytes));
     if (sizeBytes < least) throw new StorageError("ENOSPC", `${disk.device.name} is smaller than the members`);
     const { slot } = member;
-    const fresh: LabelMember = {
-      ...{
-        uuid: disk.uuid,
-        number: disk.number,
-        state: "online",
-        sizeBytes: least,
-        unbuiltBytes: 0,
-        partedFrom: 0,
-        former: null,
-      },
-      path: disk.device.name,
-    };
+    const fresh: LabelMember = { ...newMember(disk), sizeBytes: least };
     const members = this.#record.members.map((label, i) => (i === slot ? fresh : label));
     const record = { ...this.#record, members, generation: this.#record.generation + 1 };
     await clearPartitions(disk.device, record, slot, this.partitionBytes, { withoutItself: true });

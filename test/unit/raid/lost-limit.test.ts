@@ -3,22 +3,15 @@ import { test } from "node:test";
 import { isStorageError } from "../../../src/lib/errors.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
-import type { Group } from "../../../src/raid/contract.js";
 import { planShape, rowsStart } from "../../../src/raid/layout.js";
 import { LOST_BLOCKS_MAX } from "../../../src/raid/limits.js";
-import { RaidRig } from "../../model/raid-rig.js";
+import { type FilledRig, RaidRig } from "../../model/raid-rig.js";
 
 /** More is given up than the labels have room for (docs/decisions/0027): the rest is waited for, and nothing of it is made up. */
 const DISK_BYTES = 36 * MIB;
 const CHUNK_BYTES = 65536;
 
-interface Fixture {
-  readonly rig: RaidRig;
-  group: Group;
-  readonly content: Buffer;
-}
-
-async function fixture(level: 1 | 5, members: number, luBytes: number): Promise<Fixture> {
+async function fixture(level: 1 | 5, members: number, luBytes: number): Promise<FilledRig> {
   const rig = new RaidRig({ members, seed: 7, diskBytes: DISK_BYTES });
   const group = await rig.create();
   const { sizeBytes } = await group.createLu("data", level, luBytes);
@@ -29,7 +22,7 @@ async function fixture(level: 1 | 5, members: number, luBytes: number): Promise<
   return { rig, group, content };
 }
 
-async function turns({ rig }: Fixture, count: number, until: () => boolean = () => false): Promise<void> {
+async function turns({ rig }: FilledRig, count: number, until: () => boolean = () => false): Promise<void> {
   for (let i = 0; i < count && !until(); i++) {
     await new Promise((resolve) => setImmediate(resolve));
     rig.clock.pass();
@@ -40,7 +33,7 @@ async function turns({ rig }: Fixture, count: number, until: () => boolean = () 
  * One block of disk #2, and all from another one on. In RAID-5 a column takes one entry or two, by where its parity is: with these the entries before
  * the last one are odd when it comes to a column that takes two.
  */
-function silence({ rig }: Fixture): void {
+function silence({ rig }: FilledRig): void {
   const rows = rowsStart(planShape(DISK_BYTES, rig.options.members, CHUNK_BYTES));
   const from = rows + 6 * CHUNK_BYTES + BLOCK_BYTES;
   rig.devices[1]!.failRange({ position: rows + 2 * CHUNK_BYTES, byteCount: BLOCK_BYTES, on: "read" });
@@ -48,7 +41,7 @@ function silence({ rig }: Fixture): void {
 }
 
 /** All that can be read is as it should be. @returns how many blocks cannot */
-async function refused({ group, content }: Fixture): Promise<number> {
+async function refused({ group, content }: FilledRig): Promise<number> {
   const block = Buffer.alloc(BLOCK_BYTES);
   let count = 0;
   for (let at = 0; at < content.length; at += BLOCK_BYTES) {

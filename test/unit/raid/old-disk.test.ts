@@ -3,50 +3,36 @@ import { test } from "node:test";
 import { isStorageError } from "../../../src/lib/errors.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
-import type { Group } from "../../../src/raid/contract.js";
 import { readLabel, writeLabel } from "../../../src/raid/label-io.js";
 import { planShape, rowsStart } from "../../../src/raid/layout.js";
-import { RaidRig } from "../../model/raid-rig.js";
+import { type FilledRig, GROUPS, RaidRig } from "../../model/raid-rig.js";
 
 /** An old disk is a source over restarts, where it is current, until its successor has everything (docs/decisions/0027). */
 const DISK_BYTES = 36 * MIB;
 const CHUNK_BYTES = 65536;
 const REGION_BYTES = MIB;
-const GROUPS = [
-  [1, 2],
-  [1, 3],
-  [5, 3],
-  [5, 5],
-] as const;
-
-interface Fixture {
-  readonly rig: RaidRig;
-  group: Group;
-  readonly content: Buffer;
-}
-
-async function readAll({ group, content }: Fixture): Promise<Buffer> {
+async function readAll({ group, content }: FilledRig): Promise<Buffer> {
   const found = Buffer.alloc(content.length);
   await group.openLu(1).read(found, 0 as LuByte);
   return found;
 }
 
-async function same(all: Fixture, what: string): Promise<void> {
+async function same(all: FilledRig, what: string): Promise<void> {
   ok((await readAll(all)).equals(all.content), what);
 }
 
 /** Let what is under way go on, and time pass. */
-async function turn({ rig }: Pick<Fixture, "rig">): Promise<void> {
+async function turn({ rig }: Pick<FilledRig, "rig">): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
   rig.clock.pass();
 }
 
-async function turns(all: Fixture, count: number): Promise<void> {
+async function turns(all: FilledRig, count: number): Promise<void> {
   for (let i = 0; i < count; i++) await turn(all);
 }
 
 /** Several regions are full, and none is marked. */
-async function fixture(level: 1 | 5, members: number, memberBytes = 3 * MIB): Promise<Fixture> {
+async function fixture(level: 1 | 5, members: number, memberBytes = 3 * MIB): Promise<FilledRig> {
   const rig = new RaidRig({ members, seed: 7, diskBytes: DISK_BYTES });
   const group = await rig.create();
   const dataMembers = level === 5 ? members - 1 : members / 2;
@@ -60,28 +46,28 @@ async function fixture(level: 1 | 5, members: number, memberBytes = 3 * MIB): Pr
   return all;
 }
 
-function rowsOf(all: Fixture): number {
+function rowsOf(all: FilledRig): number {
   return rowsStart(planShape(DISK_BYTES, all.rig.options.members, CHUNK_BYTES));
 }
 
 /** Nothing of its rows is given out, or only not these bytes of them. */
-function silence(all: Fixture, disk: number, from = 0, byteCount = DISK_BYTES - MIB - rowsOf(all)): void {
+function silence(all: FilledRig, disk: number, from = 0, byteCount = DISK_BYTES - MIB - rowsOf(all)): void {
   all.rig.devices[disk]!.failRange({ position: rowsOf(all) + from, byteCount, on: "read" });
 }
 
-function stateOf(all: Fixture): string {
+function stateOf(all: FilledRig): string {
   return all.group.describe().disks[0]!.state;
 }
 
 /** Everything that is read of it can be had from the first member and from whom the group has besides disk #2. */
-async function rebuiltWithoutDisk2(all: Fixture): Promise<void> {
+async function rebuiltWithoutDisk2(all: FilledRig): Promise<void> {
   for (let i = 0; i < 4000 && stateOf(all) === "rebuilding"; i++) await turn(all);
   equal(stateOf(all), "online");
 }
 
 /** The new disk takes the place of #1, and the power fails when it has some of it; perhaps with a clean stop before. */
 async function interrupted(
-  all: Fixture,
+  all: FilledRig,
   meanwhile: () => Promise<void> = async () => {},
   restarted = false,
 ): Promise<void> {
@@ -102,7 +88,7 @@ async function interrupted(
 }
 
 /** Blocks that cannot be read now. All others are as they should be. */
-async function refusedBlocks(all: Fixture): Promise<number> {
+async function refusedBlocks(all: FilledRig): Promise<number> {
   const block = Buffer.alloc(BLOCK_BYTES);
   let refused = 0;
   for (let at = 0; at < all.content.length; at += BLOCK_BYTES) {
@@ -224,11 +210,11 @@ for (const [level, members] of GROUPS) {
 for (const [level, members] of GROUPS) {
   const name = `RAID-${level} on ${members}`;
   /** A block here and there, with parity on this member and that. */
-  const silenceParts = (all: Fixture, disk: number, apart = CHUNK_BYTES): void => {
+  const silenceParts = (all: FilledRig, disk: number, apart = CHUNK_BYTES): void => {
     for (let i = 0; i < 9; i++) silence(all, disk, i * apart + 3 * BLOCK_BYTES, BLOCK_BYTES);
   };
   /** The rebuild waits for something, and a person gives that up. */
-  const giveUp = async (all: Fixture): Promise<void> => {
+  const giveUp = async (all: FilledRig): Promise<void> => {
     for (let i = 0; i < 2000 && all.group.describe().unreadable === 0; i++) await turn(all);
     ok((await all.group.giveUp()) > 0);
   };

@@ -8,27 +8,14 @@ import type { LogicalUnit } from "../../../src/lu/lu.js";
 import type { Group, TaskDescription } from "../../../src/raid/contract.js";
 import { readLabel, writeLabel } from "../../../src/raid/label-io.js";
 import { planShape, rowsStart } from "../../../src/raid/layout.js";
-import { RaidRig } from "../../model/raid-rig.js";
+import { type FilledRig, GROUPS, RaidRig } from "../../model/raid-rig.js";
 
 const LENGTH = 12 * 65536;
-const GROUPS = [
-  [1, 2],
-  [1, 3],
-  [5, 3],
-  [5, 5],
-] as const;
-
-interface Fixture {
-  readonly rig: RaidRig;
-  group: Group;
-  readonly content: Buffer;
-}
-
-function lu({ group }: Fixture): LogicalUnit {
+function lu({ group }: FilledRig): LogicalUnit {
   return group.openLu(1);
 }
 
-async function fixture(level: 1 | 5, members: number, diskBytes = 36 * MIB): Promise<Fixture> {
+async function fixture(level: 1 | 5, members: number, diskBytes = 36 * MIB): Promise<FilledRig> {
   const rig = new RaidRig({ members, seed: 5, diskBytes });
   const group = await rig.create();
   await group.createLu("data", level, 4 * MIB);
@@ -40,24 +27,24 @@ async function fixture(level: 1 | 5, members: number, diskBytes = 36 * MIB): Pro
   return all;
 }
 
-async function put(all: Fixture, at: number, source: Buffer): Promise<void> {
+async function put(all: FilledRig, at: number, source: Buffer): Promise<void> {
   source.copy(all.content, at);
   await lu(all).write(source, at as LuByte);
 }
 
-async function same(all: Fixture, what: string): Promise<void> {
+async function same(all: FilledRig, what: string): Promise<void> {
   const found = Buffer.alloc(LENGTH);
   await lu(all).read(found, 0 as LuByte);
   ok(found.equals(all.content), what);
 }
 
 /** Let what is under way go on, and time pass. */
-async function turn({ rig }: Fixture): Promise<void> {
+async function turn({ rig }: FilledRig): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
   rig.clock.pass();
 }
 
-async function ended(all: Fixture): Promise<TaskDescription> {
+async function ended(all: FilledRig): Promise<TaskDescription> {
   for (let i = 0; i < 2000; i++) {
     const task = all.group.describe().tasks.find(({ kind }) => kind === "rebuild");
     if (task?.endedMs !== undefined) return task;
@@ -67,7 +54,7 @@ async function ended(all: Fixture): Promise<TaskDescription> {
 }
 
 /** Until the rebuild waits for disk #2. */
-async function waits(all: Fixture): Promise<void> {
+async function waits(all: FilledRig): Promise<void> {
   for (let i = 0; i < 2000; i++) {
     const task = all.group.describe().tasks.find(({ kind }) => kind === "rebuild");
     if (
@@ -83,7 +70,7 @@ async function waits(all: Fixture): Promise<void> {
 }
 
 /** Hold up the newest disk at its so-manieth plain write, and wait until that has come. @returns lets it go on */
-async function heldAt(all: Fixture, count: number, begin: () => Promise<void>): Promise<() => void> {
+async function heldAt(all: FilledRig, count: number, begin: () => Promise<void>): Promise<() => void> {
   const newest = all.rig.devices.length - 1;
   let release = (): void => {};
   const gate = new Promise<void>((resolve) => {
@@ -104,7 +91,7 @@ function stateOf(group: Group, slot: number): string {
 }
 
 /** Without any one of the members, everything is there. */
-async function sameWithoutAny(all: Fixture): Promise<void> {
+async function sameWithoutAny(all: FilledRig): Promise<void> {
   // Stopped earlier the next life would have to decide what the crash left: whoever is away then misses that.
   await all.rig.ended(all.group, "resync");
   await all.group.close();
@@ -251,7 +238,7 @@ for (const [level, members] of GROUPS) {
   const name = `RAID-${level} on ${members}`;
 
   /** A block in the second chunk row of the rows that disk #2 cannot read; what is written there is good again, so it shows. */
-  const failBlock = (all: Fixture): void => {
+  const failBlock = (all: FilledRig): void => {
     const position = 6 * MIB + 65536 + 4 * BLOCK_BYTES;
     all.rig.devices[1]!.failRange({ position, byteCount: BLOCK_BYTES, on: "read", remaps: true });
   };
@@ -526,7 +513,7 @@ test("errors: a disk with too many of them is failed, but never the last one tha
 });
 
 /** A disk is pulled, a part of stripes with parity on every member is written and flushed: it is in the journal only, some of it without its parity. */
-async function journalWithout(slot: number): Promise<Fixture & { away: MemoryDevice }> {
+async function journalWithout(slot: number): Promise<FilledRig & { away: MemoryDevice }> {
   const all = await fixture(5, 3);
   const away = all.rig.devices[slot]!;
   for (let i = 0; i < 8; i++) await turn(all);
@@ -544,7 +531,7 @@ async function journalWithout(slot: number): Promise<Fixture & { away: MemoryDev
   return { ...all, away };
 }
 
-async function giveBack(all: Fixture, away: MemoryDevice, slot: number): Promise<void> {
+async function giveBack(all: FilledRig, away: MemoryDevice, slot: number): Promise<void> {
   away.heal();
   all.rig.devices[slot] = away.reopen();
   const disk = (await all.rig.found()).find(({ number }) => number === slot + 1)!;

@@ -232,6 +232,7 @@ function participant(contents: FileContents, inodes: TestInodes): CommitParticip
     durable: (seq) => contents.durable(seq),
     releaseSidecars: (seq) => contents.releaseSidecars(seq),
     oldestSidecar: () => contents.oldestSidecar(),
+    releasePages: () => contents.releasePages(),
   };
 }
 
