@@ -43,6 +43,8 @@ export interface CheckpointHost {
   pageCount(): number;
   /** @throws StorageError ESTALE when it fell */
   epoch(): number;
+  /** Of the record that is sealed and does not stand in the log yet. */
+  sealedBytes(): number;
   /** Ends the store. */
   fail(error: unknown): void;
   /** @throws StorageError EIO once the store has failed */
@@ -84,6 +86,15 @@ export class Checkpointer {
   /** What commits keep below, so that the reserve holds those that a release needs. */
   get recordBytesMax(): number {
     return this.#reserveBytes;
+  }
+
+  /**
+   * What the open commit keeps below: up to twice as much, as long as the log holds it beside the record that is on its way and what a release would
+   * need after both.
+   */
+  get commitBytesMax(): number {
+    const room = this.#parts.log.freeBytes - this.#host.sealedBytes() - this.#keptBytes;
+    return Math.min(Math.max(room, this.#reserveBytes), 2 * this.#reserveBytes);
   }
 
   /** The largest record that fits without the reserve. */

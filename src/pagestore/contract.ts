@@ -54,6 +54,8 @@ export interface PageStore {
   readonly sealCount: number;
   /** Commits keep below so many bytes, a quarter of the log; one that needs three times as much fails the store. Absent: any size will do. */
   readonly recordBytesMax?: number;
+  /** ... and the one that is open now below so many: up to twice as much while the log is roomy. Absent: as `recordBytesMax`. */
+  readonly commitBytesMax?: number;
   /** There is room in the log for more that will have to be released, while something is. Absent: always. */
   readonly logIsRoomy?: boolean;
   /** Set once, before the first change. */

@@ -80,6 +80,7 @@ export class LogPageStore implements PageStore {
   #participant: CommitParticipant = NO_PARTICIPANT;
   #pageCount: number;
   #epoch: number;
+  #sealedBytes = 0;
   #failure: Error | null = null;
   #closed = false;
   /** Waiters of the next commit, and of the one in flight. */
@@ -104,6 +105,7 @@ export class LogPageStore implements PageStore {
       participant: () => this.#participant,
       pageCount: () => this.#pageCount,
       epoch: () => this.#checkedEpoch(),
+      sealedBytes: () => this.#sealedBytes,
       fail: (error) => this.#fail(error),
       refuseFailed: () => {
         if (this.#failure !== null) throw this.#refusal();
@@ -138,6 +140,10 @@ export class LogPageStore implements PageStore {
 
   get recordBytesMax(): number {
     return this.#checkpointer.recordBytesMax;
+  }
+
+  get commitBytesMax(): number {
+    return this.#checkpointer.commitBytesMax;
   }
 
   get logUsedBytes(): number {
@@ -322,6 +328,7 @@ export class LogPageStore implements PageStore {
       throw new StorageError("EFBIG", "a commit is larger than the log can hold", detail);
     }
     const fits = byteCount <= buffers.record.length;
+    this.#sealedBytes = byteCount;
     const record = fits ? buffers.record.subarray(0, byteCount) : Buffer.allocUnsafeSlow(byteCount);
     this.#fillBody(record, frames, sidecar, sidecarBytes);
     this.#beginCopy();
@@ -387,6 +394,7 @@ export class LogPageStore implements PageStore {
     this.#noteBlocks(record, bodyStart);
     this.#checkpointer.noteImages(log.head + bodyStart, this.#entries, frames.count);
     log.accept(record.length, checksum);
+    this.#sealedBytes = 0;
     this.#pageCount = pageCount;
     statistics.records++;
     statistics.pagesLogged += frames.count;

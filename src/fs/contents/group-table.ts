@@ -71,6 +71,8 @@ export class GroupTable {
   #writingGroupCount = 0;
   /** Groups with blocks whose log record recovery would need. */
   #loggedGroupCount = 0;
+  /** Dirty groups of inodes that have any of those. */
+  #loggedDirtyGroupCount = 0;
 
   constructor(options: GroupTableOptions) {
     this.#frames = options.frames;
@@ -114,9 +116,10 @@ export class GroupTable {
     return Math.min(Math.ceil(this.#space.segmentCount / SEGMENT_ROWS_PER_PAGE), blockCount);
   }
 
-  /** Pages that change, at most, when everything is published that is in records now. */
+  /** Pages that change, at most, when everything is published that is in records now: with it goes whatever else is dirty of its inodes (I-4). */
   get releasePages(): number {
-    return this.publicationPages(this.#loggedGroupCount, this.#loggedGroupCount * GROUP_BLOCKS);
+    const groups = this.#loggedDirtyGroupCount + Math.min(this.#loggedGroupCount, this.#writingGroupCount);
+    return this.publicationPages(groups, groups * GROUP_BLOCKS);
   }
 
   /** Pages that publishing so many blocks changes at most: each has a new place and leaves an old one. */
@@ -267,8 +270,7 @@ export class GroupTable {
     const { state } = group;
     if (group.logged[slot] !== null) this.work.releases.push(group.logged[slot]!);
     else {
-      state.loggedCount++;
-      this.loggedStates.add(state);
+      this.#countLogged(state);
       if (group.addresses[slot]! < 0) state.unsettledCount--;
     }
     this.#setLogged(group, slot, record);
@@ -380,6 +382,7 @@ export class GroupTable {
     if (group.dirtyCount++ === 0) {
       state.dirtyGroups.add(group);
       this.#dirtyGroupCount++;
+      if (state.loggedCount > 0) this.#loggedDirtyGroupCount++;
     }
     if (state.dirtyCount++ > 0) return;
     state.dirtySinceMs = nowMs;
@@ -393,6 +396,7 @@ export class GroupTable {
     if (--group.dirtyCount === 0) {
       state.dirtyGroups.delete(group);
       this.#dirtyGroupCount--;
+      if (state.loggedCount > 0) this.#loggedDirtyGroupCount--;
     }
     if (--state.dirtyCount === 0) this.dirtyStates.delete(state);
   }
@@ -425,8 +429,13 @@ export class GroupTable {
   #setRecord(group: FileGroup, slot: number, record: LogRecord): void {
     this.#setLogged(group, slot, record);
     record.liveCount++;
-    group.state.loggedCount++;
-    this.loggedStates.add(group.state);
+    this.#countLogged(group.state);
+  }
+
+  #countLogged(state: FileState): void {
+    if (state.loggedCount++ > 0) return;
+    this.loggedStates.add(state);
+    this.#loggedDirtyGroupCount += state.dirtyGroups.size;
   }
 
   /** The logged version is obsolete with the next commit. */
@@ -434,7 +443,10 @@ export class GroupTable {
     const { state } = group;
     this.work.releases.push(group.logged[slot]!);
     this.#setLogged(group, slot, null);
-    if (--state.loggedCount === 0) this.loggedStates.delete(state);
+    if (--state.loggedCount === 0) {
+      this.loggedStates.delete(state);
+      this.#loggedDirtyGroupCount -= state.dirtyGroups.size;
+    }
     if (!noteTouch) return;
     const firstBlock = group.index * GROUP_BLOCKS + slot;
     this.work.touches.push({ ino: state.inode.ino, firstBlock, blockCount: 1, validBytes: -1 });

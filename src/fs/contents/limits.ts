@@ -84,8 +84,11 @@ export const SEGMENT_ROWS_PER_PAGE = 7;
 /** A write of 1 MiB with both edges is taken however small the log is. */
 export const WRITE_BLOCKS_MIN = MIB / BLOCK_BYTES + 2;
 
-/** Groups that wait to be written back, as a part of the pages of a commit; at most so many. */
-export const ROWS_PENDING_SHARE = 2 / 3;
+/** A commit is asked for when the open one has this part of the rows that it may have: a batch of blocks that lie all over a large file still fits. */
+export const COMMIT_ASKED_AT = 2 / 5;
+
+/** Groups that wait to be written back, in pages of a commit, since more than one may take them; at most so many. */
+export const ROWS_PENDING_SHARE = 2;
 export const ROWS_PENDING_MAX = 4096;
 
 /** What a record may hold when the store does not say. */

@@ -8,7 +8,14 @@ import type { ContentsEvent } from "./events.js";
 import type { FileState } from "./file-state.js";
 import type { FrameCache } from "./frame-cache.js";
 import type { GroupTable } from "./group-table.js";
-import { BATCH_BLOCKS, PUBLISHED_BLOCKS_PER_COMMIT, RETRY_MS, WATERMARK_BLOCKS, WRITE_BACK_AGE_MS } from "./limits.js";
+import {
+  BATCH_BLOCKS,
+  COMMIT_ASKED_AT,
+  PUBLISHED_BLOCKS_PER_COMMIT,
+  RETRY_MS,
+  WATERMARK_BLOCKS,
+  WRITE_BACK_AGE_MS,
+} from "./limits.js";
 import type { SpaceMap } from "./space-map.js";
 import { type JobPart, WriteBackJob } from "./write-back-job.js";
 
@@ -176,8 +183,15 @@ export class WriteBack {
   #roomInCommit(part: JobPart): Promise<void> | null {
     const { table, store } = this.#parts;
     const wanted = table.publicationPages(part.groupCount, part.end - part.first);
-    if (table.commitPages === 0 || table.commitPages + wanted <= table.pagesMax) return null;
+    if (table.commitPages === 0 || table.commitPages + wanted <= this.#commitPagesMax) return null;
     return store.durable(true);
+  }
+
+  /** Of this layer, in the open commit. */
+  get #commitPagesMax(): number {
+    const { table, store } = this.#parts;
+    const { recordBytesMax = 1, commitBytesMax = recordBytesMax } = store;
+    return Math.floor(table.pagesMax * (commitBytesMax / recordBytesMax));
   }
 
   #publish(job: WriteBackJob, part: JobPart): void {
@@ -206,7 +220,8 @@ export class WriteBack {
     const { table } = this.#parts;
     this.#forget(job);
     this.#publishedSinceCommit += job.blockCount;
-    if (table.commitPages >= table.pagesMax / 4 || this.#publishedSinceCommit >= PUBLISHED_BLOCKS_PER_COMMIT)
+    const pagesMax = this.#commitPagesMax * COMMIT_ASKED_AT;
+    if (table.commitPages >= pagesMax || this.#publishedSinceCommit >= PUBLISHED_BLOCKS_PER_COMMIT)
       this.#askForCommit();
     this.kick();
   }

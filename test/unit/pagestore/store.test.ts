@@ -267,6 +267,41 @@ test("store: past the page area SQLite refuses, and the LU stays as it was", asy
   await again.close();
 });
 
+test("store: the open commit may have up to twice as much while the log is roomy; the record on its way counts, and what a release needs", async () => {
+  const lu = await formattedLu({ logBytes: 512 * KIB, sizeBytes: 8 * MIB });
+  const store = await open(lu);
+  let releasePages = 0;
+  const onItsWay: number[] = [];
+  const arrived: number[] = [];
+  store.join({
+    ...NO_PARTICIPANT,
+    seal: () => [Buffer.alloc(40 * KIB)],
+    settle: async () => void onItsWay.push(store.commitBytesMax),
+    durable: () => void arrived.push(store.commitBytesMax),
+    oldestSidecar: () => 1,
+    releasePages: () => releasePages,
+  });
+  assert.equal(store.recordBytesMax, 128 * KIB);
+  assert.equal(store.commitBytesMax, 256 * KIB);
+  createTable(store);
+  for (let k = 0; k < 4; k++) {
+    put(store, k, "w");
+    await store.durable();
+  }
+  assert.deepEqual(onItsWay, arrived);
+  assert.equal(arrived[0], 256 * KIB);
+  const last = arrived.at(-1)!;
+  assert.ok(last > 128 * KIB && last < 192 * KIB, `${last}`);
+  // One and a half times so many pages: less than the quarter that is kept anyway, then more.
+  releasePages = 20;
+  assert.equal(store.commitBytesMax, last);
+  releasePages = 24;
+  assert.equal(store.commitBytesMax, last - 4 * BLOCK_BYTES);
+  releasePages = 1000;
+  assert.equal(store.commitBytesMax, 128 * KIB);
+  await store.abandon();
+});
+
 test("store: releaseSidecars commits into the reserve while other commits wait", { timeout: 20_000 }, async () => {
   const lu = await formattedLu({ logBytes: 512 * KIB, sizeBytes: 8 * MIB });
   const store = await open(lu);
