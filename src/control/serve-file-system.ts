@@ -6,6 +6,7 @@ import type {
 } from "../fs/file-system.js";
 import { timeMs } from "../lib/clock.js";
 import { messageOf } from "../lib/errors.js";
+import { nextTurn } from "../lib/next-turn.js";
 import { printable } from "../lib/printable.js";
 import type { FileSystemEvent, ServedFileSystem } from "./layers.js";
 import type { FileRow, FilesPage } from "./types.js";
@@ -52,7 +53,7 @@ async function filesPage(mounted: MountedFileSystem, after: string | null, limit
     const { rows: more, next } = mounted.listFilesSlice(at ?? undefined);
     rows.push(...more);
     at = next;
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
   } while (at !== null && rows.length < limit);
   const shown = rows.slice(0, limit);
   const more = rows.length > limit ? (shown.at(-1)?.position ?? null) : at;

@@ -1,6 +1,7 @@
 import type Database from "better-sqlite3";
 import { must } from "../lib/assert.js";
 import { StorageError } from "../lib/errors.js";
+import { nextTurn } from "../lib/next-turn.js";
 import type { ContentsFault } from "./contents-contract.js";
 import type { Core } from "./core.js";
 import { reading } from "./database-error.js";
@@ -226,7 +227,7 @@ export class NamespaceCheck implements DirentWatcher {
       const more = reading(piece);
       this.#options.onProgress?.(this.#rowsDone);
       if (!more) return;
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
     }
   }
 

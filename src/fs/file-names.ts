@@ -1,5 +1,6 @@
 import type Database from "better-sqlite3";
 import { isStorageError, StorageError } from "../lib/errors.js";
+import { nextTurn } from "../lib/next-turn.js";
 import { printable } from "../lib/printable.js";
 import type { FileLabels } from "./contents/data-inspector.js";
 import { reading } from "./database-error.js";
@@ -127,7 +128,7 @@ export class FileNames implements FileLabels {
       if (found !== undefined) this.#remember(ino, found);
       if (found !== undefined || end === undefined) return found ?? null;
       after = end;
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
     }
     return null;
   }

@@ -3,7 +3,7 @@ import type Database from "better-sqlite3";
 /**
  * What keeps its data beside the database (the file system) and takes part in every group commit. A commit runs:
  *
- *   1. `await prepare()`   write out bulk data that somebody waits for (data LU), leaving rows to be updated
+ *   1. `await prepare()`   of what there is much of, as much as can be done in portions: rows, and bulk data (data LU)
  *   2. `seal()`            synchronous: write every dirty row into the open transaction; then SQLite COMMIT, and the next
  *                          transaction is open at once; the returned buffers become the record's sidecar
  *   3. `await settle()`    data that rows of this commit point at is flushed (data LU)
@@ -66,6 +66,11 @@ export interface PageStore {
    * @param releasing  what `releaseSidecars` does waits for it, so that commits may use the part of the log that is kept for this. Default: false.
    */
   durable(releasing?: boolean): Promise<void>;
+  /**
+   * For `prepare` of a commit that changes thousands of pages: SQLite writes what is changed so far, so that the commit has less to do in one piece. Nothing
+   * of it is durable before the rest is. Pages that change again afterwards are in the record twice.
+   */
+  portion(): void;
   /**
    * Pages that may still be added before SQLite would say SQLITE_FULL, with a reserve held back. A caller refuses (ENOSPC) before it
    * begins an operation that grows the database; after SQLITE_FULL the open transaction could not be trusted.

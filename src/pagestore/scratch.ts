@@ -109,14 +109,30 @@ export class Scratch {
     return this.#room.hasRoom();
   }
 
-  /** COMMIT. The frames must be read before `begin`. @throws StorageError ENOSPC, EIO (isScratchTrouble); everything since the last one is gone then */
+  /**
+   * Much is changed for one commit: what is changed so far goes into the WAL now, where the commit finds it, and the next transaction is open. Where there
+   * is little room it stays for the commit, which folds. @throws StorageError as `commit`
+   */
+  portion(): void {
+    if (this.#room.lend()) return;
+    this.#commitToWal();
+    this.#begin.run();
+  }
+
+  /** COMMIT. The frames, with those of the portions before, must be read before `begin`. @throws StorageError ENOSPC, EIO (isScratchTrouble); everything since the last one is gone then */
   commit(): Frames {
     this.#room.lend();
+    return { count: this.#commitToWal(), pageCount: 0 };
+  }
+
+  /** @returns frames that have not been read */
+  #commitToWal(): number {
     try {
+      const before = this.#newFrames();
       this.#commit.run();
       const count = this.#newFrames();
-      this.#folder.wrote(count * FRAME.end);
-      return { count, pageCount: 0 };
+      this.#folder.wrote((count - before) * FRAME.end);
+      return count;
     } catch (error) {
       throw scratchError(error);
     }

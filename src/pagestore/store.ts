@@ -5,6 +5,7 @@ import { AssertionError, assert } from "../lib/assert.js";
 import { crc32c } from "../lib/crc32c.js";
 import { messageOf, StorageError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
+import { nextTurn } from "../lib/next-turn.js";
 import { BLOCK_BYTES, MIB } from "../lib/units.js";
 import { ChecksumInspector } from "../lu/checksum-inspector.js";
 import type { BlockInspector } from "../lu/lu.js";
@@ -25,10 +26,6 @@ const FREE_PAGES_RESERVE_MIN = 64;
 const FREE_PAGES_RESERVE_MAX = 2048;
 /** Turns of the event loop that a commit waits for those who were just answered: well below a millisecond. */
 const GATHER_TURNS_MAX = 4;
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
 
 export interface StoreParts extends CheckpointerParts {
   readonly lu: ObservedLu;
@@ -174,6 +171,10 @@ export class LogPageStore implements PageStore {
     const durable = this.#next.join();
     if (releasing) this.#checkpointer.releaseNeeds(durable);
     return durable;
+  }
+
+  portion(): void {
+    this.#parts.scratch.portion();
   }
 
   /**

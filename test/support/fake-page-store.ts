@@ -41,6 +41,8 @@ export class FakePageStore implements PageStore {
 
   promise(): void {}
 
+  portion(): void {}
+
   hasScratchRoom(): boolean {
     return true;
   }

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { assert } from "../../lib/assert.js";
 import { messageOf, StorageError } from "../../lib/errors.js";
+import { nextTurn } from "../../lib/next-turn.js";
 import { BLOCK_BYTES, KIB, MIB } from "../../lib/units.js";
 
 /** A piece of a bucket in the file: u32 number of the next piece, u32 bytes used (this head included), then runs. */
@@ -97,7 +98,7 @@ export class BlockLog {
       readRuns(bytes, bytes.readUInt32LE(PIECE.used), reader);
       piece = bytes.readUInt32LE(PIECE.next);
       readBytes += bytes.length;
-      if (readBytes % BYTES_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+      if (readBytes % BYTES_PER_TURN === 0) await nextTurn();
     }
     this.#refuseFailed();
     const tail = this.#tails[bucket];

@@ -1,5 +1,6 @@
 import type Database from "better-sqlite3";
 import { isStorageError, StorageError } from "../../lib/errors.js";
+import { nextTurn } from "../../lib/next-turn.js";
 import { BLOCK_BYTES } from "../../lib/units.js";
 import type { ContentsFault } from "../contents-contract.js";
 import { Inode, type InodeMarks } from "../inode.js";
@@ -146,7 +147,7 @@ export class ContentsCheck implements MapWatcher {
       this.#onSlice(itemCount);
       yield* faults;
       if (itemCount === 0) return;
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
     }
   }
 

@@ -1,5 +1,6 @@
 import type Database from "better-sqlite3";
 import { assert } from "../../lib/assert.js";
+import { nextTurn } from "../../lib/next-turn.js";
 import { BLOCK_BYTES } from "../../lib/units.js";
 import type { PageStore } from "../../pagestore/contract.js";
 import type { InodeMarks } from "../inode.js";
@@ -96,6 +97,18 @@ export class Committer {
     } finally {
       state.waiterCount--;
       this.#parts.table.forgetIdle(state);
+    }
+  }
+
+  /**
+   * Thousands of changed rows go into the database by portions. (Bulk data is no part of it: whoever waits for a large file writes it back before it asks for
+   * a commit, so that others do not wait for it.)
+   */
+  async prepare(): Promise<void> {
+    const { table, store } = this.#parts;
+    for (const _ of table.portionsOfRows()) {
+      store.portion();
+      await nextTurn();
     }
   }
 

@@ -1,4 +1,5 @@
 import type Database from "better-sqlite3";
+import { nextTurn } from "../../lib/next-turn.js";
 import { type BlockMap, newBlockMap, tryDecodeExtentMap } from "./extent-map.js";
 import type { GroupTable } from "./group-table.js";
 import { EXTENT_ROWS_AFTER } from "./schema.js";
@@ -37,7 +38,7 @@ export class ExtentWalk {
         if (tryDecodeExtentMap(row[2], this.#map) && visit(ino, group, this.#map)) return true;
       }
       if (rows.length < ROWS_PER_SLICE) return false;
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
     }
     return false;
   }

@@ -272,8 +272,9 @@ export class FileContents implements Contents, CommitParticipant {
     return new ChecksumInspector(inspector);
   }
 
-  /** Nothing: whoever waits for a large file writes it back before it asks for a commit, so that others do not wait for it. */
-  async prepare(): Promise<void> {}
+  prepare(): Promise<void> {
+    return this.#committer.prepare();
+  }
 
   seal(): readonly Buffer[] {
     this.#databaseRoom.refresh();

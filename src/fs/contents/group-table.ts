@@ -12,6 +12,7 @@ import {
   GROUPS_LEAVING_PER_TURN,
   ROWS_PENDING_MAX,
   ROWS_PENDING_SHARE,
+  ROWS_PER_PORTION,
   SEGMENT_ROWS_PER_PAGE,
 } from "./limits.js";
 import { SIDECAR_TOUCH } from "./sidecar.js";
@@ -182,15 +183,30 @@ export class GroupTable {
 
   /** Write changed extent and segment rows into the open transaction. Legal at any time. */
   writeRows(): void {
-    this.work.rowCount += this.#dirtyRows.size;
-    for (const group of this.#dirtyRows) {
-      group.rowDirty = false;
-      const map = encodeExtentMap(group, this.#scratch);
-      if (map === null) this.#delete.run(group.state.inode.ino, group.index);
-      else this.#put.run(group.state.inode.ino, group.index, map);
-    }
-    this.#dirtyRows.clear();
+    for (const group of this.#dirtyRows) this.#writeRow(group);
     this.#space.writeRows();
+  }
+
+  /** Write changed extent rows, a portion in each step, until one is left for the seal. In the order of the table: rows on one page are in one portion. */
+  *portionsOfRows(): Generator<void> {
+    const rows = this.#dirtyRows;
+    while (rows.size > ROWS_PER_PORTION) {
+      const ordered = [...rows].sort((a, b) => a.state.inode.ino - b.state.inode.ino || a.index - b.index);
+      for (let next = 0; next < ordered.length && rows.size > ROWS_PER_PORTION; next += ROWS_PER_PORTION) {
+        // Meanwhile one may have been written, or removed with its file.
+        for (const group of ordered.slice(next, next + ROWS_PER_PORTION)) if (rows.has(group)) this.#writeRow(group);
+        yield;
+      }
+    }
+  }
+
+  #writeRow(group: FileGroup): void {
+    this.#dirtyRows.delete(group);
+    group.rowDirty = false;
+    this.work.rowCount++;
+    const map = encodeExtentMap(group, this.#scratch);
+    if (map === null) this.#delete.run(group.state.inode.ino, group.index);
+    else this.#put.run(group.state.inode.ino, group.index, map);
   }
 
   /** The rows are written: the open work belongs to the commit that is being sealed. */

@@ -91,6 +91,12 @@ export const COMMIT_ASKED_AT = 2 / 5;
 export const ROWS_PENDING_SHARE = 2;
 export const ROWS_PENDING_MAX = 4096;
 
+/**
+ * Extent rows written in one turn of the event loop: a millisecond, and as much for the pages that they change. A commit of more has the others written
+ * before it, by portions.
+ */
+export const ROWS_PER_PORTION = 256;
+
 /** What a record may hold when the store does not say. */
 export const RECORD_BYTES_DEFAULT = 16 * MIB;
 

@@ -1,3 +1,4 @@
+import { nextTurn } from "../../lib/next-turn.js";
 import type { LockBook, LockRows } from "./book.js";
 import type { LockOwner } from "./contract.js";
 import { type Held, keyOf, type Party } from "./entries.js";
@@ -33,8 +34,6 @@ export interface StoredLocks {
 
 /** Entries that are looked at in one turn: about two milliseconds. */
 const ENTRIES_PER_TURN = 512;
-
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** All pages; others have their turns between them. */
 async function readAll<T>(pages: Iterable<readonly T[]>): Promise<T[]> {

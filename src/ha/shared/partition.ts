@@ -3,6 +3,7 @@ import { must } from "../../lib/assert.js";
 import { type Errno, isStorageError, messageOf, StorageError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/log.js";
 import { Mutex } from "../../lib/mutex.js";
+import { nextTurn } from "../../lib/next-turn.js";
 import { SharedFlush } from "../../lib/shared-flush.js";
 import { BLOCK_BYTES, KIB, type LuByte } from "../../lib/units.js";
 import type { LogicalUnit, LuDescription } from "../../lu/lu.js";
@@ -484,7 +485,7 @@ export class PartitionLu implements LogicalUnit {
       } finally {
         this.#gate.open();
       }
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
     }
     if (!this.writable) return;
     await this.#onAll((device) => device.flush());

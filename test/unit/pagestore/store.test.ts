@@ -435,3 +435,60 @@ test("format: formatting anew leaves nothing of the store before", async () => {
   assert.throws(() => rows(again), /no such table/);
   await again.close();
 });
+
+test("store: portions of a commit are durable with its rest, not before, and a page that changed in several counts as it was last", async () => {
+  const lu = await formattedLu();
+  const store = await open(lu);
+  createTable(store);
+  put(store, 1, "before");
+  await store.durable();
+  const { pagesLogged } = store.statistics();
+  const portions = (to: typeof store) => {
+    for (const value of ["first", "second", "third"]) {
+      put(to, 1, value);
+      to.portion();
+    }
+  };
+  portions(store);
+  await store.durable();
+  assert.equal(store.statistics().pagesLogged - pagesLogged, 3);
+  const afterAll = lu.crash({ keep: "none" });
+  const again = await open(afterAll, { quickCheck: true });
+  assert.deepEqual(rows(again), [{ k: 1, v: "third" }]);
+  await again.checkpoint();
+  put(again, 2, "later");
+  await again.durable();
+  portions(again);
+  const early = await open(afterAll.crash({ keep: "all" }), { quickCheck: true });
+  const wanted = [
+    { k: 1, v: "third" },
+    { k: 2, v: "later" },
+  ];
+  assert.deepEqual(rows(early), wanted);
+  await early.close();
+});
+
+test("store: where there is little room in the scratch folder a commit does it all, and folds", async () => {
+  const lu = await formattedLu();
+  let freeBytes = 64 * MIB;
+  const hold = (_file: string, byteCount: number) => Math.min(byteCount, freeBytes);
+  const folder = { freeBytes: () => freeBytes, hold, drop: () => {}, wrote: () => {}, released: () => {} };
+  const store = await open(lu, { folder });
+  const walBytes = () => fs.statSync(path.join(scratchDir, `pagestore-${store.uuid}.db-wal`)).size;
+  createTable(store);
+  await store.durable();
+  const before = walBytes();
+  put(store, 1, "x");
+  store.portion();
+  assert.ok(walBytes() > before);
+  await store.durable();
+  freeBytes = 0;
+  const tight = walBytes();
+  put(store, 2, "y");
+  store.portion();
+  assert.equal(walBytes(), tight);
+  await store.durable();
+  assert.equal(walBytes(), 0);
+  assert.equal(rows(store).length, 2);
+  await store.close();
+});

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { intentBlocksOf } from "../../../../src/fs/contents/limits.js";
+import { intentBlocksOf, ROWS_PER_PORTION } from "../../../../src/fs/contents/limits.js";
 import type { Inode } from "../../../../src/fs/inode.js";
 import { BLOCK_BYTES, MIB } from "../../../../src/lib/units.js";
 import { bytes, Rig, type RigOptions } from "./fixture.js";
@@ -124,4 +124,55 @@ test("commit size: what a release needs counts whatever else is dirty of the ino
   await rig.contents.settleAll();
   assert.equal(rig.contents.releasePages(), 0);
   await rig.close();
+});
+
+/** A file with a dirty block in each of 1200 groups, which one commit publishes. */
+async function scattered(): Promise<{ rig: Rig; inode: Inode }> {
+  const rig = await Rig.create({ logBytes: 64 * MIB, metadataBytes: 128 * MIB, cacheBytes: 64 * MIB });
+  const inode = rig.inodes.create(2);
+  await rig.store.durable();
+  for (let i = 0; i < 1200; i++) await rig.write(inode, i * GROUP_BYTES, bytes(BLOCK_BYTES, i));
+  return { rig, inode };
+}
+
+test("commit size: of thousands of rows the seal writes the last portion", async () => {
+  const { rig, inode } = await scattered();
+  const changes = rig.store.db.prepare<[], number>("SELECT total_changes()").pluck();
+  const seal = rig.contents.seal.bind(rig.contents);
+  let inSeal = 0;
+  rig.contents.seal = () => {
+    const before = changes.get()!;
+    const sidecar = seal();
+    inSeal = Math.max(inSeal, changes.get()! - before);
+    return sidecar;
+  };
+  await rig.contents.stabilize(inode);
+  // Besides: the segments, which are few.
+  assert.ok(inSeal > 0 && inSeal <= ROWS_PER_PORTION + 32, `${inSeal} rows in the seal`);
+  const after = await rig.crash("none");
+  const again = after.inodes.load(2)!;
+  for (let i = 0; i < 1200; i += 37)
+    assert.deepEqual(await after.read(again, i * GROUP_BYTES, BLOCK_BYTES), bytes(BLOCK_BYTES, i));
+  assert.deepEqual(await after.faults(), []);
+  await after.close();
+});
+
+test("commit size: a crash between the portions of a commit leaves nothing of it", async () => {
+  const { rig, inode } = await scattered();
+  const portion = rig.store.portion.bind(rig.store);
+  const reached = new Promise<void>((resolve) => {
+    rig.store.portion = () => {
+      portion();
+      resolve();
+    };
+  });
+  const stable = rig.contents.stabilize(inode);
+  stable.catch(() => {});
+  await reached;
+  assert.ok(rig.store.db.prepare<[], number>("SELECT count(*) FROM extent").pluck().get()! >= ROWS_PER_PORTION);
+  const after = await rig.crash("all");
+  await assert.rejects(stable);
+  assert.equal(after.store.db.prepare("SELECT count(*) FROM extent").pluck().get(), 0);
+  assert.deepEqual(await after.faults(), []);
+  await after.close();
 });
