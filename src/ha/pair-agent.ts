@@ -75,7 +75,8 @@ export class PairAgent {
       unheardMs: this.#nowMs() - this.#heardMs,
       wants: this.#wants,
     }));
-    this.#changeover = new Changeover(parts, this.#groups, this.#leases, this.#watch, this.#report);
+    const survey = (): Promise<void> => this.survey();
+    this.#changeover = new Changeover(parts, this.#groups, this.#leases, this.#watch, this.#report, survey);
   }
 
   /** The partner's and our own place in the order of things: the first in it is home to groups that name no node. */

@@ -290,3 +290,26 @@ test("two hosts: a disk that has failed for both nodes moves nothing", async () 
   equal(roleOf(one, "g"), "owned");
   equal(one.agent.partnerSees("uuid-g"), false);
 });
+
+test("two hosts: a path that has come back since the disks were last looked at is there when the group is taken", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g")]);
+  two.host.groups = [bench.group("g", "chn1", ["/dev/bench1", "/dev/bench2"])];
+  await two.agent.survey();
+  two.host.groups = [bench.group("g")];
+  const asked = one.agent.giveback("g");
+  await bench.clock.advance(2000);
+  await asked;
+  equal(two.agent.groups()[0]?.paths.length, 3);
+  deepEqual(two.host.locked, ["uuid-g: 3"]);
+});
+
+test("two hosts: a disk that is missing and does not answer holds no takeover up", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g", "chn1", ["/dev/bench1", "/dev/bench2"])]);
+  two.host.surveying = new Promise<void>(() => {});
+  const asked = one.agent.giveback("g");
+  await bench.clock.advance(2000);
+  await asked;
+  equal(roleOf(two, "g"), "owned");
+});
