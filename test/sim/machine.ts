@@ -38,6 +38,8 @@ export interface MachineOptions {
   /** Of few stripes: the LUs are small, and parity is to be on every member. */
   readonly parityRun: number;
   readonly without: Without;
+  /** As of a group's environment. */
+  readonly seenElsewhere?: () => boolean;
 }
 
 /** The power failed while something was still being done. */
@@ -122,7 +124,8 @@ export class Machine {
     this.clock = new SimulatedClock(this.simulation);
     const onEvent = (event: GroupEvent): void => void this.events.push(event);
     const { clock, random, arena } = this;
-    return { arena, clock, random, log: SILENT, buffers: TIGHT_BUFFERS, without: this.#options.without, onEvent };
+    const { without, seenElsewhere } = this.#options;
+    return { arena, clock, random, log: SILENT, buffers: TIGHT_BUFFERS, without, seenElsewhere, onEvent };
   }
 
   /** What the daemon finds at its start: every drive that is plugged in and carries a label of the group, in any order. */
