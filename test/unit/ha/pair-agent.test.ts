@@ -279,6 +279,17 @@ test("two hosts: a node that lost a path which the partner has gives the group t
   equal(one.events.filter(({ kind }) => kind === "path-lost").length, 1);
 });
 
+test("two hosts: a partner that has all disks and could not take over for another reason tells a path from a disk all the same", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g")]);
+  equal(one.agent.partnerSees("uuid-g"), false, "it has not looked yet");
+  two.agent.trouble = ["this node reaches nobody on its network"];
+  one.agent.lacks = [{ group: "uuid-g", disks: 1 }];
+  await bench.clock.advance(60_000);
+  equal(one.agent.partnerSees("uuid-g"), true);
+  equal(roleOf(one, "g"), "owned");
+});
+
 test("two hosts: a disk that has failed for both nodes moves nothing", async () => {
   const bench = new PairBench();
   const { one, two } = await bench.pair([bench.group("g")]);
