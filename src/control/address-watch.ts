@@ -88,10 +88,8 @@ export class AddressWatch {
   }
 
   async checkAll(): Promise<void> {
-    const served = [...this.parts.served().values()];
-    for (const host of this.#conflicts.keys())
-      if (!served.some((one) => one.host === host)) this.#conflicts.delete(host);
-    for (const address of served) if (canMove(address)) await this.#check(address);
+    for (const host of this.#conflicts.keys()) if (!this.#isServed(host)) this.#conflicts.delete(host);
+    for (const address of [...this.parts.served().values()]) if (canMove(address)) await this.#check(address);
   }
 
   #lookLater(): void {
@@ -111,10 +109,11 @@ export class AddressWatch {
   }
 
   #foreign(): ServiceAddress[] {
-    const served = [...this.parts.served().values()];
-    return [...this.parts.known().values()].filter(
-      (address) => canMove(address) && !served.some(({ host }) => host === address.host),
-    );
+    return [...this.parts.known().values()].filter((address) => canMove(address) && !this.#isServed(address.host));
+  }
+
+  #isServed(host: string): boolean {
+    return [...this.parts.served().values()].some((address) => address.host === host);
   }
 
   /** @returns what to add to the sentence */
@@ -151,6 +150,8 @@ export class AddressWatch {
     const { command, onEvent } = this.parts;
     const found = (await command?.check(host)) ?? null;
     if (found === null || this.#ended || found.kind === "unknown" || found.kind === "failed") return;
+    // Meanwhile it has moved: the other machine is the one that is to have it.
+    if (!this.#isServed(host)) return;
     if (found.kind === "held") {
       const what = `another machine (${found.by}) has the service address ${host}, too: clients may find that one`;
       if (!this.#conflicts.has(host))

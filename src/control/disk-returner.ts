@@ -3,7 +3,7 @@ import type { CancelTimer } from "../lib/clock.js";
 import { messageOf, operatingError } from "../lib/errors.js";
 import type { Group, LabelledDisk } from "../raid/contract.js";
 import { pad } from "./disk-shelf.js";
-import { standingOf } from "./disk-standing.js";
+import { type DiskStanding, standingOf } from "./disk-standing.js";
 import type { CabinetParts, CareSettings } from "./parts.js";
 
 export interface ReturnerOptions {
@@ -12,14 +12,22 @@ export interface ReturnerOptions {
   readonly revive: () => Promise<void>;
 }
 
+type MemberPlace = Extract<DiskStanding, { readonly member: unknown }>;
+
+interface Refusal {
+  readonly reason: string;
+  /** Of its place in the group then. */
+  readonly state: MemberPlace["member"]["state"];
+}
+
 /**
  * Notices members that were pulled out while nobody used them, and brings back those that were away: while a group lacks one, the places
  * of disks are looked at again from time to time, and a disk that is a member of an open group, under whatever path, is handed to it. What a
  * group refuses stays on the shelf with the reason.
  */
 export class DiskReturner {
-  /** By the disk as it was opened: pulled out and put in again, it is asked about anew. */
-  #refusals = new WeakMap<LabelledDisk, string>();
+  /** By the disk as it was opened: pulled out and put in again, it is asked about anew; so it is when its place has another state. */
+  #refusals = new WeakMap<LabelledDisk, Refusal>();
   readonly #seen = new WeakSet<LabelledDisk>();
   readonly #asked = new WeakSet<Group>();
   /** By the uuid of an old disk that was lent: how many blocks were lost or unreadable then. */
@@ -33,7 +41,7 @@ export class DiskReturner {
 
   /** Why a disk on the shelf was not taken back. */
   refusalOf(disk: LabelledDisk): string | undefined {
-    return this.#refusals.get(disk);
+    return this.#refusals.get(disk)?.reason;
   }
 
   /** Ask again about disks that were refused. */
@@ -117,9 +125,9 @@ export class DiskReturner {
     for (const disk of shelf.labelled()) {
       this.#seen.add(disk);
       const standing = standingOf(disk, groups);
-      if (standing.kind === "member") await this.#return(disk, standing.group);
+      if (standing.kind === "member") await this.#return(disk, standing);
       else if (standing.kind === "replaced") await this.#lend(disk, standing.group);
-      else if (standing.kind === "copy") this.#refuse(disk, standing.described.name, copyText(disk, standing.member));
+      else if (standing.kind === "copy") this.#refuse(disk, standing, copyText(disk, standing.member));
     }
   }
 
@@ -137,22 +145,22 @@ export class DiskReturner {
     }
   }
 
-  async #return(disk: LabelledDisk, group: Group): Promise<void> {
-    if (this.#refusals.has(disk)) return;
-    const { uuid, name } = group.describe();
+  async #return(disk: LabelledDisk, place: MemberPlace): Promise<void> {
+    if (this.#refusals.get(disk)?.state === place.member.state) return;
+    const { group, described } = place;
     try {
-      await this.parts.shelf.handOver(disk, uuid, () => group.returnDisk(disk));
+      await this.parts.shelf.handOver(disk, described.uuid, () => group.returnDisk(disk));
     } catch (error) {
       const failure = operatingError(error);
       if (failure === null) throw error;
       // Its place is filled, or another member is being rebuilt: it is asked again.
-      if (failure.code !== "EBUSY") this.#refuse(disk, name, failure.message);
+      if (failure.code !== "EBUSY") this.#refuse(disk, place, failure.message);
     }
   }
 
-  #refuse(disk: LabelledDisk, group: string, reason: string): void {
-    if (this.#refusals.has(disk)) return;
-    this.#refusals.set(disk, reason);
+  #refuse(disk: LabelledDisk, { described: { name: group }, member: { state } }: MemberPlace, reason: string): void {
+    if (this.#refusals.get(disk)?.state === state) return;
+    this.#refusals.set(disk, { reason, state });
     this.parts.events.add({
       severity: "warning",
       kind: "disk-not-returned",

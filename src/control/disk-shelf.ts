@@ -75,23 +75,35 @@ export class DiskShelf {
    */
   async scan({ lenient = false } = {}): Promise<void> {
     this.#elsewhere.clear();
-    await this.#dropVanished();
+    await this.#dropOutdated([...this.#slots.keys()]);
     for (const place of this.#places()) await this.#look(place, lenient);
   }
 
   /** Everything that carries our label where the configuration says, whoever uses it. */
   async survey(): Promise<SurveyedDisk[]> {
     const places = [...new Set([...this.#places().map(realPath), ...this.#slots.keys(), ...this.#taken.keys()])];
-    const surveyed = await Promise.all(places.map((place) => this.options.layers.surveyDisk(place)));
-    return surveyed.filter((disk) => disk !== null);
+    const looks = await Promise.all(places.map((place) => this.options.layers.surveyDisk(place)));
+    const surveyed = looks.filter((disk) => disk !== null);
+    await this.#letMembersGo(surveyed);
+    return surveyed;
+  }
+
+  /** What carried no label when it was opened, and is a member of a group now: the lock is that of whoever has the group. */
+  async #letMembersGo(surveyed: readonly SurveyedDisk[]): Promise<void> {
+    const members = surveyed.filter(
+      ({ path: place, group }) => group !== null && this.#slots.get(place)?.disk === null,
+    );
+    await Promise.all(members.map(({ path: place }) => this.#drop(place)));
   }
 
   /**
-   * Open members of a group, all or none; what is not there is left out.
+   * Open members of a group, all or none; what is not there is left out, and what was not all there when it was opened is opened anew.
    * @throws StorageError EBUSY when another process holds one
    */
   async openMembers(places: readonly string[]): Promise<void> {
-    const fresh = places.map(realPath).filter((place) => !this.#slots.has(place) && !this.#taken.has(place));
+    const wanted = places.map(realPath);
+    await this.#dropOutdated(wanted);
+    const fresh = wanted.filter((place) => !this.#slots.has(place) && !this.#taken.has(place));
     const opened = await Promise.allSettled(fresh.map(async (place) => ({ place, slot: await this.#open(place) })));
     const slots = opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
     const busy = opened.find((result) => result.status === "rejected" && isStorageError(result.reason, "EBUSY"));
@@ -354,19 +366,30 @@ export class DiskShelf {
     return typeof pid === "number" && this.options.sharing?.isPartner(pid) === true;
   }
 
-  /** A disk that was pulled out while nobody used it, that has another name now, or that shrank or grew. */
-  async #dropVanished(): Promise<void> {
-    for (const [place, { device }] of this.#slots) {
-      if (this.options.layers.exists(place) && !(await this.#hasChanged(place, device))) continue;
-      this.#slots.delete(place);
-      await device.close();
+  /** Let go of what is not there any more, or is to be opened anew. */
+  async #dropOutdated(places: readonly string[]): Promise<void> {
+    for (const place of places) {
+      const slot = this.#slots.get(place);
+      if (slot !== undefined && (await this.#isOutdated(place, slot))) await this.#drop(place);
     }
   }
 
-  /** Its size is another one than when it was opened: what was found on it then may be wrong, and it is to be opened anew. */
-  async #hasChanged(place: string, device: BlockDevice): Promise<boolean> {
-    const sizeBytes = await this.options.layers.sizeOf(place);
-    return sizeBytes !== null && sizeBytes !== device.sizeBytes;
+  /**
+   * A disk that was pulled out while nobody used it, or that has another name now; one that shrank or grew, so that what was found on it may be wrong; one that
+   * showed no label while its path was not well, and does now.
+   */
+  async #isOutdated(place: string, { device, disk }: Slot): Promise<boolean> {
+    const { layers } = this.options;
+    if (!layers.exists(place)) return true;
+    const sizeBytes = await layers.sizeOf(place);
+    if (sizeBytes !== null && sizeBytes !== device.sizeBytes) return true;
+    return disk === null && (await layers.surveyDisk(place)) !== null;
+  }
+
+  async #drop(place: string): Promise<void> {
+    const slot = this.#slots.get(place);
+    this.#slots.delete(place);
+    await slot?.device.close();
   }
 
   /** Whether a disk that somebody else holds carries our label. One that does not (a mounted root disk) is none of our business. */

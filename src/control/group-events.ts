@@ -10,6 +10,7 @@ const EVENTS: Readonly<
   Record<GroupEvent["kind"], { readonly severity: Severity; readonly say: (e: GroupEvent) => string }>
 > = {
   "member-failed": { severity: "error", say: (e) => `${disk(e)} ${lost(e)}${because(e)}` },
+  "member-acquitted": { severity: "info", say: (e) => `${disk(e)} has not failed${because(e)}` },
   "member-released": { severity: "info", say: (e) => `${disk(e)} was let go, its path is free` },
   "member-stale": { severity: "warning", say: (e) => `${disk(e)} is stale and is not read${because(e)}` },
   "copy-passed-over": {

@@ -20,9 +20,9 @@ export interface StorageLayers {
   openShared(path: string): Promise<BlockDevice>;
   /** Without a lock, to look at what somebody else holds. */
   openReadOnly(path: string): Promise<BlockDevice>;
-  /** What the label at a path says, looked at without a lock; null when it carries none of ours, or cannot be read now. */
   /** As it is now, whoever has it; null: it cannot be seen. */
   sizeOf(path: string): Promise<number | null>;
+  /** What the label at a path says, looked at without a lock; null when it carries none of ours, or cannot be read now. */
   surveyDisk(path: string): Promise<SurveyedDisk | null>;
   /** What another system keeps on it ("ext4 file system"), or null. */
   identify(device: BlockDevice): Promise<string | null>;

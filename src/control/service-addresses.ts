@@ -24,6 +24,11 @@ export interface ServiceAddressParts {
   readonly onChange?: () => void;
 }
 
+interface Leaving {
+  readonly host: string;
+  readonly done: Promise<void>;
+}
+
 /** The addresses at which this node serves: its own, and its partner's while it stands in for it. */
 export class ServiceAddresses implements ServiceHost {
   /** By home node. */
@@ -32,8 +37,8 @@ export class ServiceAddresses implements ServiceHost {
   readonly #wanted = new Map<string, ServiceAddress>();
   /** One thing at a time with this machine's addresses: what removes one must not come after what adds it. */
   readonly #changes = new Mutex();
-  /** By home node: connections are ended already, the address is about to be gone. */
-  readonly #leaving = new Map<string, Promise<void>>();
+  /** By home node: what is under way there is answered, or connections are ended already; the address is about to be gone. */
+  readonly #leaving = new Map<string, Leaving>();
 
   constructor(private readonly parts: ServiceAddressParts) {}
 
@@ -73,11 +78,10 @@ export class ServiceAddresses implements ServiceHost {
   }
 
   async withdraw(home: string): Promise<void> {
-    await this.#leaving.get(home);
+    await this.#leaving.get(home)?.done;
     const address = this.#unbring(home);
     if (address === undefined) return;
-    await this.parts.nfs.unlisten(address, { drainMs: this.parts.drainMs });
-    await this.#giveUp(home, address);
+    await this.#leave(home, address, this.parts.nfs.unlisten(address, { drainMs: this.parts.drainMs }));
   }
 
   /** Whoever then withdraws the same waits until it is done: the partner comes next. */
@@ -88,16 +92,26 @@ export class ServiceAddresses implements ServiceHost {
     const hungUp = nfs.unlisten(address, { drainMs: 0 }).catch((error: unknown) => {
       log.warn({ home, error: messageOf(error) }, "connections at a service address were not ended in order");
     });
-    const ended = hungUp.then(() => this.#giveUp(home, address)).finally(() => this.#leaving.delete(home));
-    this.#leaving.set(home, ended);
+    void this.#leave(home, address, hungUp);
+  }
+
+  #leave(home: string, address: ServiceAddress, unlistened: Promise<void>): Promise<void> {
+    const done = unlistened.then(() => this.#giveUp(home, address)).finally(() => this.#leaving.delete(home));
+    this.#leaving.set(home, { host: address.host, done });
+    return done;
   }
 
   async withdrawAll(): Promise<void> {
     for (const home of [...this.#brought.keys()]) await this.withdraw(home);
   }
 
-  /** This machine does not have an address unless it serves there. @throws StorageError as the command */
+  /** This machine does not have an address unless it serves there, or is just about to give it up by itself. @throws StorageError as the command */
   async clear(host: string): Promise<void> {
+    const isLeaving = [...this.#leaving.values()].some((leaving) => leaving.host === host);
+    if (!isLeaving) await this.#remove(host);
+  }
+
+  async #remove(host: string): Promise<void> {
     await this.#changes.run(async () => {
       if (this.wants(host)) return;
       await this.parts.command?.change("remove", host);
@@ -115,7 +129,7 @@ export class ServiceAddresses implements ServiceHost {
 
   /** What could not be removed is tried again by the address watch, which tells it, too: the group is let go all the same. */
   async #giveUp(home: string, { host }: ServiceAddress): Promise<void> {
-    await this.clear(host).catch((error: unknown) =>
+    await this.#remove(host).catch((error: unknown) =>
       this.parts.log.warn({ home, error: messageOf(error) }, "a service address was not given up in order"),
     );
   }

@@ -1,3 +1,4 @@
+import { pause } from "../lib/clock.js";
 import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import type { LeaseView } from "./board.js";
 import type { LeaseKeeper } from "./lease-keeper.js";
@@ -7,6 +8,8 @@ import type { PartnerWatch } from "./partner-watch.js";
 
 /** So long a group that was given away is left for the partner to take. */
 export const YIELD_MS = 10_000;
+/** A disk that does not answer holds a takeover up for so long at most. */
+const SURVEY_MS_MAX = 500;
 
 /** Takes groups and lets them go, step by step: which, and when, is the agent's affair. */
 export class Changeover {
@@ -16,6 +19,7 @@ export class Changeover {
     private readonly leases: LeaseKeeper,
     private readonly watch: PartnerWatch,
     private readonly report: PairReport,
+    private readonly survey: () => Promise<void>,
   ) {}
 
   /**
@@ -24,10 +28,11 @@ export class Changeover {
    */
   async take(group: Tracked, reason: string, basis: LeaseView | null): Promise<void> {
     const { host, node } = this.parts;
-    const { home, seen } = group;
-    const { uuid, name } = seen;
     const beganMs = this.#nowMs();
     group.role = "taking";
+    await this.#lookForMissing(group);
+    const { home, seen } = group;
+    const { uuid, name } = seen;
     if (!(await this.#lock(group))) return;
     const lockedMs = this.#nowMs();
     try {
@@ -52,6 +57,12 @@ export class Changeover {
       await this.#abandon(group, messageOf(error));
       throw error;
     }
+  }
+
+  /** The path to a member that was not there may have come back since the last look. */
+  async #lookForMissing({ seen }: Tracked): Promise<void> {
+    if (seen.paths.length >= seen.memberCount) return;
+    await Promise.race([this.survey().catch(() => {}), pause(this.parts.clock, SURVEY_MS_MAX)]);
   }
 
   /** @returns false: somebody was quicker, and the next look says who */

@@ -75,7 +75,8 @@ export class PairAgent {
       unheardMs: this.#nowMs() - this.#heardMs,
       wants: this.#wants,
     }));
-    this.#changeover = new Changeover(parts, this.#groups, this.#leases, this.#watch, this.#report);
+    const survey = (): Promise<void> => this.survey();
+    this.#changeover = new Changeover(parts, this.#groups, this.#leases, this.#watch, this.#report, survey);
   }
 
   /** The partner's and our own place in the order of things: the first in it is home to groups that name no node. */
@@ -159,18 +160,10 @@ export class PairAgent {
   }
 
   groups(): GroupStanding[] {
-    return [...this.#groups.values()].map(({ seen, home, role, epoch, complaint }) => ({
-      ...{
-        uuid: seen.uuid,
-        name: seen.name,
-        paths: seen.paths,
-        memberCount: seen.memberCount,
-        home,
-        role,
-        epoch,
-        complaint,
-      },
-    }));
+    return [...this.#groups.values()].map(({ seen, home, role, epoch, complaint }) => {
+      const { uuid, name, paths, memberCount } = seen;
+      return { uuid, name, paths, memberCount, home, role, epoch, complaint };
+    });
   }
 
   /** Under which epochs the groups are held that this node does not serve, as far as their disks say now. */
@@ -202,16 +195,18 @@ export class PairAgent {
     return this.#watch.view(this.#parts.clock.monotonicMs());
   }
 
-  /** A living partner on another machine that could take over can use all disks of a group. */
+  /** A living partner on another machine has looked, and can use all disks of a group, whatever else stands in its way. */
   partnerSees(uuid: string): boolean {
     const { heartbeat } = this.partner();
     if (heartbeat === null || !this.partnerIsAlive || !this.#isElsewhere()) return false;
-    return heartbeat.trouble?.length === 0 && !heartbeat.lacks.some(({ group }) => group === uuid);
+    return heartbeat.trouble !== null && !heartbeat.lacks.some(({ group }) => group === uuid);
   }
 
   /** What this node lacks of a group, and the partner has, for as long as it takes to see that a disk has failed for both: the group moves there, in order. */
   #followPaths(group: Tracked): void {
-    const lacks = this.lacks.some((one) => one.group === group.seen.uuid) && this.partnerSees(group.seen.uuid);
+    const { uuid } = group.seen;
+    const couldTake = this.partner().heartbeat?.trouble?.length === 0 && this.partnerSees(uuid);
+    const lacks = couldTake && this.lacks.some((one) => one.group === uuid);
     if (!group.pathLost.lastsOnce(lacks, this.#nowMs())) return;
     const why = `this node has lost the path to a disk that ${this.#parts.partner} has`;
     this.#report.tell("warning", "path-lost", `group ${group.seen.name}: ${why}; it moves there`, group);

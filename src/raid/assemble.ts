@@ -204,7 +204,9 @@ function placeFor(
     return { found: null, state: member.state === "failed" ? "failed" : "missing", reason: "not found" };
   }
   if (one.disk.device.sizeBytes < memberBytesNeeded(record.shape)) {
-    return { found: one, state: "failed", reason: `the device shrank to ${one.disk.device.sizeBytes} bytes` };
+    // Of a path that is not well: what was failed would stay out when it has its size again.
+    const state = member.state === "failed" ? "failed" : "missing";
+    return { found: one, state, reason: `the device shrank to ${one.disk.device.sizeBytes} bytes` };
   }
   // A member under rebuild got every write, too, while it was there.
   if (member.state === "online" || member.state === "rebuilding") {

@@ -279,6 +279,7 @@ export interface GroupCounters {
 /**
  * What an event of a group looks like to the outside (control/ turns it into events and log lines).
  * member-failed: not read or written any more; `detail.gone` when it was pulled out. member-released: its device is closed, the path is free.
+ * member-acquitted: it was failed for its errors, and another node has it: what failed is the path.
  * member-left-out: persistently slower than the others, and not read or written until it is well; its device stays open.
  * member-stale: found at assembly, and not read: it missed writes. copy-passed-over: `detail.path` is what `detail.used` was at an earlier time. member-slow, member-well: answers late, answers in time again. read-error: one place could not be read (`detail.position`).
  * healed: a block that a read found bad was written again (`disk`, `detail.position` on the disk, `detail.lu`, `detail.at`, `detail.file`).
@@ -293,6 +294,7 @@ export interface GroupEvent {
   readonly kind:
     | "member-failed"
     | "member-released"
+    | "member-acquitted"
     | "member-left-out"
     | "member-slow"
     | "member-well"
@@ -375,7 +377,8 @@ export interface Group {
 
   /**
    * Ask the members in use (or one of them) whether they are there: one that was pulled out while nobody used it is noticed, and let go
-   * before this resolves. Nothing else is judged by it. Slow disks are waited for. Never rejects.
+   * before this resolves. One that was failed for its errors, and that another node has, is missing from then on; nothing else is judged by it. Slow disks are
+   * waited for. Never rejects.
    */
   probe(number?: number): Promise<void>;
   /** Begin, or go on with, a scrub. EBUSY while one runs; EIO. */

@@ -583,6 +583,7 @@ export class RaidGroup implements GroupCore {
   }
 
   async #settle(): Promise<void> {
+    await this.membership.judgeAgain();
     // What waits is in the journal: the next life goes on with it, as after an unclean stop.
     if (!(await this.cache.drainOrLeave())) return;
     // Nothing was written in this life: the labels are as a clean stop leaves them.

@@ -1,6 +1,6 @@
 import type { BlockDevice } from "../device/device.js";
 import { must } from "../lib/assert.js";
-import { StorageError } from "../lib/errors.js";
+import { messageOf, StorageError } from "../lib/errors.js";
 import { clearJournal } from "./clear-member.js";
 import type { LabelledDisk } from "./contract.js";
 import type { GroupCore } from "./core.js";
@@ -46,9 +46,20 @@ export class Membership {
   }
 
   /** As Group.probe. */
-  probe(number?: number): Promise<void> {
+  async probe(number?: number): Promise<void> {
     const { roster, core } = this.#group;
-    return roster.probe(rowsStart(core.shape), number);
+    await Promise.all([this.judgeAgain(), roster.probe(rowsStart(core.shape), number)]);
+  }
+
+  /** What was taken for a failed disk may have been a path: then the labels do not call it failed any more when this resolves. Never rejects. */
+  async judgeAgain(): Promise<void> {
+    const { core, roster, labels } = this.#group;
+    const acquitted = roster.judgeAgain();
+    if (acquitted.length === 0) return;
+    for (const { reason, label } of acquitted) core.emit("member-acquitted", { reason }, label.number);
+    await labels.save().catch((failure: unknown) => {
+      core.log.error({ group: core.name, error: messageOf(failure) }, "labels could not be written");
+    });
   }
 
   /** @throws StorageError as Group.replaceDisk */

@@ -35,6 +35,8 @@ export class Roster {
   readonly members: Member[] = [];
   readonly #options: RosterOptions;
   readonly #releasing = new Set<Promise<void>>();
+  /** Errors for which members were failed that may be those of a path. */
+  readonly #errors = new WeakMap<Member, string>();
 
   constructor(options: RosterOptions) {
     this.#options = options;
@@ -84,14 +86,33 @@ export class Roster {
       return;
     }
     this.releaseFormer(member);
-    const isPath = !isJudged(error) && !isStorageError(error, "ENXIO") && this.#options.isPathLost();
-    member.state = isPath || isStorageError(error, "ENXIO") ? "missing" : "failed";
-    member.reason = isPath
-      ? `this node has lost the path to it, the partner has it (${messageOf(error)})`
-      : messageOf(error);
+    this.#condemn(member, error);
     this.#release(member);
     this.#options.onOut(member);
   };
+
+  #condemn(member: Member, error: unknown): void {
+    const reason = messageOf(error);
+    member.reason = reason;
+    member.state = isStorageError(error, "ENXIO") ? "missing" : "failed";
+    if (member.state === "missing" || isJudged(error)) return;
+    this.#errors.set(member, reason);
+    this.#acquit(member);
+  }
+
+  /** One that gave errors, and that another node has, is no disk that failed: what failed is the path to it. @returns whether it is such a one */
+  #acquit(member: Member): boolean {
+    const error = this.#errors.get(member);
+    if (error === undefined || member.state !== "failed" || !this.#options.isPathLost()) return false;
+    member.state = "missing";
+    member.reason = `this node has lost the path to it, the partner has it (${error})`;
+    return true;
+  }
+
+  /** The other node may not have said what it has when they failed. @returns members that did not fail after all; nothing of it has been recorded yet */
+  judgeAgain(): Member[] {
+    return this.members.filter((member) => this.#acquit(member));
+  }
 
   /** As if it were lost, but its device stays open. */
   leaveOut(member: Member, reason: string): void {
@@ -102,7 +123,8 @@ export class Roster {
 
   /** One that was left out is lost now. */
   dismiss(member: Member, error: unknown): void {
-    member.dismiss(isStorageError(error, "ENXIO") ? "missing" : "failed", messageOf(error));
+    member.dismiss("failed", "");
+    this.#condemn(member, error);
     this.#release(member);
     this.#options.onDismissed(member);
   }

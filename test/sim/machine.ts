@@ -46,6 +46,8 @@ export interface MachineOptions {
   /** Of few stripes: the LUs are small, and parity is to be on every member. */
   readonly parityRun: number;
   readonly without: Without;
+  /** As of a group's environment. */
+  readonly seenElsewhere?: () => boolean;
   /** As a daemon on a single node has them: so many, shared out by lanes. Default: no call waits for a thread. */
   readonly threads?: number;
   readonly broken?: MachineBroken;
@@ -162,10 +164,11 @@ export class Machine {
     this.#beginThreads();
     const onEvent = (event: GroupEvent): void => void this.events.push(event);
     const { clock, random, arena } = this;
-    const { without, broken } = this.#options;
+    const { without, broken, seenElsewhere } = this.#options;
     const slowDisks =
       broken?.["slow-disk"] === true ? { ...SLOW_DISKS, afterMs: Number.POSITIVE_INFINITY } : SLOW_DISKS;
-    return { arena, clock, random, log: SILENT, buffers: TIGHT_BUFFERS, without, slowDisks, onEvent };
+    const settings = { without, slowDisks, seenElsewhere };
+    return { arena, clock, random, log: SILENT, buffers: TIGHT_BUFFERS, ...settings, onEvent };
   }
 
   /** What the daemon finds at its start: every drive that is plugged in and carries a label of the group, in any order. */

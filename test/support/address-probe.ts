@@ -1,5 +1,4 @@
 // address-probe HOST PORT: mounts /data about ten times a second, each time over a new connection, and prints "answered" for each handle that it gets.
-import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { encode, encodeCall, frame, MOUNT } from "./nfs-client.js";
@@ -20,18 +19,19 @@ const call = frame(
   ),
 );
 
+/** A connection that the other side closes without a word, as a node does that lets go, is no answer. */
 async function ask(): Promise<boolean> {
   const socket = connect({ host, port: Number(port) });
-  socket.on("error", () => {});
-  socket.write(call);
-  try {
-    const [reply] = (await once(socket, "data", { signal: AbortSignal.timeout(ANSWER_MS_MAX) })) as [Buffer];
-    return reply.length >= STATUS_AT + 4 && reply.readUInt32BE(STATUS_AT) === 0;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
+  const reply = await new Promise<Buffer | null>((resolve) => {
+    const none = (): void => resolve(null);
+    // A timer that keeps the process alive: a socket that is closed does not.
+    const timer = setTimeout(none, ANSWER_MS_MAX);
+    socket.on("error", none).on("data", resolve);
+    socket.on("close", none).on("close", () => clearTimeout(timer));
+    socket.write(call);
+  });
+  socket.destroy();
+  return reply !== null && reply.length >= STATUS_AT + 4 && reply.readUInt32BE(STATUS_AT) === 0;
 }
 
 for (;;) {

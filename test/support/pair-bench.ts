@@ -68,17 +68,28 @@ export class BenchHost implements GroupHost {
   /** No disk is there yet. */
   blank = false;
   settling: Promise<void> = Promise.resolve();
+  /** A look at the disks waits for this; null: for nothing. */
+  surveying: Promise<void> | null = null;
+  /** How many members each group had that was taken. */
+  readonly locked: string[] = [];
+
+  #seen: readonly SeenGroup[] = [];
 
   constructor(private readonly disks: readonly BenchDisk[]) {}
 
   async survey(): Promise<Awaited<ReturnType<GroupHost["survey"]>>> {
     this.surveys++;
+    await this.surveying;
     if (this.blank) return { groups: [], disks: [] };
+    this.#seen = this.groups;
     const groupOf = (path: string) => this.groups.find(({ paths }) => paths.includes(path))?.uuid ?? null;
     return { groups: this.groups, disks: this.disks.map(({ path }) => ({ path, group: groupOf(path) })) };
   }
 
-  async lock(): Promise<void> {}
+  /** As the real one: what was seen last. */
+  async lock(uuid: string): Promise<void> {
+    this.locked.push(`${uuid}: ${this.#seen.find((group) => group.uuid === uuid)?.paths.length ?? 0}`);
+  }
 
   async open(): Promise<void> {
     this.opened++;

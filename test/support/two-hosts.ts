@@ -253,10 +253,14 @@ export class AddressProbe {
   #answered = 0;
   #lastMs = Date.now();
   #gapMs = 0;
+  #ended: number | string | null = null;
 
   constructor(network: string, address: string) {
     this.#child = spawn("ip", ["netns", "exec", network, process.execPath, PROBE, address, String(PORT)], {
       stdio: ["ignore", "pipe", "inherit"],
+    });
+    this.#child.once("exit", (status) => {
+      this.#ended = status ?? "?";
     });
     createInterface({ input: this.#child.stdout! }).on("line", (line) => {
       if (line !== "answered") return;
@@ -269,7 +273,10 @@ export class AddressProbe {
   /** So many answers more, none of them from before now. */
   async answers(count = 10): Promise<void> {
     const from = this.#answered + 1;
-    await until("the service answers at its address", () => this.#answered >= from + count);
+    await until("the service answers at its address", () => {
+      if (this.#ended !== null) throw new Error(`the client has ended by itself: ${this.#ended}`);
+      return this.#answered >= from + count;
+    });
   }
 
   /** The longest time without an answer since this was last asked. */
@@ -388,6 +395,14 @@ export class TwoHosts {
 
   mend(host: Host): void {
     must("ip", "-n", this.#switch, "link", "set", `${host.interface}p`, "master", "br0");
+  }
+
+  /** Of one host's path to a disk so much is left, as when a storage box exports another size by mistake; 0: all of it. */
+  resize(host: Host, disk: number, byteCount: number): void {
+    // LOOP_GET_STATUS64 and LOOP_SET_STATUS64 (loop(4)); lo_sizelimit is the fifth word of the structure.
+    const script = `open(my $f, "+<", $ARGV[0]) or die; my $s = "\\0" x 232; ioctl($f, 0x4C05, $s) or die;
+      substr($s, 32, 8) = pack("Q", $ARGV[1]); ioctl($f, 0x4C04, $s) or die "$!";`;
+    must("perl", "-e", script, this.disks[host.index]![disk]!, String(byteCount));
   }
 
   /** Names of the hosts that have an address now. */

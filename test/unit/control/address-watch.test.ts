@@ -14,6 +14,7 @@ function rig(host: string) {
   const [lost, changes, events] = [[] as string[], [] as string[], [] as NewEvent[]];
   let isBlind = false;
   let [refusal, check]: [string | null, AddressCheck] = [null, { kind: "alone" }];
+  let onCheck = (): void => {};
   const change = async (verb: string, address: string): Promise<void> => {
     changes.push(`${verb} ${address}`);
     if (refusal !== null) throw new StorageError("EIO", refusal);
@@ -27,7 +28,10 @@ function rig(host: string) {
     command: {
       restore: (address) => change("restore", address.host),
       clear: (address) => change("clear", address),
-      check: async () => check,
+      check: async () => {
+        onCheck();
+        return check;
+      },
     },
     onLost: (home, why) => void lost.push(`${home}: ${why}`),
     onEvent: (event) => void events.push(event),
@@ -42,6 +46,7 @@ function rig(host: string) {
     refuse: (why: string | null) => (refusal = why),
     blind: () => (isBlind = true),
     answer: (found: AddressCheck) => (check = found),
+    meanwhile: (action: () => void) => (onCheck = action),
   };
 }
 
@@ -126,6 +131,14 @@ test("address watch: another machine with an address that is served here is told
   answer({ kind: "alone" });
   await watch.checkAll();
   assert.deepEqual([watch.conflicts, kinds()], [[], ["address-alone"]]);
+});
+
+test("address watch: an address that moves while others are asked about it is no conflict", async () => {
+  const { watch, served, kinds, changes, answer, meanwhile } = rig("192.0.2.1");
+  answer({ kind: "held", by: "02:00:00:00:00:05" });
+  meanwhile(() => served.clear());
+  await watch.checkAll();
+  assert.deepEqual([watch.conflicts, kinds(), changes], [[], [], []]);
 });
 
 test("address watch: a conflict about an address that is not served here any more is over", async () => {

@@ -155,6 +155,19 @@ test("return: a device that shrank is refused in a clear sentence", async (t) =>
   assert.equal(row(2).reason, "the device shrank to 4096 bytes");
 });
 
+test("return: a disk that was refused as failed is asked about again when it turns out that it has not", async (t) => {
+  const world = new FakeWorld(3);
+  const { group, row } = await furnished(t, world);
+  await group().lose(2, "failed");
+  await world.clock.advance(30_000);
+  assert.deepEqual(orders(world, "return"), ["return 2"]);
+  assert.equal(row(2).reason, "it failed");
+  group().record.members[1]!.state = "missing";
+  await world.clock.advance(10_000);
+  assert.deepEqual(orders(world, "return"), ["return 2", "return 2"]);
+  assert.equal(row(2).state, "rebuilding");
+});
+
 test("return: a place that is filled is no refusal: it is tried again", async (t) => {
   const world = new FakeWorld(3);
   const { group, said } = await furnished(t, world);

@@ -78,7 +78,7 @@ export class FakeWorld {
 
 function surveyFake(world: FakeWorld, path: string): SurveyedDisk | null {
   const label = world.labels.get(path);
-  if (label === undefined || !world.present.has(path)) return null;
+  if (label === undefined || !world.present.has(path) || world.sizes.get(path) === SHRUNK_BYTES) return null;
   const { number, groupUuid } = label;
   const group =
     groupUuid === undefined

@@ -11,6 +11,7 @@ function bench() {
   const said: string[] = [];
   let listens: string | null = null;
   let removal = Promise.resolve();
+  let draining = Promise.resolve();
   const services = new ServiceAddresses({
     ...{ clock: new HandClock(), drainMs: 5, log: SILENT },
     nfs: {
@@ -19,7 +20,10 @@ function bench() {
         if (listens !== null) throw Object.assign(new Error(listens), { code: listens });
         return { host: place.host, port: place.port ?? 0 };
       },
-      unlisten: async (_place, { drainMs }) => void said.push(`unlisten ${drainMs}`),
+      unlisten: async (_place, { drainMs }) => {
+        said.push(`unlisten ${drainMs}`);
+        await draining;
+      },
     },
     command: {
       change: async (verb, host) => {
@@ -32,6 +36,7 @@ function bench() {
     ...{ services, said, take: () => said.splice(0) },
     refuse: (code: string | null) => (listens = code),
     hold: (until: Promise<void>) => (removal = until),
+    drain: (until: Promise<void>) => (draining = until),
   };
 }
 
@@ -69,6 +74,27 @@ test("service addresses: whoever lets go after hanging up waits until the addres
   deepEqual([take(), withdrawn], [["unlisten 0"], false]);
   removed();
   await withdrawal;
+  deepEqual(take(), ["remove 192.0.2.1"]);
+});
+
+test("service addresses: while what is under way is answered the address stays, whoever finds it there", async () => {
+  const { services, take, drain } = bench();
+  await services.bring("chn1", ADDRESS);
+  take();
+  let answered = (): void => {};
+  drain(
+    new Promise((resolve) => {
+      answered = resolve;
+    }),
+  );
+  const withdrawal = services.withdraw("chn1");
+  await settle();
+  await services.clear("192.0.2.1");
+  deepEqual(take(), ["unlisten 5"]);
+  answered();
+  await withdrawal;
+  deepEqual(take(), ["remove 192.0.2.1"]);
+  await services.clear("192.0.2.1");
   deepEqual(take(), ["remove 192.0.2.1"]);
 });
 

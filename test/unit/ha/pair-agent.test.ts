@@ -279,6 +279,17 @@ test("two hosts: a node that lost a path which the partner has gives the group t
   equal(one.events.filter(({ kind }) => kind === "path-lost").length, 1);
 });
 
+test("two hosts: a partner that has all disks and could not take over for another reason tells a path from a disk all the same", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g")]);
+  equal(one.agent.partnerSees("uuid-g"), false, "it has not looked yet");
+  two.agent.trouble = ["this node reaches nobody on its network"];
+  one.agent.lacks = [{ group: "uuid-g", disks: 1 }];
+  await bench.clock.advance(60_000);
+  equal(one.agent.partnerSees("uuid-g"), true);
+  equal(roleOf(one, "g"), "owned");
+});
+
 test("two hosts: a disk that has failed for both nodes moves nothing", async () => {
   const bench = new PairBench();
   const { one, two } = await bench.pair([bench.group("g")]);
@@ -289,4 +300,27 @@ test("two hosts: a disk that has failed for both nodes moves nothing", async () 
   await bench.clock.advance(60_000);
   equal(roleOf(one, "g"), "owned");
   equal(one.agent.partnerSees("uuid-g"), false);
+});
+
+test("two hosts: a path that has come back since the disks were last looked at is there when the group is taken", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g")]);
+  two.host.groups = [bench.group("g", "chn1", ["/dev/bench1", "/dev/bench2"])];
+  await two.agent.survey();
+  two.host.groups = [bench.group("g")];
+  const asked = one.agent.giveback("g");
+  await bench.clock.advance(2000);
+  await asked;
+  equal(two.agent.groups()[0]?.paths.length, 3);
+  deepEqual(two.host.locked, ["uuid-g: 3"]);
+});
+
+test("two hosts: a disk that is missing and does not answer holds no takeover up", async () => {
+  const bench = new PairBench();
+  const { one, two } = await bench.pair([bench.group("g", "chn1", ["/dev/bench1", "/dev/bench2"])]);
+  two.host.surveying = new Promise<void>(() => {});
+  const asked = one.agent.giveback("g");
+  await bench.clock.advance(2000);
+  await asked;
+  equal(roleOf(two, "g"), "owned");
 });

@@ -23,12 +23,13 @@ class Bench {
   readonly #holds = new Map<number, number>();
   readonly #random = new SeededRandom(3);
   #changes = 0;
+  isSeenElsewhere = false;
 
   constructor(members: number) {
     const chunkBytes = 16 * KIB;
     this.machine = new Machine({
       ...{ simulation: this.simulation, members, chunkBytes, rowBytes: 2 * chunkBytes, parityRun: 1 },
-      ...{ diskBytes: 32 * MIB, without: {} },
+      ...{ diskBytes: 32 * MIB, without: {}, seenElsewhere: () => this.isSeenElsewhere },
     });
   }
 
@@ -185,6 +186,24 @@ test("slow disk: slow again while it is brought up to date, it is left out again
   await bench.check();
   await bench.simulation.until(bench.machine.group.close(), "closing");
 });
+
+for (const [isSeenElsewhere, state] of [
+  [false, "failed"],
+  [true, "missing"],
+] as const)
+  test(`slow disk: one that is left out and gives errors then is ${state} when another node ${isSeenElsewhere ? "has" : "lacks"} it`, async () => {
+    const bench = await Bench.make(4, 5);
+    await bench.change(1);
+    bench.isSeenElsewhere = isSeenElsewhere;
+    const drive = bench.machine.drives[1]!;
+    drive.slowness = 1000;
+    await bench.change(12);
+    equal(bench.states()[1], "stale");
+    drive.failure = "EIO";
+    await bench.change(60);
+    equal(bench.states()[1], state);
+    await bench.simulation.until(bench.machine.group.close(), "closing");
+  });
 
 /** Members of which each answers so many milliseconds after it was asked, one call after the other, as long as the bench says. */
 class Watched {

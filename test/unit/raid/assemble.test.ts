@@ -254,7 +254,7 @@ test("assemble: a member without any sound label counts as missing", async () =>
   await again.close();
 });
 
-test("assemble: a device that shrank is not used", async () => {
+test("assemble: a device that shrank is not used, and is brought up to date when it has its size again", async () => {
   const { rig, group } = await rigWith(3, 5);
   await stop(rig, group);
   const whole = rig.devices[2]!;
@@ -264,10 +264,19 @@ test("assemble: a device that shrank is not used", async () => {
   await shrunk.write(start, 0);
   rig.devices[2] = shrunk;
   const again = await rig.assemble();
-  deepEqual(states(again), ["online", "online", "failed"]);
+  deepEqual(states(again), ["online", "online", "missing"]);
   match(again.describe().disks[2]!.reason ?? "", /shrank/);
   await expect(again, 1);
+  await write(again, 9);
   await again.close();
+  rig.devices[2] = whole;
+  rig.reopen();
+  const later = await rig.assemble();
+  deepEqual(states(later), ["online", "online", "stale"]);
+  await later.returnDisk((await rig.found()).find(({ number }) => number === 3)!);
+  await rig.ended(later, "rebuild");
+  await expect(later, 9);
+  await later.close();
 });
 
 /** A mirror whose halves were each used alone: the disks after that. */

@@ -73,6 +73,32 @@ test("path lost: without anybody who sees it, a disk that gives errors has faile
   equal(all.group.describe().disks[0]!.state, "failed");
 });
 
+for (const how of ["asked", "closed"] as const)
+  test(`path lost: what was failed before the other node said that it sees it is missing all the same: ${how}`, async () => {
+    let isSeen = false;
+    const all = await fixture({ seenElsewhere: () => isSeen });
+    await lose(all, 0, "EIO");
+    await all.group.probe();
+    equal(all.group.describe().disks[0]!.state, "failed");
+    isSeen = true;
+    if (how === "asked") await all.group.probe();
+    else await all.group.close();
+    isSeen = false;
+    all.rig.devices[0]!.heal();
+    all.rig.reopen();
+    const group = await all.rig.assemble();
+    equal(group.describe().disks[0]!.state, "stale", "its labels do not call it failed");
+    await comesBack({ ...all, group }, 0);
+    await sameWithout({ ...all, group, lu: group.openLu(1) }, 1);
+  });
+
+test("path lost: what an administrator took out stays out, whoever sees it", async () => {
+  const all = await fixture({ seenElsewhere: () => true });
+  await all.group.failDisk(1);
+  await all.group.probe();
+  equal(all.group.describe().disks[0]!.state, "failed");
+});
+
 test("path lost: a disk that comes back without the label at one end may have lost more, and is rebuilt as a whole", async () => {
   const all = await fixture();
   await lose(all, 0, "ENXIO");
