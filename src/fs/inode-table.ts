@@ -10,7 +10,7 @@ import { MetaKey, type MetaTable } from "./meta.js";
 import type { FileId, FileKind } from "./vfs.js";
 
 /** Inodes in memory when nothing holds them. */
-export const INODES_CACHED_DEFAULT = 65_536;
+export const INODES_CACHED_DEFAULT = 32_768;
 /** What one takes; a link's target counts as so many more as it is long. test/unit/fs/cache-bytes.test.ts measures it. */
 export const INODE_BYTES = 320;
 

@@ -9,8 +9,8 @@ export interface Dentry {
 /** Known not to exist: inode numbers start at 1. A client asks for a name before it creates it. */
 export const ABSENT: Dentry = { ino: 0, cookie: 0 };
 
-/** Of one generation; there are two. Some 60,000 names of usual length. */
-const BYTES_MAX_DEFAULT = 8 * MIB;
+/** Of one generation; there are two. Some 30,000 names of usual length. */
+export const NAME_CACHE_BYTES_DEFAULT = 4 * MIB;
 /** What a name takes in memory beside its characters, and a directory of which names are known; test/unit/fs/cache-bytes.test.ts measures it. */
 const NAME_BYTES = 112;
 const DIRECTORY_BYTES = 256;
@@ -36,7 +36,7 @@ export class NameCache {
   misses = 0;
 
   /** @param bytesMax  of each generation */
-  constructor(readonly bytesMax = BYTES_MAX_DEFAULT) {}
+  constructor(readonly bytesMax = NAME_CACHE_BYTES_DEFAULT) {}
 
   /** What both generations take in memory, about. */
   get bytes(): number {
