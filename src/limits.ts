@@ -54,8 +54,9 @@ export const LIMITS = {
   ioThreads: 8,
   ioThreadsOfPair: 12,
 
-  /** Events kept in memory for `events`; some 300 bytes each. */
+  /** Events kept in memory for `events`; some 300 bytes each, but one may name a file whose path is 32 KiB long. */
   eventsMax: 4096,
+  eventsBytesMax: 2 * MIB,
   /** A follower that does not read is dropped before it holds this many events of ours. */
   eventsUnsentMax: 1024,
 
