@@ -39,6 +39,13 @@ export const LIMITS = {
    * by four times, which alone would pass `residentBytesMax`.
    */
   heapMiB: 384,
+  /** V8's young generation has two halves of this size, MiB. By default 16. */
+  semiSpaceMiB: 8,
+  /**
+   * Of glibc's allocator: one for the event loop, and one for all other threads. By default each of V8's helpers and libuv's threads has its own, and keeps
+   * 4 MiB of it once it has compiled something.
+   */
+  mallocArenasMax: 2,
 
   /**
    * libuv's threads: a flush of five members and the log's two copies at once. More wake each other for every small read, and cost more than they gain
@@ -47,8 +54,9 @@ export const LIMITS = {
   ioThreads: 8,
   ioThreadsOfPair: 12,
 
-  /** Events kept in memory for `events`; some 300 bytes each. */
+  /** Events kept in memory for `events`; some 300 bytes each, but one may name a file whose path is 32 KiB long. */
   eventsMax: 4096,
+  eventsBytesMax: 2 * MIB,
   /** A follower that does not read is dropped before it holds this many events of ours. */
   eventsUnsentMax: 1024,
 

@@ -1,3 +1,4 @@
+import { startEnvironment } from "../config/start-environment.js";
 import type { SharedRole } from "../ha/shared/group.js";
 import { messageOf, StorageError } from "../lib/errors.js";
 import { LIMITS } from "../limits.js";
@@ -236,10 +237,7 @@ function ordersOf(plan: ClusterPlan, node: PlannedNode, { name, version, sha256,
   return {
     ...{ node: node.name, install, state, socket, config, start, furnish },
     configuration: configurationOf(plan, node),
-    environment: {
-      UV_THREADPOOL_SIZE: String(plan.nodes.length > 1 ? LIMITS.ioThreadsOfPair : LIMITS.ioThreads),
-      NODE_OPTIONS: `--max-old-space-size=${LIMITS.heapMiB}`,
-    },
+    environment: startEnvironment({ hasPartner: plan.nodes.length > 1 }),
     bundle: { name, version, sha256, platform },
     startMs: LIMITS.startMs,
   };

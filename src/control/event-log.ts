@@ -1,3 +1,4 @@
+import { must } from "../lib/assert.js";
 import { type Clock, wallMs } from "../lib/clock.js";
 import type { Logger } from "../lib/log.js";
 import { LIMITS } from "../limits.js";
@@ -14,9 +15,13 @@ export interface NewEvent {
 
 type Listener = (event: EventRow) => void;
 
-/** The last events in a bounded ring; each also goes to the log and to whoever follows. */
+/** What an event takes beside its detail. */
+const EVENT_BYTES = 200;
+
+/** The last events, bounded in number and bytes; each also goes to the log and to whoever follows. */
 export class EventLog {
   readonly #ring: EventRow[] = [];
+  #bytes = 0;
   readonly #listeners = new Set<Listener>();
   #next = 1;
 
@@ -36,7 +41,8 @@ export class EventLog {
       detail: event.detail ?? {},
     };
     this.#ring.push(row);
-    if (this.#ring.length > this.capacity) this.#ring.shift();
+    this.#bytes += bytesOf(row);
+    while (this.#ring.length > this.capacity || this.#bytes > LIMITS.eventsBytesMax) this.#dropOldest();
     this.#write(row);
     for (const listener of this.#listeners) listener(row);
     return row;
@@ -53,10 +59,19 @@ export class EventLog {
     return () => this.#listeners.delete(listener);
   }
 
+  #dropOldest(): void {
+    const oldest = must(this.#ring.shift(), "an event is dropped for those behind it");
+    this.#bytes -= bytesOf(oldest);
+  }
+
   #write(row: EventRow): void {
     const fields = { kind: row.kind, ...row.detail };
     if (row.severity === "error") this.log.error(fields, row.what);
     else if (row.severity === "warning") this.log.warn(fields, row.what);
     else this.log.info(fields, row.what);
   }
+}
+
+function bytesOf({ what, detail }: EventRow): number {
+  return EVENT_BYTES + what.length + JSON.stringify(detail).length;
 }

@@ -75,8 +75,8 @@ export function inodeFromRow(row: InodeRow): Inode {
   inode.parentIno = row[17];
   inode.parentCookie = row[18];
   inode.nextCookie = row[19];
-  inode.exclusiveVerifier = row[20];
-  inode.linkTarget = row[21];
+  inode.exclusiveVerifier = row[20]?.toString("latin1") ?? null;
+  inode.linkTarget = row[21]?.toString("latin1") ?? null;
   return inode;
 }
 
@@ -103,7 +103,11 @@ export function putInode(statements: InodeStatements, inode: Inode): void {
     inode.parentIno,
     inode.parentCookie,
     inode.nextCookie,
-    inode.exclusiveVerifier,
-    inode.linkTarget,
+    bytesOf(inode.exclusiveVerifier),
+    bytesOf(inode.linkTarget),
   );
+}
+
+function bytesOf(text: string | null): Buffer | null {
+  return text === null ? null : Buffer.from(text, "latin1");
 }

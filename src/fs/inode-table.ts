@@ -1,6 +1,7 @@
 import type Database from "better-sqlite3";
-import { assert, must } from "../lib/assert.js";
+import { assert } from "../lib/assert.js";
 import { StorageError } from "../lib/errors.js";
+import { EvictionRing } from "../lib/eviction-ring.js";
 import type { Random } from "../lib/prng.js";
 import { reading } from "./database-error.js";
 import { Inode, type InodeMarks } from "./inode.js";
@@ -8,8 +9,10 @@ import { type InodeStatements, inodeFromRow, prepareInodeStatements, putInode } 
 import { MetaKey, type MetaTable } from "./meta.js";
 import type { FileId, FileKind } from "./vfs.js";
 
-/** Inodes in memory when nothing holds them: about 350 bytes each. */
-export const INODES_CACHED_DEFAULT = 65_536;
+/** Inodes in memory when nothing holds them. */
+export const INODES_CACHED_DEFAULT = 32_768;
+/** What one takes; a link's target counts as so many more as it is long. test/unit/fs/cache-bytes.test.ts measures it. */
+export const INODE_BYTES = 320;
 
 /** Steps of the clock's hand for one trim, besides one for each inode too many: what is held is passed by, and the table grows instead. */
 const SCAN_STEPS_MAX = 64;
@@ -28,13 +31,14 @@ export interface InodeTableOptions {
  */
 export class InodeTable implements InodeMarks {
   readonly #byNumber = new Map<number, Inode>();
-  readonly #ring: Inode[] = [];
-  #hand = 0;
+  readonly #ring = new EvictionRing<Inode>();
   #dirty: Inode[] = [];
   readonly #statements: InodeStatements;
   readonly #meta: MetaTable;
   readonly #random: Random;
   readonly #capacity: number;
+  /** Inodes that the targets of links in memory count as. */
+  #targetWeight = 0;
   #nextIno: number;
   #inodeCount: number;
   #countersDirty = false;
@@ -60,7 +64,7 @@ export class InodeTable implements InodeMarks {
   }
 
   get cachedCount(): number {
-    return this.#byNumber.size;
+    return this.#ring.length;
   }
 
   get dirtyCount(): number {
@@ -111,6 +115,7 @@ export class InodeTable implements InodeMarks {
       assert(known.holders === 0 && known.contents === null, "nobody uses the inode that is replaced");
       known.dead = true;
       known.dirty = false;
+      this.#drop(known);
     }
     this.#insert(inode);
     this.markDirty(inode);
@@ -129,9 +134,16 @@ export class InodeTable implements InodeMarks {
     this.#statements.delete.run(inode.ino);
     inode.dead = true;
     inode.dirty = false;
-    this.#byNumber.delete(inode.ino);
+    this.#drop(inode);
     this.#inodeCount--;
     this.#countersDirty = true;
+  }
+
+  /** Of a link that was just created. */
+  setTarget(inode: Inode, target: string): void {
+    assert(inode.linkTarget === null, "a link's target never changes");
+    inode.linkTarget = target;
+    this.#targetWeight += weightOf(target);
   }
 
   markDirty(inode: Inode): void {
@@ -167,8 +179,9 @@ export class InodeTable implements InodeMarks {
   #insert(inode: Inode): void {
     this.#byNumber.set(inode.ino, inode);
     inode.recentlyUsed = true;
-    this.#ring.push(inode);
-    if (this.#ring.length <= this.#capacity || this.#trimming) return;
+    this.#ring.add(inode);
+    this.#targetWeight += weightOf(inode.linkTarget);
+    if (this.#excess <= 0 || this.#trimming) return;
     this.#trimming = true;
     queueMicrotask(() => this.#trim());
   }
@@ -176,24 +189,32 @@ export class InodeTable implements InodeMarks {
   /** Back to the bound, as far as the hand finds what may go. Never in the middle of an operation: it would go on with a second object. */
   #trim(): void {
     this.#trimming = false;
-    let steps = this.#ring.length - this.#capacity + SCAN_STEPS_MAX;
-    while (this.#ring.length > this.#capacity && steps-- > 0) this.#lookAtOne();
+    let steps = this.#excess + SCAN_STEPS_MAX;
+    while (this.#excess > 0 && steps-- > 0) this.#lookAtOne();
+  }
+
+  get #excess(): number {
+    return this.#ring.length + this.#targetWeight - this.#capacity;
+  }
+
+  #drop(inode: Inode): void {
+    this.#byNumber.delete(inode.ino);
+    this.#ring.remove(inode);
+    this.#targetWeight -= weightOf(inode.linkTarget);
   }
 
   #lookAtOne(): void {
-    const at = this.#hand < this.#ring.length ? this.#hand : 0;
-    const candidate = must(this.#ring[at], "the hand is inside the ring");
-    this.#hand = at + 1;
-    if (!this.#mayGo(candidate)) return;
-    if (!candidate.dead) this.#byNumber.delete(candidate.ino);
-    const last = must(this.#ring.pop(), "the ring is not empty");
-    if (at < this.#ring.length) this.#ring[at] = last;
+    const candidate = this.#ring.next();
+    if (this.#mayGo(candidate)) this.#drop(candidate);
   }
 
   #mayGo(inode: Inode): boolean {
-    if (inode.dead) return true;
     const chance = inode.recentlyUsed;
     inode.recentlyUsed = false;
     return !chance && !inode.dirty && inode.contents === null && inode.holders === 0;
   }
+}
+
+function weightOf(target: string | null): number {
+  return target === null ? 0 : Math.ceil(target.length / INODE_BYTES);
 }

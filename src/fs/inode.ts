@@ -28,10 +28,10 @@ export class Inode {
   /** Directories: the cookie of the entry that names this one in its parent; 0 for the root. Exact, since a directory has one link. */
   parentCookie = 0;
   nextCookie = 3;
-  /** Symlinks. */
-  linkTarget: Buffer | null = null;
-  /** Set by an exclusive create, compared when it is repeated (RFC 1813 section 3.3.8). */
-  exclusiveVerifier: Buffer | null = null;
+  /** Symlinks: bytes as latin1 text. A Buffer takes 300 bytes more, and thousands are kept. */
+  linkTarget: string | null = null;
+  /** Set by an exclusive create, compared when it is repeated (RFC 1813 section 3.3.8). As latin1 text. */
+  exclusiveVerifier: string | null = null;
   /** The row must be written at the next commit. Set through InodeTable.markDirty. */
   dirty = false;
   /** Operations that wait in their middle and will go on with this very object: it stays in the table. */
@@ -40,6 +40,8 @@ export class Inode {
   recentlyUsed = false;
   /** nlink is 0 and the row is gone: handles are stale. */
   dead = false;
+  /** In the ring of the inode table. */
+  place = -1;
   /** State of the contents layer; null while it has none (then the inode may leave the cache). */
   contents: object | null = null;
 

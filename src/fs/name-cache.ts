@@ -1,3 +1,5 @@
+import { MIB } from "../lib/units.js";
+
 /** Where a name leads. `cookie` is the entry's place in its directory. */
 export interface Dentry {
   readonly ino: number;
@@ -7,10 +9,18 @@ export interface Dentry {
 /** Known not to exist: inode numbers start at 1. A client asks for a name before it creates it. */
 export const ABSENT: Dentry = { ino: 0, cookie: 0 };
 
-/** Names of one generation; there are two. About 150 bytes each. */
-export const NAMES_CACHED_DEFAULT = 65_536;
+/** Of one generation; there are two. Some 30,000 names of usual length. */
+export const NAME_CACHE_BYTES_DEFAULT = 4 * MIB;
+/** What a name takes in memory beside its characters, and a directory of which names are known; test/unit/fs/cache-bytes.test.ts measures it. */
+const NAME_BYTES = 112;
+const DIRECTORY_BYTES = 256;
 
-type Generation = Map<number, Map<string, Dentry>>;
+class DirectoryNames {
+  readonly byKey = new Map<string, Dentry>();
+  bytes = DIRECTORY_BYTES;
+}
+
+type Generation = Map<number, DirectoryNames>;
 
 /**
  * What lookups found, in two generations: an answer from the old one moves to the young one, and when that is full the old one goes as
@@ -20,19 +30,26 @@ type Generation = Map<number, Map<string, Dentry>>;
 export class NameCache {
   #young: Generation = new Map();
   #old: Generation = new Map();
-  #youngCount = 0;
+  #youngBytes = 0;
+  #oldBytes = 0;
   hits = 0;
   misses = 0;
 
-  constructor(readonly namesMax = NAMES_CACHED_DEFAULT) {}
+  /** @param bytesMax  of each generation */
+  constructor(readonly bytesMax = NAME_CACHE_BYTES_DEFAULT) {}
+
+  /** What both generations take in memory, about. */
+  get bytes(): number {
+    return this.#youngBytes + this.#oldBytes;
+  }
 
   get(parent: number, key: string): Dentry | undefined {
-    const young = this.#young.get(parent)?.get(key);
+    const young = this.#young.get(parent)?.byKey.get(key);
     if (young !== undefined) {
       this.hits++;
       return young;
     }
-    const old = this.#old.get(parent)?.get(key);
+    const old = this.#old.get(parent)?.byKey.get(key);
     if (old === undefined) this.misses++;
     else {
       this.hits++;
@@ -42,27 +59,33 @@ export class NameCache {
   }
 
   set(parent: number, key: string, dentry: Dentry): void {
-    if (this.#youngCount >= this.namesMax) this.#turn();
+    if (this.#youngBytes >= this.bytesMax) this.#turn();
     let names = this.#young.get(parent);
     if (names === undefined) {
-      names = new Map();
+      names = new DirectoryNames();
       this.#young.set(parent, names);
+      this.#youngBytes += names.bytes;
     }
-    const countBefore = names.size;
-    names.set(key, dentry);
-    this.#youngCount += names.size - countBefore;
+    const countBefore = names.byKey.size;
+    names.byKey.set(key, dentry);
+    if (names.byKey.size === countBefore) return;
+    const bytes = NAME_BYTES + key.length;
+    names.bytes += bytes;
+    this.#youngBytes += bytes;
   }
 
   /** The directory is gone. Its number is never used again, so this only saves memory. */
   forgetDirectory(parent: number): void {
-    this.#youngCount -= this.#young.get(parent)?.size ?? 0;
+    this.#youngBytes -= this.#young.get(parent)?.bytes ?? 0;
+    this.#oldBytes -= this.#old.get(parent)?.bytes ?? 0;
     this.#young.delete(parent);
     this.#old.delete(parent);
   }
 
   #turn(): void {
     this.#old = this.#young;
+    this.#oldBytes = this.#youngBytes;
     this.#young = new Map();
-    this.#youngCount = 0;
+    this.#youngBytes = 0;
   }
 }

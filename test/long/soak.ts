@@ -5,6 +5,7 @@ import { Target } from "../hostile/target.js";
 import { NfsClient } from "../support/nfs-client.js";
 import { afterWarmUp, type MemorySample, slopeOf } from "./memory-trend.js";
 import { SoakClient } from "./soak-client.js";
+import { Visitor } from "./visitor.js";
 
 const CLIENTS = 3;
 const SAMPLE_MS = 5_000;
@@ -46,6 +47,7 @@ export async function runSoak({ hours, seed, say }: SoakOptions): Promise<SoakRe
     const tasks = [
       ...Array.from({ length: CLIENTS }, (_, index) => guarded(work(index))),
       guarded(readAtRandom(target.port, seed, running)),
+      guarded(Visitor.run(target.port, seed, running)),
       guarded(administer(target, running)),
     ];
     while (running()) {

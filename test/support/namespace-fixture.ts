@@ -65,7 +65,7 @@ export interface Fixture {
 export interface FixtureOptions {
   readonly rootMode?: number;
   readonly inodesCachedMax?: number;
-  readonly namesMax?: number;
+  readonly namesBytesMax?: number;
   /** Go on with what this store holds, instead of a new file system. */
   readonly store?: FakePageStore;
 }
@@ -82,7 +82,7 @@ export function openNamespace(options: FixtureOptions = {}): Fixture {
   const meta = new MetaTable(store.db);
   const cached = options.inodesCachedMax === undefined ? {} : { inodesCachedMax: options.inodesCachedMax };
   const inodes = new InodeTable({ db: store.db, meta, random, ...cached });
-  const dirents = new DirentTable(store.db, new NameCache(options.namesMax));
+  const dirents = new DirentTable(store.db, new NameCache(options.namesBytesMax));
   const replies = new ReplyLog({ db: store.db, clock, freePages: () => store.freePages() });
   const contents = new FakeContents(store, inodes, (kept) => replies.add(kept));
   store.join(new FileSystemParticipant(contents, inodes, replies));

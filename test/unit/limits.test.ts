@@ -4,7 +4,11 @@ import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { startEnvironment } from "../../src/config/start-environment.js";
 import { controlGroupLimit, memoryWarnings, promisedBytes } from "../../src/control/memory-promise.js";
+import { GROUP_BYTES_HELD, GROUPS_MAX } from "../../src/fs/contents/limits.js";
+import { INODE_BYTES, INODES_CACHED_DEFAULT } from "../../src/fs/inode-table.js";
+import { NAME_CACHE_BYTES_DEFAULT } from "../../src/fs/name-cache.js";
 import { LIMITS } from "../../src/limits.js";
 import { CLIENT_BYTES_MAX, DEFAULT_LIMITS } from "../../src/protocol/limits.js";
 
@@ -21,11 +25,25 @@ test("memory: what clients can make the daemon hold, its caches and its own are 
   assert.ok(LIMITS.processBytesMax <= 352 * MIB);
 });
 
+test("memory: what a file system knows of files in use takes its part of what the process has for itself", () => {
+  const known = INODES_CACHED_DEFAULT * INODE_BYTES + GROUPS_MAX * GROUP_BYTES_HELD + 2 * NAME_CACHE_BYTES_DEFAULT;
+  // V8 lets its heap grow by a third above what is live.
+  assert.ok((known * 4) / 3 <= 64 * MIB, `${Math.round(known / MIB)} MiB`);
+});
+
 test("memory: the unit allows twice what the daemon promises with its default settings", () => {
   const unit = readFileSync(UNIT, "utf8");
   const [, number, suffix] = /^MemoryMax=(\d+)([MG])$/m.exec(unit) ?? [];
   assert.equal(Number(number) * (suffix === "G" ? 1024 : 1) * MIB, 2 * LIMITS.residentBytesMax);
   assert.match(unit, new RegExp(`${LIMITS.residentBytesMax / MIB} MiB`), "and its comment says so");
+});
+
+test("memory: the unit starts the daemon with the environment that the rig and the installer give it", () => {
+  const lines = readFileSync(UNIT, "utf8").split("\n");
+  for (const [name, value] of Object.entries(startEnvironment({ hasPartner: true }))) {
+    const wanted = value.includes(" ") ? `Environment="${name}=${value}"` : `Environment=${name}=${value}`;
+    assert.ok(lines.includes(wanted), wanted);
+  }
 });
 
 test("memory: settings that a unit's limit does not allow are told, with what mends it", () => {

@@ -40,6 +40,8 @@ export class FileGroup implements BlockMap {
   hadRow = false;
   /** For the clock that picks what leaves. */
   recentlyUsed = true;
+  /** In the ring of the group table. */
+  place = -1;
 
   constructor(
     readonly state: FileState,
@@ -62,6 +64,7 @@ export class FileGroup implements BlockMap {
     this.#logged ??= new Array<LogRecord | null>(GROUP_BLOCKS).fill(null);
     this.loggedCount += Number(record !== null) - Number(this.#logged[slot] !== null);
     this.#logged[slot] = record;
+    if (this.loggedCount === 0) this.#logged = null;
   }
 
   /** Nothing was ever written here, and nothing waits to be. */
@@ -75,6 +78,7 @@ export class FileGroup implements BlockMap {
 }
 
 const NO_REPLIES: readonly KeptReply[] = [];
+const NO_GROUPS: ReadonlySet<FileGroup> = new Set();
 
 /**
  * The contents layer's state of one inode: `inode.contents`. It exists while a group is cached, something is dirty, or somebody waits.
@@ -84,9 +88,9 @@ const NO_REPLIES: readonly KeptReply[] = [];
  */
 export class FileState {
   readonly groups = new Map<number, FileGroup>();
-  /** Groups with dirty blocks, and groups with unsaved blocks. */
-  readonly dirtyGroups = new Set<FileGroup>();
-  readonly unsavedGroups = new Set<FileGroup>();
+  /** Null when there are none, as for nearly all of the files in memory. */
+  #dirtyGroups: Set<FileGroup> | null = null;
+  #unsavedGroups: Set<FileGroup> | null = null;
   dirtyCount = 0;
   unsavedCount = 0;
   /** Blocks with a log record that recovery would still need. */
@@ -109,6 +113,32 @@ export class FileState {
   #replies: { readonly serial: number; readonly kept: KeptReply }[] | null = null;
 
   constructor(readonly inode: Inode) {}
+
+  /** Groups with dirty blocks. */
+  get dirtyGroups(): ReadonlySet<FileGroup> {
+    return this.#dirtyGroups ?? NO_GROUPS;
+  }
+
+  /** Groups with unsaved blocks. */
+  get unsavedGroups(): ReadonlySet<FileGroup> {
+    return this.#unsavedGroups ?? NO_GROUPS;
+  }
+
+  addDirty(group: FileGroup): void {
+    this.#dirtyGroups = added(this.#dirtyGroups, group);
+  }
+
+  deleteDirty(group: FileGroup): void {
+    this.#dirtyGroups = deleted(this.#dirtyGroups, group);
+  }
+
+  addUnsaved(group: FileGroup): void {
+    this.#unsavedGroups = added(this.#unsavedGroups, group);
+  }
+
+  deleteUnsaved(group: FileGroup): void {
+    this.#unsavedGroups = deleted(this.#unsavedGroups, group);
+  }
 
   keepReply(kept: KeptReply): void {
     this.#replies ??= [];
@@ -134,4 +164,13 @@ export class FileState {
       this.#replies === null
     );
   }
+}
+
+function added(groups: Set<FileGroup> | null, group: FileGroup): Set<FileGroup> {
+  return (groups ?? new Set()).add(group);
+}
+
+function deleted(groups: Set<FileGroup> | null, group: FileGroup): Set<FileGroup> | null {
+  groups?.delete(group);
+  return groups?.size === 0 ? null : groups;
 }

@@ -1,5 +1,6 @@
 import type Database from "better-sqlite3";
 import { assert } from "../../lib/assert.js";
+import { EvictionRing } from "../../lib/eviction-ring.js";
 import { BLOCK_BYTES } from "../../lib/units.js";
 import type { Inode, InodeMarks } from "../inode.js";
 import type { BlockWatcher } from "./block-index.js";
@@ -59,8 +60,7 @@ export class GroupTable {
   readonly pagesMax: number;
   /** Groups that may be pending: a writer waits while there are more. */
   readonly rowsMax: number;
-  readonly #ring: FileGroup[] = [];
-  #hand = 0;
+  readonly #ring = new EvictionRing<FileGroup>();
   readonly #dirtyRows = new Set<FileGroup>();
   /** Forgotten, but for their frames. */
   readonly #leaving: FileGroup[] = [];
@@ -325,6 +325,7 @@ export class GroupTable {
       }
     }
     state.groups.delete(group.index);
+    this.#ring.remove(group);
     if (group.frameCount > 0 && this.#leaving.push(group) === 1) setImmediate(this.#leave);
     if (this.#ring.length > this.#groupsMax) this.#shrink();
   }
@@ -375,8 +376,8 @@ export class GroupTable {
       this.#dirtyRows.delete(group);
       group.rowDirty = false;
       this.#dropFrames(group);
+      this.#ring.remove(group);
     }
-    // The ring finds out by itself: a group that its inode does not know is taken at the next turn.
     state.groups.clear();
     if (this.#ring.length > this.#groupsMax) this.#shrink();
   }
@@ -396,7 +397,7 @@ export class GroupTable {
     const { state } = group;
     this.#space.promise(1);
     if (group.dirtyCount++ === 0) {
-      state.dirtyGroups.add(group);
+      state.addDirty(group);
       this.#dirtyGroupCount++;
       if (state.loggedCount > 0) this.#loggedDirtyGroupCount++;
     }
@@ -410,7 +411,7 @@ export class GroupTable {
     const { state } = group;
     group.flags[slot]! &= ~BlockFlag.dirty;
     if (--group.dirtyCount === 0) {
-      state.dirtyGroups.delete(group);
+      state.deleteDirty(group);
       this.#dirtyGroupCount--;
       if (state.loggedCount > 0) this.#loggedDirtyGroupCount--;
     }
@@ -426,14 +427,14 @@ export class GroupTable {
   #becomeUnsaved(group: FileGroup, slot: number): void {
     group.flags[slot]! |= BlockFlag.unsaved;
     group.state.unsavedCount++;
-    if (group.unsavedCount++ === 0) group.state.unsavedGroups.add(group);
+    if (group.unsavedCount++ === 0) group.state.addUnsaved(group);
   }
 
   #endUnsaved(group: FileGroup, slot: number): void {
     if ((group.flags[slot]! & BlockFlag.unsaved) === 0) return;
     group.flags[slot]! &= ~BlockFlag.unsaved;
     group.state.unsavedCount--;
-    if (--group.unsavedCount === 0) group.state.unsavedGroups.delete(group);
+    if (--group.unsavedCount === 0) group.state.deleteUnsaved(group);
   }
 
   #setLogged(group: FileGroup, slot: number, record: LogRecord | null): void {
@@ -469,39 +470,27 @@ export class GroupTable {
   }
 
   #insert(group: FileGroup): void {
-    const slot = this.#ring.length < this.#groupsMax ? -1 : this.#freeSlot();
-    if (slot < 0) this.#ring.push(group);
-    else this.#ring[slot] = group;
+    if (this.#ring.length >= this.#groupsMax) this.#shrink();
+    this.#ring.add(group);
     if (this.#ring.length > this.#groupsMax) this.#shrink();
   }
 
-  /** Give back what the table grew by while too much was held. */
+  /** One group leaves, when the hand finds one that may. While too much is held the table grows, and this gives it back later. */
   #shrink(): void {
-    const slot = this.#freeSlot();
-    if (slot < 0) return;
-    const last = this.#ring.pop();
-    if (last !== undefined && slot < this.#ring.length) this.#ring[slot] = last;
-  }
-
-  /** @returns the ring's index of a group that has just left the table; -1 when the hand found none */
-  #freeSlot(): number {
     for (let step = 0; step < SCAN_STEPS_MAX; step++) {
-      const at = this.#hand < this.#ring.length ? this.#hand : 0;
-      this.#hand = at + 1;
-      const candidate = this.#ring[at]!;
-      if (candidate.state.groups.get(candidate.index) !== candidate) return at;
+      const candidate = this.#ring.next();
       if (candidate.recentlyUsed) candidate.recentlyUsed = false;
       else if (candidate.evictable) {
         this.#evict(candidate);
-        return at;
+        return;
       }
     }
-    return -1;
   }
 
   #evict(group: FileGroup): void {
     this.#dropFrames(group);
     group.state.groups.delete(group.index);
+    this.#ring.remove(group);
     this.forgetIdle(group.state);
   }
 

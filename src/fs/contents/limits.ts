@@ -62,8 +62,10 @@ export const FREED_GROUPS_PER_STEP = 256;
 /** Groups cut off by a large truncate or a removal whose frames are given back in one turn of the event loop: a millisecond. */
 export const GROUPS_LEAVING_PER_TURN = 128;
 
-/** File groups in memory: about 1.7 KiB each, so 28 MiB at most. */
-export const GROUPS_MAX = 16_384;
+/** What the group of a small file takes in memory, with its file's state; the further groups of a file take 1.9 KiB. test/unit/fs/cache-bytes.test.ts measures it. */
+export const GROUP_BYTES_HELD = 2320;
+/** File groups in memory: with small files of 11 KiB the default data cache is full before this is. */
+export const GROUPS_MAX = 12_288;
 export const GROUPS_MIN = 256;
 
 /** The smallest cache that can hold one write of 1 MiB while another one is written back. */

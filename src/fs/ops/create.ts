@@ -1,6 +1,5 @@
 import type { Time } from "../../lib/clock.js";
 import { StorageError } from "../../lib/errors.js";
-import { ownCopy } from "../../lib/slab.js";
 import { attributesOf, beforeOf, changeOf, setAtime, setCtime, setMtime, unchanged } from "../attributes.js";
 import type { Core } from "../core.js";
 import type { Inode } from "../inode.js";
@@ -125,7 +124,7 @@ export async function create(
     return await createSized(core, cred, directory, name, spec, set.sizeBytes, onApplied);
   }
   const finish = (inode: Inode) => {
-    if (how.mode === "exclusive") inode.exclusiveVerifier = Buffer.from(how.verifier);
+    if (how.mode === "exclusive") inode.exclusiveVerifier = how.verifier.toString("latin1");
   };
   return await createNew(core, cred, directory, name, { kind: FileKind.file, set, modeDefault }, finish, onApplied);
 }
@@ -164,7 +163,7 @@ async function openExisting(
 ): Promise<Created> {
   const change = unchanged(directory);
   const regular = inode.kind === FileKind.file;
-  const repeated = how.mode === "exclusive" && inode.exclusiveVerifier?.equals(how.verifier) === true;
+  const repeated = how.mode === "exclusive" && inode.exclusiveVerifier === how.verifier.toString("latin1");
   if (!regular || (how.mode !== "unchecked" && !repeated)) throw new StorageError("EEXIST", "the name exists");
   if (how.mode === "unchecked" && how.attributes.sizeBytes !== undefined) {
     const set = { sizeBytes: how.attributes.sizeBytes };
@@ -217,7 +216,7 @@ export async function symlink(
   requireCreatable(core, cred, directory, name);
   const spec = { kind: FileKind.symlink, set, modeDefault: MODE_DEFAULT.symlink };
   const finish = (inode: Inode) => {
-    inode.linkTarget = ownCopy(target);
+    core.inodes.setTarget(inode, target.toString("latin1"));
     inode.sizeBytes = target.length;
   };
   return await createNew(core, cred, directory, name, spec, finish, onApplied);

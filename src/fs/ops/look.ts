@@ -32,7 +32,7 @@ export function lookup(core: Core, cred: Credentials, directoryId: FileId, name:
 export function readlink(core: Core, id: FileId): { target: Buffer; attributes: Attributes } {
   const inode = core.inode(id);
   if (inode.kind !== FileKind.symlink || inode.linkTarget === null) throw new StorageError("EINVAL", "not a symlink");
-  return { target: inode.linkTarget, attributes: attributesOf(inode) };
+  return { target: Buffer.from(inode.linkTarget, "latin1"), attributes: attributesOf(inode) };
 }
 
 /** What each bit of Access needs. To change a directory's entries one must be able to reach them too. */

@@ -5,7 +5,7 @@ import { FileKind } from "../../../src/fs/vfs.js";
 import { ALICE, bytes, makeFile, openNamespace, ROOT } from "../../support/namespace-fixture.js";
 
 test("inode table: stays within its bound and finds what left it again", async () => {
-  const { fs, inodes } = openNamespace({ inodesCachedMax: 10, namesMax: 10 });
+  const { fs, inodes } = openNamespace({ inodesCachedMax: 10, namesBytesMax: 1000 });
   const ids = [];
   for (let i = 0; i < 200; i++) ids.push(await makeFile(fs, ALICE, fs.root, `f${i}`, i));
   assert.ok(inodes.cachedCount <= 12, `cached: ${inodes.cachedCount}`);
@@ -32,6 +32,28 @@ test("inode table: what is dirty or has contents stays, and the table shrinks ag
   }
   assert.ok(inodes.cachedCount <= 12, `cached: ${inodes.cachedCount}`);
   assert.equal(inodes.load(kept.ino), kept);
+});
+
+test("inode table: an inode that is removed leaves memory at once, not when the table is full", () => {
+  const { inodes } = openNamespace({ inodesCachedMax: 1000 });
+  const before = inodes.cachedCount;
+  const made = Array.from({ length: 100 }, () => inodes.create(FileKind.fifo));
+  const kept = made.splice(50, 1);
+  for (const inode of made) inodes.remove(inode);
+  assert.equal(inodes.cachedCount, before + 1);
+  for (const inode of kept) assert.equal(inodes.load(inode.ino), inode);
+});
+
+test("inode table: links count with their targets", async () => {
+  const { fs, inodes } = openNamespace({ inodesCachedMax: 100 });
+  const target = Buffer.alloc(4095, "t");
+  for (let i = 0; i < 100; i++) await fs.symlink(ALICE, fs.root, bytes(`l${i}`), target, {});
+  const links = Array.from({ length: 100 }, (_, i) => fs.lookup(ALICE, fs.root, bytes(`l${i}`)));
+  await Promise.resolve();
+  assert.ok(inodes.cachedCount <= 10, `cached: ${inodes.cachedCount}`);
+  for (const link of links) assert.deepEqual(fs.readlink(ALICE, link).target, target);
+  await Promise.resolve();
+  assert.ok(inodes.cachedCount <= 20, `cached: ${inodes.cachedCount}`);
 });
 
 test("inode table: an inode that was looked up is the only one of its number until the next await, and while it is held", async () => {
@@ -83,7 +105,7 @@ test("inode table: every field survives its row", async () => {
 });
 
 test("name cache: bounded, keeps what is asked for, and the newest answer wins", () => {
-  const cache = new NameCache(100);
+  const cache = new NameCache(20_000);
   for (let i = 0; i < 1000; i++) {
     cache.set(i % 7, `n${i}`, { ino: i, cookie: i });
     cache.set(1, "hot", cache.get(1, "hot") ?? { ino: 5, cookie: 5 });

@@ -386,6 +386,22 @@ test("memory: an inode is let go when its groups have left the cache", async () 
   await rig.store.close();
 });
 
+test("memory: the groups of a file that is removed leave at once, not when the table is full", async () => {
+  const rig = await Rig.create();
+  const files = Array.from({ length: 20 }, (_, i) => rig.inodes.create(100 + i));
+  for (const inode of files) {
+    await rig.write(inode, 0, bytes(100, 1));
+    await rig.stableWrite(inode, 64 * BLOCK_BYTES, bytes(100, 2));
+  }
+  assert.equal(rig.contents.statistics().groups, 40);
+  for (const inode of files.splice(5, 10)) rig.discard(inode);
+  await rig.store.durable();
+  assert.equal(rig.contents.statistics().groups, 20);
+  for (const inode of files) assert.deepEqual(await rig.read(inode, 0, 100), bytes(100, 1));
+  assert.deepEqual(await rig.faults(), []);
+  await rig.close();
+});
+
 test("checksums that came with a write are stored beside its blocks; what was changed on its way is found out", async () => {
   const rig = await Rig.create({ clock: new ManualClock() });
   const inode = rig.inodes.create(2);
