@@ -39,8 +39,6 @@ export const LIMITS = {
    * by four times, which alone would pass `residentBytesMax`.
    */
   heapMiB: 384,
-  /** V8's young generation has two halves of this size, MiB. By default 16. */
-  semiSpaceMiB: 8,
   /**
    * Of glibc's allocator: one for the event loop, and one for all other threads. By default each of V8's helpers and libuv's threads has its own, and keeps
    * 4 MiB of it once it has compiled something.

@@ -7,7 +7,7 @@ import { LIMITS } from "../limits.js";
 export function startEnvironment({ hasPartner }: { hasPartner: boolean }) {
   return {
     UV_THREADPOOL_SIZE: String(hasPartner ? LIMITS.ioThreadsOfPair : LIMITS.ioThreads),
-    NODE_OPTIONS: `--max-old-space-size=${LIMITS.heapMiB} --max-semi-space-size=${LIMITS.semiSpaceMiB}`,
+    NODE_OPTIONS: `--max-old-space-size=${LIMITS.heapMiB}`,
     MALLOC_ARENA_MAX: String(LIMITS.mallocArenasMax),
   };
 }
