@@ -6,8 +6,6 @@ import { closedError } from "./range.js";
 
 /** A call that takes longer has a disk behind it that holds its thread; one with seeks takes some tens of milliseconds under load. */
 const LATE_MS = 100;
-/** A disk whose last answer was late is believed to be well again when one takes less than this. */
-const IN_TIME_MS = 50;
 /** Of the reserved area of one disk. */
 const CONTROL_CALLS_MAX = 2;
 /** Where heartbeats depend on the threads: so many disks may become slow at the same moment, each with all of its calls under way, and threads are left. */
@@ -41,8 +39,6 @@ class Lane {
   #oldest: Call | null = null;
   #newest: Call | null = null;
   #underWay = 0;
-  /** The last call that was late, or in time, was late. */
-  #answersLate = false;
   readonly #waiting: Waiter[] = [];
 
   /**
@@ -60,11 +56,8 @@ class Lane {
   }
 
   #mayBegin(): boolean {
-    const callsMax = this.callsMax();
-    if (this.#underWay >= callsMax) return false;
-    // Where nothing else bounds them, all that wait for a slow disk would begin at the moment when the last late call has ended.
-    const isSlow = this.isLate || (this.#answersLate && callsMax === Number.POSITIVE_INFINITY);
-    return this.#underWay < this.lateCallsMax() || !isSlow;
+    if (this.#underWay >= this.callsMax()) return false;
+    return this.#underWay < this.lateCallsMax() || !this.isLate;
   }
 
   /** @returns the call, to be given back by `end`; null: it has to wait */
@@ -86,10 +79,7 @@ class Lane {
     return new Promise((go, refuse) => this.#waiting.push({ owner, go, refuse }));
   }
 
-  end({ startedMs, before, after }: Call): void {
-    const tookMs = this.clock.monotonicMs() - startedMs;
-    if (tookMs > LATE_MS) this.#answersLate = true;
-    else if (tookMs < IN_TIME_MS) this.#answersLate = false;
+  end({ before, after }: Call): void {
     if (before === null) this.#oldest = after;
     else before.after = after;
     if (after === null) this.#newest = before;
@@ -112,8 +102,8 @@ class Lane {
  * stand in all of them, and everything else with it: other disks, heartbeats, the state directory (native-notes/thread-pool.md).
  *
  * - Of one disk at most `threads / (SLOW_DISKS + 1)` data calls are under way, or its even share when that is more; and no more than its even share while
- *   one of them is late. Without control lanes, when no heartbeat depends on a free thread, only the latter, and until an answer comes in time: what waits here is
- *   not handed to a thread before a turn of the event loop, which costs a seventh of the rate of large reads (native-notes/thread-pool.md).
+ *   one of them is late. Without control lanes, when no heartbeat depends on a free thread, only the latter: what waits here is not handed to a thread before a turn
+ *   of the event loop, which costs a seventh of the rate of large reads (native-notes/thread-pool.md).
  * - Calls to the reserved area have a lane of their own: they never wait behind data.
  */
 export class DiskLanes {

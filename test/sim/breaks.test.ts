@@ -19,9 +19,6 @@ const WITHIN: ReadonlyArray<readonly [Break, number]> = [
   ["source", 100],
   ["room", 200],
   ["promise", 50],
-  ["clock", 100],
-  ["lanes", 20],
-  ["slow-disk", 20],
 ];
 const STEPS = 40;
 

@@ -152,18 +152,14 @@ function sink(heap: Event[], event: Event): void {
 /** The clock of one life of the daemon: after `stop` its timers never fire. */
 export class SimulatedClock implements Clock {
   readonly #simulation: Simulation;
-  readonly #byWall: boolean;
   #stopped = false;
 
-  /** @param byWall  intervals are measured by the wall clock, which somebody may set. Default: false */
-  constructor(simulation: Simulation, byWall = false) {
+  constructor(simulation: Simulation) {
     this.#simulation = simulation;
-    this.#byWall = byWall;
   }
 
   monotonicMs(): number {
-    const { nowMs, wallSetMs } = this.#simulation;
-    return this.#byWall ? nowMs + wallSetMs : nowMs;
+    return this.#simulation.nowMs;
   }
 
   wallTime(): Time {

@@ -73,15 +73,7 @@ test("lane: where no heartbeat needs a thread, a disk is limited only while it i
   await disks[0]!.answer(19);
   equal(disks[0]!.asked.length, 1, "the oldest are answered first, and one that is late is left");
   await disks[0]!.answer(1);
-  equal(disks[0]!.asked.length, 1, "an even share, until it answers in time");
-  clock.jump(500);
-  await disks[0]!.answer(1);
-  equal(disks[0]!.asked.length, 1);
-  clock.jump(40);
-  await disks[0]!.answer(1);
-  equal(disks[0]!.asked.length, 3, "all that waited");
-  for (let i = 0; i < 2; i++) void device!.read(BLOCK, 0);
-  await settle();
+  equal(disks[0]!.asked.length, 5);
   const heartbeat = lanes.over(new HeldDisk("/dev/0").device, "control");
   for (let i = 0; i < 5; i++) void device!.read(BLOCK, 0);
   await settle();
