@@ -130,7 +130,6 @@ export class LogPageStore implements PageStore {
     return this.#failure;
   }
 
-  /** The largest record that can be written; a transaction that needs more fails the store. */
   get logIsRoomy(): boolean {
     return this.#checkpointer.isRoomy;
   }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import type { BlockDevice } from "../../src/device/device.js";
 import { isStorageError } from "../../src/lib/errors.js";
+import { nextTurn } from "../../src/lib/next-turn.js";
 import { SeededRandom } from "../../src/lib/prng.js";
 import { KIB } from "../../src/lib/units.js";
 
@@ -186,7 +187,7 @@ export function blockDeviceContract(name: string, open: () => Promise<Opened>): 
     await assert.rejects(device.read(Buffer.alloc(BLOCK), 0), gone, "while closing");
     await closing;
     // One turn of the event loop, for the promises of requests that ended in the same one as the closing.
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     assert.deepEqual(settled.sort(), ["close", "flush", "read", "through", "write"]);
     await Promise.all(work);
     await device.close();

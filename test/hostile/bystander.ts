@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { SeededRandom } from "../../src/lib/prng.js";
+import { FILE_SYNC } from "../../src/protocol/nfs3/stable-how.js";
 import { NfsClient } from "../support/nfs-client.js";
 import type { BystanderReport, LatencyRow } from "./bystander-report.js";
 
@@ -10,7 +11,6 @@ import type { BystanderReport, LatencyRow } from "./bystander-report.js";
 
 const FILE_BYTES = 256 * 1024;
 const PIECE_BYTES = 4096;
-const FILE_SYNC = 2;
 const PAUSE_MS = 3;
 const ANSWER_MS_MAX = 10_000;
 const LOOK_MS = 5;

@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
 import { SeededRandom } from "../../src/lib/prng.js";
+import { FILE_SYNC, UNSTABLE } from "../../src/protocol/nfs3/stable-how.js";
 import { NfsClient } from "../support/nfs-client.js";
 import { NlmClient } from "../support/nlm-client.js";
 
-const UNSTABLE = 0;
-const FILE_SYNC = 2;
 const FILES = 60;
 const LOCKS = 10;
 const FILE_BYTES_MAX = 200_000;

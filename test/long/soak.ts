@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { MIB } from "../../src/lib/units.js";
 import { LIMITS } from "../../src/limits.js";
+import { UNSTABLE } from "../../src/protocol/nfs3/stable-how.js";
 import { Target } from "../hostile/target.js";
 import { NfsClient } from "../support/nfs-client.js";
 import { afterWarmUp, type MemorySample, slopeOf } from "./memory-trend.js";
@@ -12,7 +13,6 @@ const SAMPLE_MS = 5_000;
 /** Read at random all the time: more than the data cache holds, so that it is full after the first minutes. */
 const LARGE_BYTES = 200 * MIB;
 const PIECE_BYTES = MIB;
-const UNSTABLE = 0;
 
 export interface SoakOptions {
   readonly hours: number;

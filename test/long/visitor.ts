@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SeededRandom } from "../../src/lib/prng.js";
 import { BLOCK_BYTES } from "../../src/lib/units.js";
+import { FILE_SYNC, UNSTABLE } from "../../src/protocol/nfs3/stable-how.js";
 import { NfsClient } from "../support/nfs-client.js";
 
 const DIRECTORIES = 200;
@@ -10,8 +11,6 @@ const FILES_PER_DIRECTORY = 100;
 const FILES = DIRECTORIES * FILES_PER_DIRECTORY;
 const IN_FLIGHT = 8;
 const PAUSE_MS = 10;
-const UNSTABLE = 0;
-const FILE_SYNC = 2;
 /** Of the visits, one in so many writes. */
 const WRITES_SHARE = 8;
 

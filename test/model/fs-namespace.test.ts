@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Attributes, type Credentials, FileKind, type FileSystem, type SetAttributes } from "../../src/fs/vfs.js";
 import { StorageError } from "../../src/lib/errors.js";
+import { nextTurn } from "../../src/lib/next-turn.js";
 import { SeededRandom } from "../../src/lib/prng.js";
 import { MemoryFileSystem } from "../support/memory-file-system.js";
 import { ALICE, BOB, EVE, ROOT } from "../support/namespace-fixture.js";
@@ -321,7 +322,7 @@ async function crashInFlight(
     running.push(outcomeOf(step.onReal(memory.fs)).then(done));
   }
   const turns = chooser.random.below(12);
-  for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < turns; i++) await nextTurn();
   const promised = answered;
   await memory.crash();
   const failures: string[] = [];

@@ -1,5 +1,6 @@
 import { equal } from "node:assert/strict";
 import type { MemoryDevice } from "../../src/device/memory-device.js";
+import { nextTurn } from "../../src/lib/next-turn.js";
 import { BLOCK_BYTES, type LuByte } from "../../src/lib/units.js";
 import type { LogicalUnit } from "../../src/lu/lu.js";
 import type { Group, LabelledDisk } from "../../src/raid/contract.js";
@@ -143,8 +144,7 @@ export class CrashRun {
       return this.#ended(3).then(() => this.#throwIfCut());
     }
     // Operations of one moment take effect in any order.
-    if (this.rig.random.below(3) === 0)
-      return new Promise((resolve) => setImmediate(resolve)).then(() => this.#throwIfCut());
+    if (this.rig.random.below(3) === 0) return nextTurn().then(() => this.#throwIfCut());
   }
 
   /** After a recovery: one more life, with its own end. Reads count, too. */
@@ -286,7 +286,7 @@ export class CrashRun {
 
   /** Whatever was in flight ends with an error before the next life begins. */
   async #ended(turns = 20): Promise<void> {
-    for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
+    for (let i = 0; i < turns; i++) await nextTurn();
   }
 
   async #cutRecovery(cutAt: number): Promise<void> {

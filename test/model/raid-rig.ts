@@ -1,6 +1,7 @@
 import { MemoryDevice } from "../../src/device/memory-device.js";
 import { type CancelTimer, SystemClock } from "../../src/lib/clock.js";
 import { SILENT } from "../../src/lib/log.js";
+import { nextTurn } from "../../src/lib/next-turn.js";
 import { type Random, SeededRandom } from "../../src/lib/prng.js";
 import { MIB } from "../../src/lib/units.js";
 import {
@@ -138,7 +139,7 @@ export class RaidRig {
       if (task === undefined || (task.state !== "running" && task.state !== "paused")) return task;
       if (turn % 64 === 0 && task.doneBytes === doneBytes) this.clock.pass();
       if (turn % 64 === 0) doneBytes = task.doneBytes;
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
     }
   }
 

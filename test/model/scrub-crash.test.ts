@@ -1,5 +1,6 @@
 import { equal, ok } from "node:assert/strict";
 import { test } from "node:test";
+import { nextTurn } from "../../src/lib/next-turn.js";
 import { BLOCK_BYTES } from "../../src/lib/units.js";
 import { EVERY_LAYOUT, ScrubFixture } from "../support/scrub-fixture.js";
 
@@ -21,7 +22,7 @@ for (const [level, members] of EVERY_LAYOUT) {
       };
       await all.group.scrub(all.options()).catch(() => {});
       if (all.group.describe().tasks.length > 0) await all.ended();
-      for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+      for (let i = 0; i < 20; i++) await nextTurn();
       const cut = operations >= cutAt;
       all.rig.before = () => {};
       all.rig.crash("random");

@@ -1,5 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import type { CancelTimer, Clock, Time } from "../../src/lib/clock.js";
+import { nextTurn } from "../../src/lib/next-turn.js";
 import { SeededRandom } from "../../src/lib/prng.js";
 
 /** A run that does not come to an end: simulated time that nothing of ours should ever take. */
@@ -18,7 +19,7 @@ interface Event {
 }
 
 function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+  return nextTurn();
 }
 
 /** Real file operations under way: SQLite's scratch copy is filled through them. */

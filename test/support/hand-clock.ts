@@ -1,4 +1,5 @@
 import type { CancelTimer, Clock, Time } from "../../src/lib/clock.js";
+import { nextTurn } from "../../src/lib/next-turn.js";
 
 /** Stands still until it is moved; timers fire in order of their time, and what they begin gets its turn before the next. */
 export class HandClock implements Clock {
@@ -60,5 +61,5 @@ export class HandClock implements Clock {
 
 /** Everything that waits for nothing but other promises has run. */
 export async function settle(): Promise<void> {
-  for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < 3; i++) await nextTurn();
 }

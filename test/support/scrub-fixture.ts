@@ -1,5 +1,6 @@
 import { crc32c } from "../../src/lib/crc32c.js";
 import type { StorageError } from "../../src/lib/errors.js";
+import { nextTurn } from "../../src/lib/next-turn.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../src/lib/units.js";
 import type { LogicalUnit } from "../../src/lu/lu.js";
 import type { BlockInspector, Group, GroupEvent, ScrubOptions, TaskDescription } from "../../src/raid/contract.js";
@@ -166,7 +167,7 @@ export class ScrubFixture {
 
   /** Let what is under way go on, and time pass: work in the background rests while clients are there. */
   async turn(): Promise<void> {
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     this.rig.clock.pass();
   }
 

@@ -1,4 +1,5 @@
 import { messageOf, StorageError } from "../../lib/errors.js";
+import { FILE_SYNC } from "../../protocol/nfs3/stable-how.js";
 import type { XdrWriter } from "../../protocol/xdr/writer.js";
 import { ProbeClient } from "./probe-client.js";
 
@@ -8,7 +9,6 @@ const MOUNT = 100005;
 const Procedure = { getattr: 1, write: 7, create: 8, remove: 12, rename: 14 } as const;
 const HANDLE_BYTES_MAX = 64;
 const GUARDED = 1;
-const FILE_SYNC = 2;
 
 /**
  * A client that works all the time while the service moves: it creates a file, writes, renames and removes it, and starts over. Any answer other than

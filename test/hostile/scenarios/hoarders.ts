@@ -1,4 +1,5 @@
 import { connect, type Socket } from "node:net";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { encode, encodeCall, frame, MOUNT, NfsClient, Proc, writeU64 } from "../../support/nfs-client.js";
 import { type HostileContext, overTime, pick, type Scenario } from "../scenario.js";
 
@@ -110,7 +111,7 @@ export const deaf: Scenario = {
         const many = Array.from({ length: kind === "NULL" ? 20_000 : 300 }, () => frame(calls[kind]()));
         for (const call of many.splice(0, 50)) socket.write(call);
         socket.write(Buffer.concat(many));
-        await new Promise((resolve) => setImmediate(resolve));
+        await nextTurn();
       }
     });
     context.note(`${kind} from ${from}`);

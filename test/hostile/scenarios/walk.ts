@@ -1,3 +1,4 @@
+import { UNSTABLE } from "../../../src/protocol/nfs3/stable-how.js";
 import { type CallOptions, encode, MOUNT, NfsClient, PORTMAP, Proc } from "../../support/nfs-client.js";
 import { type LockArgs, NlmClient, NlmProc, NSM, notifyArgs, testArgs } from "../../support/nlm-client.js";
 import { type HostileContext, overTime, type Scenario } from "../scenario.js";
@@ -11,7 +12,6 @@ const FRAGMENT_STRIDE = 1024 * 1024;
 const DIRTY_BYTES = 24 * 1024 * 1024;
 const WRITE_BYTES = 512 * 1024;
 const LOCKS = 3000;
-const UNSTABLE = 0;
 const DEPTH = 300;
 
 interface World {

@@ -11,6 +11,7 @@ import { type CrashReport, FaultBench, type FaultRow, type InjectedFault } from 
 import type { StatusReport } from "../../../src/control/types.js";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { SILENT } from "../../../src/lib/log.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { FakeWorld, fakeLayers } from "./fake-layers.js";
 
@@ -132,6 +133,6 @@ test("crash: answers with its seed, then the process ends", async (t) => {
   assert.deepEqual(ended, []);
   const report = await client.post<CrashReport>("/v1/crash", { seed: 77 });
   assert.deepEqual([report.seed, report.mode, report.disks.length], [77, "torn", 3]);
-  while (ended.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  while (ended.length === 0) await nextTurn();
   assert.deepEqual(ended, ["ended"]);
 });

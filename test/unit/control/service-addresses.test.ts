@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { ServiceAddresses } from "../../../src/control/service-addresses.js";
 import { StorageError } from "../../../src/lib/errors.js";
 import { SILENT } from "../../../src/lib/log.js";
+import { gate } from "../../support/gate.js";
 import { HandClock, settle } from "../../support/hand-clock.js";
 
 const ADDRESS = { host: "192.0.2.1", port: 2049 };
@@ -59,12 +60,8 @@ test("service addresses: whoever lets go after hanging up waits until the addres
   const { services, take, hold } = bench();
   await services.bring("chn1", ADDRESS);
   take();
-  let removed = (): void => {};
-  hold(
-    new Promise((resolve) => {
-      removed = resolve;
-    }),
-  );
+  const { opened, open: removed } = gate();
+  hold(opened);
   services.hangUp("chn1");
   let withdrawn = false;
   const withdrawal = services.withdraw("chn1").then(() => {
@@ -81,12 +78,8 @@ test("service addresses: while what is under way is answered the address stays, 
   const { services, take, drain } = bench();
   await services.bring("chn1", ADDRESS);
   take();
-  let answered = (): void => {};
-  drain(
-    new Promise((resolve) => {
-      answered = resolve;
-    }),
-  );
+  const { opened, open: answered } = gate();
+  drain(opened);
   const withdrawal = services.withdraw("chn1");
   await settle();
   await services.clear("192.0.2.1");

@@ -4,6 +4,7 @@ import { FaultSet } from "../../../src/device/fault.js";
 import { FaultyDevice } from "../../../src/device/faulty-device.js";
 import { MemoryDevice } from "../../../src/device/memory-device.js";
 import type { CancelTimer, Clock } from "../../../src/lib/clock.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { MIB } from "../../../src/lib/units.js";
 
@@ -74,7 +75,7 @@ test("fault slow: waits on the clock, then does it", async () => {
   const { device, memory, clock } = faulty();
   device.inject({ kind: "slow", delayMs: 250 });
   const write = device.write(filled(1), 0);
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   assert.equal(memory.counters.writes, 0);
   assert.equal(clock.timers[0]?.delayMs, 250);
   clock.timers[0]?.action();

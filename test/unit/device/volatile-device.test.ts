@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MemoryDevice, type Operation } from "../../../src/device/memory-device.js";
 import { type CutMode, VolatileDevice } from "../../../src/device/volatile-device.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { KIB, MIB } from "../../../src/lib/units.js";
 
@@ -63,13 +64,13 @@ test("volatile: a block written again while its older content is on its way arri
   });
   await device.write(filled(1), 0);
   const first = device.flush();
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   await device.write(filled(2), 0);
   const target = filled(0);
   await device.read(target, 0);
   assert.ok(target.equals(filled(2)), "the newest is read");
   const through = device.writeThrough([filled(3)], 0);
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   assert.equal(memory.counters.writes, 0, "nothing overtakes");
   held[0]?.();
   await Promise.all([first, through]);
@@ -92,7 +93,7 @@ test("volatile: what is written while the older content is being reported as wri
   const device = new VolatileDevice(memory, { cacheBytes: MIB });
   await device.write(filled(1), 0);
   const flush = device.flush();
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   await device.write(filled(2), 0);
   memory.held.shift()?.();
   await flush;
@@ -109,10 +110,10 @@ test("volatile: a flush waits for what others are writing out", async () => {
   for (let block = 0; block < 8; block++) await device.write(filled(block), block * BLOCK);
   const ninth = device.write(filled(9), 8 * BLOCK);
   const flush = device.flush();
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   assert.equal(memory.held.length, 2, "the oldest half, for room; the others, for the flush");
   memory.held.pop()?.();
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   assert.equal(memory.counters.flushes, 0);
   memory.held.pop()?.();
   await Promise.all([ninth, flush]);
@@ -192,7 +193,7 @@ test("volatile: after a cut everything is ENXIO, also what was under way, and cl
   });
   await device.write(filled(1), 0);
   const flush = assert.rejects(device.flush(), { code: "ENXIO" });
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   await device.write(filled(2), BLOCK);
   const cut = device.cut(new SeededRandom(1), "drop");
   const gone = { code: "ENXIO", detail: { device: "v1", position: 0, injected: "cut" } };
@@ -217,7 +218,7 @@ test("volatile: closing writes out what is there", async () => {
 test("volatile: random operations against a flat buffer, with a small cache and slow requests below", async () => {
   for (let seed = 0; seed < 20; seed++) {
     const random = new SeededRandom(seed);
-    const { device } = volatile(64 * KIB, () => new Promise<void>((resolve) => setImmediate(resolve)));
+    const { device } = volatile(64 * KIB, nextTurn);
     const model = filled(0, 256);
     for (let round = 0; round < 40; round++) {
       // Ranges that do not meet, all at once.

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LIMITS } from "../../../src/fs/vfs.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import {
   ALICE,
   BOB,
@@ -117,10 +118,10 @@ test("atime: what a read has moved is committed after a while without any other 
   const commits = store.commits;
   namesOf(fs, fs.root);
   clock.fire();
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   assert.equal(store.commits, commits + 1);
   clock.fire();
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   assert.equal(store.commits, commits + 1);
 });
 

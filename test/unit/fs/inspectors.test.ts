@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { plainEvent, serveFileSystem } from "../../../src/control/serve-file-system.js";
 import type { MountedFileSystem } from "../../../src/fs/file-system.js";
 import type { FileId } from "../../../src/fs/vfs.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { BLOCK_BYTES, KIB, type LuByte, MIB } from "../../../src/lib/units.js";
 import type { BlockInspector } from "../../../src/lu/lu.js";
 import { MemoryFileSystem } from "../../support/memory-file-system.js";
@@ -31,7 +32,7 @@ function inspector(fs: MountedFileSystem, number: number): BlockInspector {
 }
 
 async function turns(): Promise<void> {
-  for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < 10; i++) await nextTurn();
 }
 
 test("inspectors: one for each LU; rot in either is found, with names that people can read", async () => {

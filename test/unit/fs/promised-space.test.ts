@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { FileId, LockOwner } from "../../../src/fs/vfs.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { MIB } from "../../../src/lib/units.js";
 import { MemoryFileSystem } from "../../support/memory-file-system.js";
 import { ALICE, bytes, makeFile, namesOf, refused } from "../../support/namespace-fixture.js";
@@ -90,7 +91,7 @@ test("promised space: attributes that make rows longer are refused on a full met
 async function granted(fs: MemoryFileSystem["fs"], count: number): Promise<void> {
   for (let turn = 0; turn < 10_000 && fs.failed === null; turn++) {
     if (fs.locks.list().filter(({ state }) => state === "offered").length === count) return;
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
   }
   assert.equal(fs.failed, null);
   assert.fail("not all requests that waited were granted");
@@ -118,7 +119,7 @@ test("promised space: on a full metadata LU an unlock grants what waited, and re
 test("promised space: without it the same unlock finds none, and what can be read is served", async () => {
   const { memory, fs, file, holder } = await full(300, { promise: true });
   await fs.locks.unlock(file, holder).catch(() => {});
-  for (let turn = 0; turn < 10_000 && fs.failed === null; turn++) await new Promise((resolve) => setImmediate(resolve));
+  for (let turn = 0; turn < 10_000 && fs.failed === null; turn++) await nextTurn();
   assert.match(String(fs.failed?.detail.cause), /database or disk is full/);
   await fs.close();
   await memory.mount({ readOnly: true });

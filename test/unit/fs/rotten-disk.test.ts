@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { formatFileSystem, mountFileSystem } from "../../../src/fs/file-system.js";
 import type { FileSystemEvent } from "../../../src/fs/namespace.js";
 import { SILENT } from "../../../src/lib/log.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { KIB, MIB } from "../../../src/lib/units.js";
 import { Arena } from "../../../src/parity/arena.js";
@@ -50,7 +51,7 @@ for (const level of [1, 5] as const) {
       assert.ok(target.subarray(0, count).equals(content.subarray(at, at + count)), `at ${at}`);
       at += count;
     }
-    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+    for (let i = 0; i < 20; i++) await nextTurn();
     assert.ok(events.length > 100 && events.every((event) => event.kind === "healed"));
     assert.ok(events.every((event) => event.kind === "healed" && event.lu === data.number));
     assert.equal(group.counters().healedBlocks, events.length);

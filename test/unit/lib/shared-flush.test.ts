@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SharedFlush } from "../../../src/lib/shared-flush.js";
 
 interface Call {
@@ -15,7 +16,7 @@ function shared(): { flushes: SharedFlush; calls: Call[] } {
   return { flushes, calls };
 }
 
-const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const settle = (): Promise<void> => nextTurn();
 
 test("flush sharing: callers at the same time share one", async () => {
   const { flushes, calls } = shared();

@@ -2,6 +2,7 @@ import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { isStorageError } from "../../../src/lib/errors.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { type LuByte, MIB } from "../../../src/lib/units.js";
 import { ArrayLu } from "../../../src/lu/logical-unit.js";
 import type { LuDescription } from "../../../src/raid/contract.js";
@@ -91,7 +92,7 @@ for (const [what, write] of [
     equal(started.length, 1);
     started[0]!();
     await Promise.all(first);
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     equal(started.length, 2);
     started[1]!();
     await Promise.all(later);

@@ -3,8 +3,9 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "../../../src/lib/clock.js";
 import { SystemClock } from "../../../src/lib/clock.js";
+import { gate } from "../../support/gate.js";
 import { encode, encodeCall, frame, NfsClient, Proc, writeSattr } from "../../support/nfs-client.js";
-import { clientLimits, gate, openRig, pattern, until } from "./fixture.js";
+import { clientLimits, openRig, pattern, until } from "./fixture.js";
 
 const MIB = 1024 * 1024;
 

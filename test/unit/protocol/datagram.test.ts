@@ -2,12 +2,14 @@ import assert from "node:assert/strict";
 import { createSocket, Socket } from "node:dgram";
 import type { NetworkInterfaceInfo } from "node:os";
 import { type TestContext, test } from "node:test";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import type { RpcProgram } from "../../../src/protocol/rpc/program.js";
+import { gate } from "../../support/gate.js";
 import { HandClock } from "../../support/hand-clock.js";
 import { encode, encodeCall, MOUNT, NFS, NfsClient, PORTMAP } from "../../support/nfs-client.js";
 import { callOverUdp, lockArgs, NLM, NlmProc, readResult, sendDatagram } from "../../support/nlm-client.js";
 import { freePort } from "../../support/rig.js";
-import { gate, openRig, RW } from "./fixture.js";
+import { openRig, RW } from "./fixture.js";
 
 const NOTHING = Buffer.alloc(0);
 const words = (...values: number[]) =>
@@ -161,7 +163,7 @@ test("UDP: a send that throws harms nobody, also not those who wait for the same
   };
   const call = encodeCall(9, NlmProc.lock, lockArgs({ handle: handle! }), { program: NLM, version: 4 });
   const sent = [sendDatagram(port, call, 300), sendDatagram(port, call, 300)];
-  while (server.statistics().datagrams.received < 2) await new Promise((resolve) => setImmediate(resolve));
+  while (server.statistics().datagrams.received < 2) await nextTurn();
   open();
   assert.deepEqual(await Promise.all(sent), [null, null]);
   assert.deepEqual([unexpected, server.statistics().datagrams.unsent], [[], 2]);

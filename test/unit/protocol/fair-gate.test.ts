@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FairGate } from "../../../src/protocol/rpc/fair-gate.js";
+import { gate } from "../../support/gate.js";
 import { settle } from "../../support/hand-clock.js";
-import { gate, openRig } from "./fixture.js";
+import { openRig } from "./fixture.js";
 
 test("fair gate: so many at once; those who wait take turns by whom they come from", async () => {
   const gate = new FairGate(2);

@@ -63,15 +63,6 @@ export async function openRig(t: TestContext, options: Partial<NfsServerOptions>
   return { fs, exports, server, log, port, client, root, connect };
 }
 
-/** A promise and the way to settle it. */
-export function gate(): { opened: Promise<void>; open: () => void } {
-  let open = () => {};
-  const opened = new Promise<void>((resolve) => {
-    open = resolve;
-  });
-  return { opened, open };
-}
-
 export function pattern(byteCount: number, seed = 1): Buffer {
   const bytes = Buffer.alloc(byteCount);
   for (let i = 0; i < byteCount; i++) bytes[i] = (i * 31 + (i >> 8) * 7 + seed) & 0xff;

@@ -1,12 +1,15 @@
 /** Clients that take without giving, on real sockets over the file system in memory: bounded by their address, and others are served. */
+
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { Clock } from "../../../src/lib/clock.js";
 import { SystemClock } from "../../../src/lib/clock.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { DEFAULT_LIMITS, type ProtocolLimits } from "../../../src/protocol/limits.js";
 import type { Refusal } from "../../../src/protocol/streams/refusals.js";
+import { gate } from "../../support/gate.js";
 import { encode, encodeCall, frame, MOUNT, NfsClient, Proc, writeU64 } from "../../support/nfs-client.js";
-import { clientLimits, gate, openRig, pattern, RW, until } from "./fixture.js";
+import { clientLimits, openRig, pattern, RW, until } from "./fixture.js";
 
 const MIB = 1024 * 1024;
 const HOG = "127.0.0.2";
@@ -131,12 +134,12 @@ test("unread replies of some bytes: memory follows the bytes, not their number",
     for (let i = 0; i < 20; i++) hog.send(call);
     sent += 20;
     if (sent % 2000 === 0) hog.send(Buffer.concat(Array.from({ length: 20_000 }, () => call)));
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
   }
   const before = server.statistics().clients.replyBytes;
   for (let i = 0; i < 300; i++) {
     hog.send(call);
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
   }
   const grown = server.statistics().clients.replyBytes - before;
   assert.ok(grown <= 2 * 65536, `${grown} bytes more for 300 replies of 28`);

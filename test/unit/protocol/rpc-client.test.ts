@@ -3,9 +3,9 @@ import { createServer } from "node:net";
 import { type TestContext, test } from "node:test";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { type Dialer, type Place, RpcClient } from "../../../src/protocol/rpc/client.js";
+import { gate } from "../../support/gate.js";
 import { settle } from "../../support/hand-clock.js";
 import { encode, frame } from "../../support/nfs-client.js";
-import { gate } from "./fixture.js";
 
 const CALL = { host: "192.0.2.1", from: "", program: 100021, version: 4, procedure: 5, args: Buffer.alloc(8, 1) };
 const reply = (xid: number, ...words: number[]) =>

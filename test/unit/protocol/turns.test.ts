@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { type Turn, Turns } from "../../../src/protocol/rpc/turns.js";
-
-const turnOfLoop = () => new Promise((resolve) => setImmediate(resolve));
 
 test("turns: addresses take turns, however many connections one has, and others have the loop in between", async () => {
   const turns = new Turns();
@@ -17,12 +16,12 @@ test("turns: addresses take turns, however many connections one has, and others 
   });
   for (let i = 0; i < 6; i++) turns.later(waiting(hog, `hog ${i}`));
   turns.later(waiting(other, "other"));
-  await turnOfLoop();
+  await nextTurn();
   assert.deepEqual(order, ["hog 0", "other", "hog 1"], "8 ms are over");
   assert.equal(turns.over, true);
-  await turnOfLoop();
+  await nextTurn();
   assert.deepEqual(order.slice(3), ["hog 2", "hog 3", "hog 4"]);
-  await turnOfLoop();
+  await nextTurn();
   assert.equal(turns.over, false);
   assert.equal(order.length, 7);
 });
@@ -33,6 +32,6 @@ test("turns: many little pieces make a turn too, and a new one begins with nothi
   assert.equal(turns.over, false);
   for (let i = 0; i < 20; i++) turns.spent(0.1);
   assert.equal(turns.over, true);
-  await turnOfLoop();
+  await nextTurn();
   assert.equal(turns.over, false);
 });

@@ -2,6 +2,7 @@ import { equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { crc32c } from "../../../src/lib/crc32c.js";
 import { isStorageError } from "../../../src/lib/errors.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import type { Group } from "../../../src/raid/contract.js";
 import { RING_START } from "../../../src/raid/journal.js";
@@ -60,7 +61,7 @@ test("destage: writes and flushes go on while a band is on its way, and the newe
   };
   while (held === 0) {
     rig.clock.pass();
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
   }
   await put(group, 0, Buffer.alloc(BLOCK_BYTES, 3));
   await put(group, BLOCK_BYTES, Buffer.alloc(BLOCK_BYTES, 4));
@@ -78,7 +79,7 @@ test("destage: writes and flushes go on while a band is on its way, and the newe
 async function until(rig: RaidRig, holds: () => boolean | Promise<boolean>): Promise<void> {
   for (let i = 0; i < 3000; i++) {
     if (await holds()) return;
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     if (i % 8 === 0) rig.clock.pass();
     if (i > 200) await new Promise((resolve) => setTimeout(resolve, 5));
   }
@@ -113,7 +114,7 @@ for (const crash of [false, true]) {
       await put(group, target * 65536, Buffer.alloc(BLOCK_BYTES, 9));
       for (let i = 0; i < 20; i++) {
         rig.clock.pass();
-        await new Promise((resolve) => setImmediate(resolve));
+        await nextTurn();
       }
       const { unreadable, lostBlocks, state } = group.describe();
       equal(lostBlocks, 0);
@@ -156,7 +157,7 @@ test("destage: what waits for a block that cannot be read is given up when a per
     await put(group, target * 65536, Buffer.alloc(BLOCK_BYTES, 9));
     for (let i = 0; i < 20; i++) {
       rig.clock.pass();
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
     }
     await group.giveUp().catch((error) => ok(isStorageError(error, "ENOENT"), String(error)));
     await group.close();
@@ -207,7 +208,7 @@ class PowerCut extends Error {}
 
 /** Let what is in flight end with its error. */
 async function turns(): Promise<void> {
-  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < 20; i++) await nextTurn();
 }
 
 test("destage: a torn last record that recovery has built on is not lost with the one disk that has it", async () => {

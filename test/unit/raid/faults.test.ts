@@ -2,6 +2,7 @@ import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import type { MemoryDevice } from "../../../src/device/memory-device.js";
 import { isStorageError } from "../../../src/lib/errors.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { type LuByte, MIB } from "../../../src/lib/units.js";
 import { readLabel } from "../../../src/lu/group.js";
 import type { LogicalUnit } from "../../../src/lu/lu.js";
@@ -142,7 +143,7 @@ test("faults: no flush is acknowledged before a member's failure is on the label
     const flush = lu.flush().then(() => {
       acknowledged = true;
     });
-    for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve));
+    for (let i = 0; i < 10; i++) await nextTurn();
     equal(group.describe().disks[1]!.state, "failed");
     equal(acknowledged, false);
     release();

@@ -2,6 +2,7 @@ import { equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { MemoryDevice } from "../../../src/device/memory-device.js";
 import { isStorageError } from "../../../src/lib/errors.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, MIB } from "../../../src/lib/units.js";
 import { Former } from "../../../src/raid/former.js";
@@ -36,7 +37,7 @@ test("former: what is just being written is waited for, and read from the succes
   void reading.finally(() => {
     ended = true;
   });
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   ok(!ended, "the end of another write is not its own");
   former.end(first, true);
   equal(await reading, 2);

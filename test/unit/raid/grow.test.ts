@@ -1,6 +1,7 @@
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { isStorageError } from "../../../src/lib/errors.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { type LuByte, MIB } from "../../../src/lib/units.js";
 import type { LogicalUnit } from "../../../src/lu/lu.js";
 import type { Group } from "../../../src/raid/contract.js";
@@ -134,7 +135,7 @@ test("grow: work that was begun is not started anew from the beginning, and coun
   await group.createLu("data", 5, 20 * MIB);
   await fill(group.openLu(1), 1);
   const disk = await rig.addDisk();
-  rig.before = () => new Promise((resolve) => setImmediate(resolve));
+  rig.before = nextTurn;
   await group.growDisk(disk);
   for (;;) {
     const { doneBytes, totalBytes } = group.describe().tasks[0]!;
@@ -142,7 +143,7 @@ test("grow: work that was begun is not started anew from the beginning, and coun
     if (doneBytes > MIB) break;
     // Beside a client that has just been there, work rests until a timer fires.
     rig.clock.pass();
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
   }
   await group.close();
   rig.reopen();
@@ -244,7 +245,7 @@ test("grow: a stripe that was moved through the journal and has been written as 
 });
 
 async function pauseFor(turns: number): Promise<void> {
-  for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < turns; i++) await nextTurn();
 }
 
 test("grow: an LU that is deleted on the way is no longer moved", async () => {

@@ -1,6 +1,7 @@
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { isStorageError } from "../../../src/lib/errors.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import { planShape, rowsStart } from "../../../src/raid/layout.js";
@@ -24,7 +25,7 @@ async function fixture(level: 1 | 5, members: number, luBytes: number): Promise<
 
 async function turns({ rig }: FilledRig, count: number, until: () => boolean = () => false): Promise<void> {
   for (let i = 0; i < count && !until(); i++) {
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     rig.clock.pass();
   }
 }

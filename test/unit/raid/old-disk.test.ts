@@ -1,6 +1,7 @@
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { isStorageError } from "../../../src/lib/errors.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import { readLabel, writeLabel } from "../../../src/raid/label-io.js";
@@ -23,7 +24,7 @@ async function same(all: FilledRig, what: string): Promise<void> {
 
 /** Let what is under way go on, and time pass. */
 async function turn({ rig }: Pick<FilledRig, "rig">): Promise<void> {
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   rig.clock.pass();
 }
 
@@ -122,7 +123,7 @@ for (const [level, members] of GROUPS) {
         await turn(all);
         ends = stateOf(all) === "online" && all.group.describe().disks[0]!.number > 1;
       }
-      for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve));
+      for (let i = 0; i < 10; i++) await nextTurn();
       all.rig.before = () => {};
       all.rig.crash("random");
       silence(all, 1);

@@ -1,5 +1,6 @@
 import { equal, match, ok } from "node:assert/strict";
 import { test } from "node:test";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { type LuByte, MIB } from "../../../src/lib/units.js";
 import type { LogicalUnit } from "../../../src/lu/lu.js";
 import type { Group } from "../../../src/raid/contract.js";
@@ -26,7 +27,7 @@ async function fixture(more: Partial<RigOptions> = {}): Promise<Fixture> {
   // Everything is in place, and the marks of what was written are cleared: a disk that goes away now misses only what comes after.
   for (let i = 0; i < 16; i++) {
     rig.clock.pass();
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
   }
   return { rig, group, lu, content };
 }

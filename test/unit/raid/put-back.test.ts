@@ -2,6 +2,7 @@ import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import type { BlockDevice } from "../../../src/device/device.js";
 import { isStorageError } from "../../../src/lib/errors.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import type { Group } from "../../../src/raid/contract.js";
@@ -89,7 +90,7 @@ class Fixture {
   async passTime(periods: number): Promise<void> {
     for (let i = 0; i < periods; i++) {
       this.rig.clock.pass();
-      for (let turn = 0; turn < 200; turn++) await new Promise((resolve) => setImmediate(resolve));
+      for (let turn = 0; turn < 200; turn++) await nextTurn();
     }
   }
 
@@ -250,7 +251,7 @@ test("put back: the power fails at every write of a raise: whoever is whole is n
       .write(all.content, 0 as LuByte)
       .catch(() => {});
     void writing.then(() => all.group.openLu(1).flush()).catch(() => {});
-    for (let turn = 0; turn < 200; turn++) await new Promise((resolve) => setImmediate(resolve));
+    for (let turn = 0; turn < 200; turn++) await nextTurn();
     all.rig.before = () => {};
     all.rig.crash("random");
     await all.start();

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { MemoryDevice } from "../../../src/device/memory-device.js";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { SILENT } from "../../../src/lib/log.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { type LuByte, MIB } from "../../../src/lib/units.js";
 import { Arena } from "../../../src/parity/arena.js";
@@ -26,10 +27,6 @@ function held(runBytes = 4 * MIB) {
   const read = (at: number, byteCount = 4096) => gatherer.readv([Buffer.alloc(byteCount)], at);
   const places = () => begun.map(({ at, byteCount }) => [at, byteCount]);
   return { begun, read, places };
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
 
 test("gatherer: what continues goes as one at the end of the callback", async () => {

@@ -2,6 +2,7 @@ import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import type { MemoryDevice } from "../../../src/device/memory-device.js";
 import { isStorageError } from "../../../src/lib/errors.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import type { LogicalUnit } from "../../../src/lu/lu.js";
@@ -40,7 +41,7 @@ async function same(all: FilledRig, what: string): Promise<void> {
 
 /** Let what is under way go on, and time pass. */
 async function turn({ rig }: FilledRig): Promise<void> {
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   rig.clock.pass();
 }
 
@@ -140,7 +141,7 @@ for (const [level, members] of GROUPS) {
     const all = await fixture(level, members);
     const away = all.rig.devices[0]!;
     for (let i = 0; i < 4; i++) all.rig.clock.pass();
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     away.fail("ENXIO");
     await put(all, 3 * BLOCK_BYTES, Buffer.alloc(2 * BLOCK_BYTES, 8));
     await lu(all).flush();
@@ -197,7 +198,7 @@ for (const [level, members] of GROUPS) {
         await turn(all);
         ends = all.group.describe().tasks.some(({ state }) => state === "done");
       }
-      for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve));
+      for (let i = 0; i < 10; i++) await nextTurn();
       all.rig.before = () => {};
       all.rig.crash("random");
       const [old] = all.rig.devices.splice(1, 1, all.rig.devices.pop()!);

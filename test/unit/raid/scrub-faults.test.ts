@@ -1,5 +1,6 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import { xorBytes } from "../../../src/parity/xor-bytes.js";
 import { EVERY_LAYOUT, ScrubFixture } from "../../support/scrub-fixture.js";
@@ -231,7 +232,7 @@ for (const [level, members] of EVERY_LAYOUT) {
     const all = await new ScrubFixture(level, members, 16 * 1024).start();
     const { rig, lu, content } = all;
     const slow = (operation: string): Promise<void> | undefined =>
-      operation === "read" || rig.random.below(2) === 0 ? undefined : new Promise((resolve) => setImmediate(resolve));
+      operation === "read" || rig.random.below(2) === 0 ? undefined : nextTurn();
     rig.before = (operation) => slow(operation);
     let writing = true;
     // Each client has a part of its own; who owns a block learns of its new content only when it was written.
@@ -276,13 +277,13 @@ test("scrub: RAID-5: a write that comes into memory while the scrub waits for it
     return gate;
   };
   const whole = lu.write(content.subarray(0, lu.stripeBytes), 0 as LuByte);
-  while (!reached) await new Promise((resolve) => setImmediate(resolve));
+  while (!reached) await nextTurn();
   const fresh = Buffer.alloc(BLOCK_BYTES, 0x5a);
   fresh.copy(content, BLOCK_BYTES);
   inspector.own(BLOCK_BYTES, fresh);
   const small = lu.write(fresh, BLOCK_BYTES as LuByte);
   await all.group.scrub(all.options());
-  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < 20; i++) await nextTurn();
   release();
   await Promise.all([whole, small]);
   const task = await all.ended();

@@ -4,6 +4,7 @@ import { MemoryDevice } from "../../../src/device/memory-device.js";
 import { SystemClock } from "../../../src/lib/clock.js";
 import { isStorageError, StorageError } from "../../../src/lib/errors.js";
 import { SILENT } from "../../../src/lib/log.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import { initDisk } from "../../../src/lu/group.js";
@@ -16,7 +17,7 @@ import { EVERY_LAYOUT, FakeInspector, ScrubFixture } from "../../support/scrub-f
 const LATE = 3 * MIB + 7 * BLOCK_BYTES;
 
 function pauseOfDisks(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+  return nextTurn();
 }
 
 /** Disks that take their time, so that a test can act between two steps. */

@@ -1,6 +1,7 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";
 import { MemoryDevice } from "../../../src/device/memory-device.js";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import { Member } from "../../../src/raid/member.js";
@@ -76,7 +77,7 @@ test("slow: a disk that answers much later than the others is found, and found w
   all.takes[2] = 1;
   for (let i = 0; i < 60 && all.members[2]!.slow; i++) {
     all.clock.pass();
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
   }
   deepEqual(all.changes, ["2 slow", "2 well"]);
 });

@@ -1,5 +1,6 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";
+import { nextTurn } from "../../../src/lib/next-turn.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../src/lib/units.js";
 import type { Group } from "../../../src/raid/contract.js";
 import { Raid1Geometry, Raid5Geometry, RowMap } from "../../../src/raid/geometry.js";
@@ -20,7 +21,7 @@ const LAYOUTS = [
 ] as const;
 
 function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+  return nextTurn();
 }
 
 /**

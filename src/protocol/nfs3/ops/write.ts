@@ -9,10 +9,9 @@ import { XdrError, type XdrReader } from "../../xdr/reader.js";
 import type { Nfs3Call, Operation, Target } from "../call.js";
 import { WCC_DATA_BYTES, writeChange } from "../codec.js";
 import { failChange } from "../failure.js";
+import { FILE_SYNC, UNSTABLE } from "../stable-how.js";
 import { NFS3_OK } from "../status.js";
 
-const UNSTABLE = 0;
-const FILE_SYNC = 2;
 /** RFC 1813 section 2.4 */
 const HANDLE_BYTES_MAX = 64;
 

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { CHECK_ITEMS_PER_SLICE, CHECK_ROWS_PER_SLICE } from "../../../../src/fs/contents/check.js";
 import { EXTENT_ROWS_AFTER } from "../../../../src/fs/contents/schema.js";
 import { isStorageError } from "../../../../src/lib/errors.js";
+import { nextTurn } from "../../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../../src/lib/prng.js";
 import { BLOCK_BYTES, KIB, MIB } from "../../../../src/lib/units.js";
 import { bytes, Rig } from "./fixture.js";
@@ -93,7 +94,7 @@ test(`check: random changes while it runs are no faults, SEED=${SEED}`, async ()
   const load = async () => {
     while (running) {
       await change().catch((error: unknown) => assert.ok(isStorageError(error, "ESTALE"), String(error)));
-      if (random.below(4) === 0) await new Promise((resolve) => setImmediate(resolve));
+      if (random.below(4) === 0) await nextTurn();
     }
   };
   const loads = [load(), load(), load()];

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isStorageError } from "../../../../src/lib/errors.js";
+import { nextTurn } from "../../../../src/lib/next-turn.js";
 import { BLOCK_BYTES, KIB, MIB } from "../../../../src/lib/units.js";
 import { bytes, checksumsOf, ManualClock, NOBODY, Rig } from "./fixture.js";
 
@@ -329,7 +330,7 @@ test("a block that was written home: its record is needed until the commit that 
   assert.equal(rig.contents.oldestSidecar(), record);
   clock.advance(2500);
   clock.advance(2500);
-  while (rig.contents.statistics().dirtyBlocks > 0) await new Promise((resolve) => setImmediate(resolve));
+  while (rig.contents.statistics().dirtyBlocks > 0) await nextTurn();
   // The commit that maps it is sealed when the log record is written, and durable when that has been flushed.
   const seen: number[] = [];
   rig.metadata.beforeOperation = () => {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { tmpdir } from "node:os";
 import { test } from "node:test";
 import type { FileLabels } from "../../../../src/fs/contents/data-inspector.js";
+import { nextTurn } from "../../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../../src/lib/prng.js";
 import { BLOCK_BYTES, type LuByte, MIB } from "../../../../src/lib/units.js";
 import type { BlockInspector } from "../../../../src/lu/lu.js";
@@ -175,7 +176,7 @@ test("data inspector: rows that change ahead of the first pass, and behind it, a
   const preparing = inspector.prepare(0 as LuByte, rig.data.sizeBytes as LuByte).then(async () => {
     for (const at of [first, last]) verdicts.push(await judged(rig, inspector, at));
   });
-  for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+  for (let turn = 0; turn < 3; turn++) await nextTurn();
   for (const inode of [inodes[0]!, inodes[5]!]) await rig.truncate(inode, 0);
   await preparing;
   assert.ok(verdicts.every((verdict) => verdict !== "bad"));

@@ -4,6 +4,7 @@ import { GroupTable } from "../../../../src/fs/contents/group-table.js";
 import { GROUPS_LEAVING_PER_TURN } from "../../../../src/fs/contents/limits.js";
 import type { Inode } from "../../../../src/fs/inode.js";
 import { isStorageError } from "../../../../src/lib/errors.js";
+import { nextTurn } from "../../../../src/lib/next-turn.js";
 import { BLOCK_BYTES, KIB, MIB } from "../../../../src/lib/units.js";
 import { bytes, NOBODY, Rig, type RigOptions } from "./fixture.js";
 
@@ -189,7 +190,7 @@ test("large truncate: what is cached of it leaves the cache by and by, a bounded
   assert.equal(rig.contents.truncate(inode, 0, NOBODY), undefined);
   assert.equal(cached(), before, "none in the piece of the truncate");
   for (let left = before; left > 0; left = cached()) {
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     assert.ok(left - cached() <= 2 * GROUPS_LEAVING_PER_TURN, "a part in each turn");
     assert.ok(cached() < left);
   }

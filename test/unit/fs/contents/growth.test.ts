@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { tmpdir } from "node:os";
 import { test } from "node:test";
 import { isStorageError } from "../../../../src/lib/errors.js";
+import { nextTurn } from "../../../../src/lib/next-turn.js";
 import { SeededRandom } from "../../../../src/lib/prng.js";
 import { BLOCK_BYTES, KIB, type LuByte, MIB } from "../../../../src/lib/units.js";
 import { bytes, Rig } from "./fixture.js";
@@ -149,7 +150,7 @@ test(`growth: beside random changes, a check and an inspector, SEED=${SEED}`, as
   })();
   for (let size = 18; size < 40; size += 2) {
     const faults = rig.faults(false);
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     rig.data.grow(size * MIB);
     rig.contents.grow();
     assert.deepEqual(await faults, []);

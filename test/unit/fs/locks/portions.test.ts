@@ -6,6 +6,7 @@ import { FileLockTable } from "../../../../src/fs/locks/file-locks.js";
 import type { StoredHeld, StoredLocks, StoredShare, StoredWaiting } from "../../../../src/fs/locks/load.js";
 import { LAST_BYTE } from "../../../../src/fs/locks/range.js";
 import type { FileId, LockGrant, LockOwner, LockRequest } from "../../../../src/fs/vfs.js";
+import { nextTurn } from "../../../../src/lib/next-turn.js";
 import { MemoryFileSystem } from "../../../support/memory-file-system.js";
 import { bytes, makeFile, openNamespace, ROOT, refused } from "../../../support/namespace-fixture.js";
 
@@ -32,7 +33,7 @@ async function turnsOf(work: Promise<unknown>): Promise<number> {
   const end = work.finally(() => {
     ended = true;
   });
-  for (; !ended; turns++) await new Promise((resolve) => setImmediate(resolve));
+  for (; !ended; turns++) await nextTurn();
   await end;
   return turns;
 }
@@ -91,7 +92,7 @@ test("locks in portions: what is asked of a file that goes meanwhile is stale, a
   await refused("ESTALE", () => late);
   await Promise.all([unlocking, removed]);
   // A lock that is made later is cleared behind it, so that its removal says when all before has gone.
-  for (let i = 0; i < 200 && rowsOf(store) > 0; i++) await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < 200 && rowsOf(store) > 0; i++) await nextTurn();
   assert.equal(rowsOf(store), 0);
   assert.deepEqual((await fs.check()).faults, []);
 });
@@ -155,7 +156,7 @@ test("locks in portions: thousands who wait are all served, in the order of arri
   });
   let turn = 0;
   const unlocked = fs.locks.unlock(file, whole("h"));
-  for (; told.length < MANY && turn < 10_000; turn++) await new Promise((resolve) => setImmediate(resolve));
+  for (; told.length < MANY && turn < 10_000; turn++) await nextTurn();
   await unlocked;
   assert.deepEqual(
     told,
@@ -200,7 +201,7 @@ async function restored(source: StoredLocks) {
   const grants: LockGrant[] = [];
   await locks.restore(source);
   locks.onGranted((grant) => grants.push(grant));
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   const states = locks.list().map(({ id, state, first, last }) => `${id} ${state} ${first}-${last}`);
   return { locks, dropped, grants, states };
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { nextTurn } from "../../../../src/lib/next-turn.js";
 import { ByteLedger } from "../../../../src/protocol/streams/byte-ledger.js";
 import { settle } from "../../../support/hand-clock.js";
 
@@ -91,7 +92,7 @@ test("ledger: many that wait are served in turns of the event loop, one each", a
     for (let n = 0; n < 2; n++) share.whenRoom(20, () => served.push(i));
   }
   hog.give(100_030);
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextTurn();
   assert.equal(served.length, 16);
   while (served.length < 80) await settle();
   assert.deepEqual(
