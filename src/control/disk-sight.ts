@@ -1,11 +1,12 @@
 import type { BlockDevice } from "../device/device.js";
 import { BLOCK_BYTES } from "../lib/units.js";
-import { LAYOUT } from "../raid/layout.js";
+import { readLabel } from "../raid/label-io.js";
+import { LAYOUT, memberBytesNeeded } from "../raid/layout.js";
 
 /** A disk that needs longer for one block is of no use to a takeover. */
 const ANSWER_MS_MAX = 2000;
 
-/** Whether disks answer at all, asked without a lock. One that does not answer holds nobody up, and is asked nothing more until it has. */
+/** Whether members of groups answer and are all there, asked without a lock. One that does not answer holds nobody up, and is asked nothing more until it has. */
 export class DiskSight {
   readonly #asked = new Set<string>();
 
@@ -24,7 +25,8 @@ export class DiskSight {
     try {
       device = await this.open(path);
       await device.read(Buffer.alloc(BLOCK_BYTES), LAYOUT.reserved);
-      return true;
+      const group = (await readLabel(device))?.group;
+      return group !== undefined && device.sizeBytes >= memberBytesNeeded(group.shape);
     } catch {
       return false;
     } finally {
