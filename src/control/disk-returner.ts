@@ -16,6 +16,8 @@ type MemberPlace = Extract<DiskStanding, { readonly member: unknown }>;
 
 interface Refusal {
   readonly reason: string;
+  /** What refused it may be over by itself: it is asked about in every round, and told once. */
+  readonly passing: boolean;
   /** Of its place in the group then. */
   readonly state: MemberPlace["member"]["state"];
 }
@@ -146,7 +148,8 @@ export class DiskReturner {
   }
 
   async #return(disk: LabelledDisk, place: MemberPlace): Promise<void> {
-    if (this.#refusals.get(disk)?.state === place.member.state) return;
+    const known = this.#refusals.get(disk);
+    if (known?.state === place.member.state && !known.passing) return;
     const { group, described } = place;
     try {
       await this.parts.shelf.handOver(disk, described.uuid, () => group.returnDisk(disk));
@@ -154,13 +157,17 @@ export class DiskReturner {
       const failure = operatingError(error);
       if (failure === null) throw error;
       // Its place is filled, or another member is being rebuilt: it is asked again.
-      if (failure.code !== "EBUSY") this.#refuse(disk, place, failure.message);
+      if (failure.code !== "EBUSY") this.#refuse(disk, place, failure.message, failure.code === "EIO");
     }
   }
 
-  #refuse(disk: LabelledDisk, { described: { name: group }, member: { state } }: MemberPlace, reason: string): void {
+  #refuse(disk: LabelledDisk, place: MemberPlace, reason: string, passing = false): void {
+    const {
+      described: { name: group },
+      member: { state },
+    } = place;
     if (this.#refusals.get(disk)?.state === state) return;
-    this.#refusals.set(disk, { reason, state });
+    this.#refusals.set(disk, { reason, state, passing });
     this.parts.events.add({
       severity: "warning",
       kind: "disk-not-returned",

@@ -4,8 +4,7 @@ import type { CancelTimer, Clock } from "../lib/clock.js";
 import type { Random } from "../lib/prng.js";
 import { BLOCK_BYTES, roundDown } from "../lib/units.js";
 import { CALL_KINDS, type CallKind, type CallTimes } from "./call-times.js";
-import { LAYOUT } from "./layout.js";
-import { RESERVED_BYTES } from "./limits.js";
+import { TEST_BLOCK_AT } from "./layout.js";
 import type { Member } from "./member.js";
 
 /** When a member is left out because it is slow; from the configuration. */
@@ -40,8 +39,6 @@ const RELAPSE_MS = 10 * 60_000;
 const TEST_CALLS = 8;
 /** It is well below this share of what made it slow. */
 const WELL_SHARE = 0.5;
-/** The last block of the reserved area: for tests of speed; nobody reads it (docs/format/reserved.md). */
-const TEST_AT = LAYOUT.reserved + RESERVED_BYTES - BLOCK_BYTES;
 
 /** What the watch asks of the group. */
 export interface AsideSide {
@@ -209,7 +206,7 @@ export class AsideWatch {
     const block = Buffer.alloc(BLOCK_BYTES);
     const startedMs = clock.monotonicMs();
     for (let call = 0; call < TEST_CALLS; call++) {
-      await device.writeThrough([block], TEST_AT);
+      await device.writeThrough([block], TEST_BLOCK_AT);
       await device.read(
         block,
         roundDown(random.below(Math.floor(device.sizeBytes / BLOCK_BYTES)) * BLOCK_BYTES, BLOCK_BYTES),

@@ -369,7 +369,7 @@ export interface Group {
   /**
    * A member that was away is there again, under whatever path: what it missed is written on it in the background, and it is online when that is
    * done. The group owns its device from here on. EINVAL: not a member of this group, or shrunk; EBUSY: its place is filled;
-   * EACCES: it failed, or is a disk that went on without us: `force` insists.
+   * EACCES: it failed, or is a disk that went on without us: `force` insists; EIO: it cannot be written now.
    */
   returnDisk(disk: LabelledDisk, force?: boolean): Promise<void>;
   /** One more member, at the end. New rows are spread over all; LUs of RAID-5 are spread anew in the background. As replaceDisk. */

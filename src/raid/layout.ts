@@ -37,6 +37,9 @@ export const LAYOUT = {
 /** Both label slots at one end. */
 export const LABEL_END_BYTES = 2 * LABEL_SLOT_BYTES;
 
+/** The last block of the reserved area: for tests of a disk; nobody reads it (docs/format/reserved.md). */
+export const TEST_BLOCK_AT = LAYOUT.reserved + RESERVED_BYTES - BLOCK_BYTES;
+
 /** Bits of the write-intent bitmap (bitmap.ts), one per region of the row space. */
 export const REGIONS_MAX = (BLOCK_BYTES - 64) * 8;
 

@@ -1,12 +1,13 @@
 import type { BlockDevice } from "../device/device.js";
-import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
+import { isStorageError, messageOf, operatingError, StorageError } from "../lib/errors.js";
 import { formatSizes } from "../lib/size.js";
+import { BLOCK_BYTES } from "../lib/units.js";
 import { LOSSES_MAX } from "./assemble.js";
 import type { DiskDescription, LabelledDisk } from "./contract.js";
 import type { GroupRecord, LabelMember } from "./label.js";
 import { readLabel } from "./label-io.js";
 import { partedFromOf } from "./label-keeper.js";
-import { memberBytesNeeded } from "./layout.js";
+import { memberBytesNeeded, TEST_BLOCK_AT } from "./layout.js";
 import { isBehind, wentApart } from "./lineage.js";
 import { Member, type MemberHooks } from "./member.js";
 
@@ -237,7 +238,7 @@ export class Roster {
   /**
    * What a disk that was away still has of what it should have.
    * @returns its entry for the label, rebuilding
-   * @throws StorageError EINVAL, EBUSY, EACCES (Group.returnDisk)
+   * @throws StorageError EINVAL, EBUSY, EACCES, EIO (Group.returnDisk)
    */
   async readmit(disk: LabelledDisk, force: boolean): Promise<{ slot: number; label: LabelMember; sequence: number }> {
     const record = this.#options.record();
@@ -260,6 +261,7 @@ export class Roster {
     const doubt = this.#doubtOf(member, label.group, record);
     if (doubt !== null && !force)
       throw new StorageError("EACCES", `disk #${disk.number} ${doubt}`, { disk: disk.number });
+    await proveWritable(disk.device);
     const { rowBytes, rowCount } = record.shape;
     // What the bitmap does not tell of is all that there is. An end without its label has been cut off, or written over: what else is gone nobody knows.
     const isWhole = doubt === null && label.badEnd === undefined;
@@ -295,6 +297,17 @@ export class Roster {
 export function unbuiltOf({ uuid, unbuiltBytes }: LabelMember, own: GroupRecord | undefined): number {
   const entry = own?.members.find((member) => member.uuid === uuid);
   return Math.max(unbuiltBytes, entry?.unbuiltBytes ?? 0);
+}
+
+/** One that can be read and not written would be out again with its first write. @throws StorageError EIO */
+async function proveWritable(device: BlockDevice): Promise<void> {
+  try {
+    await device.writeThrough([Buffer.alloc(BLOCK_BYTES)], TEST_BLOCK_AT);
+  } catch (error) {
+    const failure = operatingError(error);
+    if (failure === null) throw error;
+    throw new StorageError("EIO", `${device.name} cannot be written: ${failure.message}`, {}, error);
+  }
 }
 
 /** Not an error of the device, but what somebody makes of it: an administrator, or too many bad blocks. */

@@ -92,6 +92,21 @@ test("return: what the group refuses stays on the shelf with the reason, and is 
   assert.deepEqual(orders(world, "return"), ["return 3", "return 3"], "a reload asks again");
 });
 
+test("return: a disk that cannot be written is told once, asked again, and taken back when it can be", async (t) => {
+  const world = new FakeWorld(3);
+  const { group, said, row } = await furnished(t, world);
+  const text = "/disks/d3 cannot be written: it is read-only";
+  world.refuse.set("return 3", new StorageError("EIO", text));
+  await group().lose(3, "missing");
+  await world.clock.advance(30_000);
+  assert.equal(orders(world, "return").length, 3);
+  assert.deepEqual(said("disk-not-returned"), [`group g: disk #003 at /disks/d3 is not taken back: ${text}`]);
+  assert.deepEqual([row(3).state, row(3).reason], ["missing", text]);
+  world.refuse.delete("return 3");
+  await world.clock.advance(10_000);
+  assert.deepEqual([row(3).state, row(3).reason], ["rebuilding", null]);
+});
+
 test("return: a person's word ends a refusal", async (t) => {
   const world = new FakeWorld(3);
   const { cabinet, group, row } = await furnished(t, world);

@@ -1,4 +1,4 @@
-import { equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { nextTurn } from "../../../src/lib/next-turn.js";
 import { type LuByte, MIB } from "../../../src/lib/units.js";
@@ -108,6 +108,22 @@ test("path lost: a disk that comes back without the label at one end may have lo
   // It was cut off behind its first blocks, and is as long as before again.
   const device = all.rig.devices[0]!;
   await device.write(Buffer.alloc(device.sizeBytes - 2 * MIB), 2 * MIB);
+  await comesBack(all, 0);
+  await sameWithout(all, 1);
+});
+
+test("path lost: a disk that can be read and not written is not taken back, and nobody notices the attempt", async () => {
+  const all = await fixture({ seenElsewhere: () => true });
+  await lose(all, 0, "EIO");
+  const device = all.rig.devices[0]!.reopen();
+  all.rig.devices[0] = device;
+  device.heal();
+  device.failRange({ position: 0, byteCount: device.sizeBytes, on: "write" });
+  const disk = (await all.rig.found()).find(({ number }) => number === 1)!;
+  const before = all.group.describe();
+  await rejects(all.group.returnDisk(disk), { code: "EIO", message: /^\S+ cannot be written: / });
+  deepEqual(all.group.describe(), before);
+  device.heal();
   await comesBack(all, 0);
   await sameWithout(all, 1);
 });
