@@ -146,12 +146,14 @@ export class NfsClient {
   auth: AuthSys | null = ROOT;
   /** Resolves when the connection is gone. */
   readonly closed: Promise<void>;
+  #isClosed = false;
 
   private constructor(readonly socket: Socket) {
     socket.on("data", (chunk: Buffer) => this.#onData(chunk));
     socket.on("error", () => {});
     this.closed = new Promise((resolve) => {
       socket.on("close", () => {
+        this.#isClosed = true;
         for (const { reject } of this.#waiting.values()) reject(new Error("connection closed"));
         this.#waiting.clear();
         resolve();
@@ -187,8 +189,9 @@ export class NfsClient {
     return this.#nextXid++;
   }
 
-  /** The reply with this xid, whenever it comes. */
+  /** The reply with this xid, whenever it comes. @throws when none comes in time, or the connection is gone, also when it was gone before */
   reply(xid: number, timeoutMs = 5000): Promise<Reply> {
+    if (this.#isClosed) return Promise.reject(new Error("connection closed"));
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`no answer to xid ${xid} in ${timeoutMs} ms`)), timeoutMs);
       const settle =
