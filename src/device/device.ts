@@ -1,3 +1,9 @@
+/** Told by a layer that lets a call wait for others of the same device. Time until it begins is not the disk's. */
+export interface Turn {
+  waits(): void;
+  begins(): void;
+}
+
 /**
  * What RAID stands on: an array of bytes with a volatile cache. The contract, which every implementation and every layer
  * on top of one must pass (test/contract/block-device.ts):
@@ -8,6 +14,7 @@
  * - Buffers may live anywhere, but direct I/O needs address, length and position to be multiples of `alignmentBytes`.
  * - Errors are StorageError: EIO (the device failed), ENXIO (it is gone or closed), EINVAL (out of range), EROFS.
  *   An error carries `detail.device` (its name) and `detail.position`.
+ * - `turn` is for layers that let calls wait; whoever has no such layer below leaves it alone.
  */
 export interface BlockDevice {
   /** For people: the path, or a made-up name. */
@@ -18,16 +25,16 @@ export interface BlockDevice {
   /** 1 when anything goes; 4096 for direct I/O. */
   readonly alignmentBytes: number;
 
-  read(target: Buffer, position: number): Promise<void>;
+  read(target: Buffer, position: number, turn?: Turn): Promise<void>;
   /** One contiguous range of the device into several buffers. */
-  readv(targets: readonly Buffer[], position: number): Promise<void>;
-  write(source: Buffer, position: number): Promise<void>;
+  readv(targets: readonly Buffer[], position: number, turn?: Turn): Promise<void>;
+  write(source: Buffer, position: number, turn?: Turn): Promise<void>;
   /** Several buffers on to one contiguous range of the device. */
-  writev(sources: readonly Buffer[], position: number): Promise<void>;
+  writev(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void>;
   /** As `writev`, and this range is durable when it resolves (O_DSYNC, FUA), without waiting for other unflushed writes. */
-  writeThrough(sources: readonly Buffer[], position: number): Promise<void>;
+  writeThrough(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void>;
   /** Everything written before this call is durable when it resolves. */
-  flush(): Promise<void>;
+  flush(turn?: Turn): Promise<void>;
   /** Requests that wait for their turn and have not reached the disk are refused (EIO); those under way end as they will. Absent: nothing waits. */
   abandonWaiting?(): void;
   /** Releases the lock and the descriptor. Waits for I/O in flight. Idempotent. */

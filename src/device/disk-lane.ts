@@ -1,11 +1,13 @@
 import { must } from "../lib/assert.js";
 import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
-import type { BlockDevice } from "./device.js";
+import type { BlockDevice, Turn } from "./device.js";
 import { closedError } from "./range.js";
 
 /** A call that takes longer has a disk behind it that holds its thread; one with seeks takes some tens of milliseconds under load. */
 const LATE_MS = 100;
+/** A disk whose last answer was late is believed to be well again when one takes less than this. */
+const IN_TIME_MS = 50;
 /** Of the reserved area of one disk. */
 const CONTROL_CALLS_MAX = 2;
 /** Where heartbeats depend on the threads: so many disks may become slow at the same moment, each with all of its calls under way, and threads are left. */
@@ -18,6 +20,7 @@ export type LaneKind = "data" | "control";
 
 interface Waiter {
   readonly owner: object;
+  readonly turn: Turn | undefined;
   readonly go: (call: Call) => void;
   readonly refuse: (error: StorageError) => void;
 }
@@ -39,6 +42,8 @@ class Lane {
   #oldest: Call | null = null;
   #newest: Call | null = null;
   #underWay = 0;
+  /** The last call that was late, or in time, was late. */
+  #answersLate = false;
   readonly #waiting: Waiter[] = [];
 
   /**
@@ -56,8 +61,11 @@ class Lane {
   }
 
   #mayBegin(): boolean {
-    if (this.#underWay >= this.callsMax()) return false;
-    return this.#underWay < this.lateCallsMax() || !this.isLate;
+    const callsMax = this.callsMax();
+    if (this.#underWay >= callsMax) return false;
+    // Where nothing else bounds them, all that wait for a slow disk would begin at the moment when the last late call has ended.
+    const isSlow = this.isLate || (this.#answersLate && callsMax === Number.POSITIVE_INFINITY);
+    return this.#underWay < this.lateCallsMax() || !isSlow;
   }
 
   /** @returns the call, to be given back by `end`; null: it has to wait */
@@ -75,17 +83,26 @@ class Lane {
   }
 
   /** In its turn. @throws StorageError when the owner gave up waiting */
-  wait(owner: object): Promise<Call> {
-    return new Promise((go, refuse) => this.#waiting.push({ owner, go, refuse }));
+  wait(owner: object, turn?: Turn): Promise<Call> {
+    return new Promise((go, refuse) => this.#waiting.push({ owner, turn, go, refuse }));
   }
 
-  end({ before, after }: Call): void {
+  end({ startedMs, before, after }: Call): void {
+    const tookMs = this.clock.monotonicMs() - startedMs;
+    if (tookMs > LATE_MS) this.#answersLate = true;
+    else if (tookMs < IN_TIME_MS) this.#answersLate = false;
     if (before === null) this.#oldest = after;
     else before.after = after;
     if (after === null) this.#newest = before;
     else after.before = before;
     this.#underWay--;
-    while (this.#waiting.length > 0 && this.#mayBegin()) must(this.#waiting.shift(), "one waits").go(this.#begin());
+    while (this.#waiting.length > 0 && this.#mayBegin()) this.#beginNext();
+  }
+
+  #beginNext(): void {
+    const { turn, go } = must(this.#waiting.shift(), "one waits");
+    turn?.begins();
+    go(this.#begin());
   }
 
   refuse(owner: object, error: StorageError): void {
@@ -102,8 +119,8 @@ class Lane {
  * stand in all of them, and everything else with it: other disks, heartbeats, the state directory (native-notes/thread-pool.md).
  *
  * - Of one disk at most `threads / (SLOW_DISKS + 1)` data calls are under way, or its even share when that is more; and no more than its even share while
- *   one of them is late. Without control lanes, when no heartbeat depends on a free thread, only the latter: what waits here is not handed to a thread before a turn
- *   of the event loop, which costs a seventh of the rate of large reads (native-notes/thread-pool.md).
+ *   one of them is late. Without control lanes, when no heartbeat depends on a free thread, only the latter, and until an answer comes in time: what waits here is
+ *   not handed to a thread before a turn of the event loop, which costs a seventh of the rate of large reads (native-notes/thread-pool.md).
  * - Calls to the reserved area have a lane of their own: they never wait behind data.
  */
 export class DiskLanes {
@@ -162,6 +179,7 @@ class LaneDevice implements BlockDevice {
   readonly readOnly: boolean;
   readonly alignmentBytes: number;
   #closed = false;
+  #underWay = 0;
 
   constructor(
     private readonly below: BlockDevice,
@@ -174,28 +192,28 @@ class LaneDevice implements BlockDevice {
     this.alignmentBytes = below.alignmentBytes;
   }
 
-  read(target: Buffer, position: number): Promise<void> {
-    return this.#inTurn(position, () => this.below.read(target, position));
+  read(target: Buffer, position: number, turn?: Turn): Promise<void> {
+    return this.#inTurn(position, turn, () => this.below.read(target, position));
   }
 
-  readv(targets: readonly Buffer[], position: number): Promise<void> {
-    return this.#inTurn(position, () => this.below.readv(targets, position));
+  readv(targets: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
+    return this.#inTurn(position, turn, () => this.below.readv(targets, position));
   }
 
-  write(source: Buffer, position: number): Promise<void> {
-    return this.#inTurn(position, () => this.below.write(source, position));
+  write(source: Buffer, position: number, turn?: Turn): Promise<void> {
+    return this.#inTurn(position, turn, () => this.below.write(source, position));
   }
 
-  writev(sources: readonly Buffer[], position: number): Promise<void> {
-    return this.#inTurn(position, () => this.below.writev(sources, position));
+  writev(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
+    return this.#inTurn(position, turn, () => this.below.writev(sources, position));
   }
 
-  writeThrough(sources: readonly Buffer[], position: number): Promise<void> {
-    return this.#inTurn(position, () => this.below.writeThrough(sources, position));
+  writeThrough(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
+    return this.#inTurn(position, turn, () => this.below.writeThrough(sources, position));
   }
 
-  flush(): Promise<void> {
-    return this.#inTurn(0, () => this.below.flush());
+  flush(turn?: Turn): Promise<void> {
+    return this.#inTurn(0, turn, () => this.below.flush());
   }
 
   /** What waits is refused now; what is under way ends first, as the device says. */
@@ -214,13 +232,22 @@ class LaneDevice implements BlockDevice {
     this.lane.refuse(this, new StorageError("EIO", `${this.name} is not waited for any more`, { device: this.name }));
   }
 
-  async #inTurn(position: number, call: () => Promise<void>): Promise<void> {
+  async #inTurn(position: number, turn: Turn | undefined, call: () => Promise<void>): Promise<void> {
     if (this.#closed) throw closedError(this.name, position);
-    const begun = this.lane.tryBegin() ?? (await this.lane.wait(this));
+    const begun = this.lane.tryBegin() ?? (await this.#wait(turn));
+    this.#underWay++;
     try {
       await call();
     } finally {
+      this.#underWay--;
       this.lane.end(begun);
     }
+  }
+
+  /** How slow the disk is, calls tell that are under way. When all of them are somebody else's, only the time that is spent here tells. */
+  #wait(turn: Turn | undefined): Promise<Call> {
+    if (turn === undefined) return this.lane.wait(this);
+    if (this.#underWay > 0) turn.waits();
+    return this.lane.wait(this, turn);
   }
 }

@@ -21,11 +21,13 @@ export const SLOW_DISKS: SlowDiskSettings = { factor: 5, afterMs: 5000 };
 const ASIDE_MS_MIN = 100;
 /** How often it is looked, while there are calls. */
 const TICK_MS = 250;
-/** Calls that ended longer ago say nothing of now. */
+/** Calls that ended longer ago say nothing of now: what is known of a member that is slow stays as it is until it is asked again. */
 const QUIET_MS = 1500;
+/** ... and is forgotten after so long. */
+const FORGOTTEN_MS = 60_000;
 /**
  * Calls of a kind that a neighbour must have answered to be compared with, or as many as the member that is compared: in an assembly all are asked the same.
- * And that a slow one must have answered while it was slow.
+ * And that a slow one must have answered too late while it was slow.
  */
 const CALLS_MIN = 4;
 /** So much of the time after which it is left out tells whether a member that was slow is quick now. */
@@ -57,9 +59,12 @@ export interface AsideSide {
 
 /** Calls of one kind of a member that have been slow for some time. */
 interface Suspicion {
-  readonly sinceMs: number;
-  /** Calls that had ended then. */
-  readonly count: number;
+  /** For so long it was slow; time in which nobody asked it is not counted. */
+  readonly slowMs: number;
+  /** When it was asked last, to a tick. */
+  readonly lookedMs: number;
+  /** Slow calls that had ended when it began. */
+  readonly slowCount: number;
   /** The beginning of the latest part of it, and what had ended then. */
   readonly markMs: number;
   readonly markCount: number;
@@ -130,18 +135,23 @@ export class AsideWatch {
   /** @param limitMs  from here on they are slow */
   #isPersistent(times: CallTimes, limitMs: number, nowMs: number): boolean {
     const { afterMs } = this.side.settings;
+    times.slowFromMs = limitMs;
+    if (times.isQuiet(nowMs, QUIET_MS)) return false;
     const known = this.#suspicions.get(times);
-    const isSlow = times.nowMs(nowMs) >= limitMs && !times.isQuiet(nowMs, QUIET_MS);
-    const isOver = known === undefined || this.#wasQuick(times, known, limitMs, nowMs);
-    if (!isSlow || isOver) {
+    const isSlow = times.nowMs(nowMs) >= limitMs;
+    const isKnown = known !== undefined && nowMs - known.lookedMs < FORGOTTEN_MS;
+    if (!isSlow || !isKnown || this.#wasQuick(times, known, limitMs, nowMs)) {
+      const { slowCount } = times;
       this.#suspicions.delete(times);
-      if (isSlow) this.#suspicions.set(times, { sinceMs: nowMs, count: times.count, ...markOf(times, nowMs) });
+      if (isSlow) this.#suspicions.set(times, { slowMs: 0, lookedMs: nowMs, slowCount, ...markOf(times, nowMs) });
       return false;
     }
-    if (nowMs - known.markMs >= afterMs / 2) this.#suspicions.set(times, { ...known, ...markOf(times, nowMs) });
-    // What was slow once, and is not asked any more, is not known to be slow.
-    const isProven = times.count - known.count >= CALLS_MIN || times.ageMs(nowMs) >= afterMs;
-    return nowMs - known.sinceMs >= afterMs && isProven;
+    const slowMs = known.slowMs + Math.min(nowMs - known.lookedMs, QUIET_MS);
+    const mark = nowMs - known.markMs >= afterMs / 2 ? markOf(times, nowMs) : null;
+    this.#suspicions.set(times, { ...known, ...mark, slowMs, lookedMs: nowMs });
+    // What was slow once, and is not asked any more, is not known to be slow. Nor is one of which two or three calls took so long that the average is high.
+    const isProven = times.slowCount - known.slowCount >= CALLS_MIN || times.ageMs(nowMs) >= afterMs;
+    return slowMs >= afterMs && isProven;
   }
 
   /** What ended of late was quick, whatever the average still has of before, such as a load of all that is over. A single moment says nothing. */

@@ -1,4 +1,4 @@
-import type { BlockDevice } from "../device/device.js";
+import type { BlockDevice, Turn } from "../device/device.js";
 
 /**
  * A member of a group that another node may take over. Whether the group is still ours is asked once more at the very moment of each write, not only when a
@@ -22,31 +22,31 @@ export class GuardedDevice implements BlockDevice {
     this.alignmentBytes = below.alignmentBytes;
   }
 
-  read(target: Buffer, position: number): Promise<void> {
-    return this.below.read(target, position);
+  read(target: Buffer, position: number, turn?: Turn): Promise<void> {
+    return this.below.read(target, position, turn);
   }
 
-  readv(targets: readonly Buffer[], position: number): Promise<void> {
-    return this.below.readv(targets, position);
+  readv(targets: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
+    return this.below.readv(targets, position, turn);
   }
 
-  async write(source: Buffer, position: number): Promise<void> {
+  async write(source: Buffer, position: number, turn?: Turn): Promise<void> {
     this.guard();
-    await this.below.write(source, position);
+    await this.below.write(source, position, turn);
   }
 
-  async writev(sources: readonly Buffer[], position: number): Promise<void> {
+  async writev(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
     this.guard();
-    await this.below.writev(sources, position);
+    await this.below.writev(sources, position, turn);
   }
 
-  async writeThrough(sources: readonly Buffer[], position: number): Promise<void> {
+  async writeThrough(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
     this.guard();
-    await this.below.writeThrough(sources, position);
+    await this.below.writeThrough(sources, position, turn);
   }
 
-  flush(): Promise<void> {
-    return this.below.flush();
+  flush(turn?: Turn): Promise<void> {
+    return this.below.flush(turn);
   }
 
   abandonWaiting(): void {

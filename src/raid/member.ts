@@ -1,8 +1,8 @@
-import type { BlockDevice } from "../device/device.js";
+import type { BlockDevice, Turn } from "../device/device.js";
 import type { Clock } from "../lib/clock.js";
 import { isStorageError, StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
-import { type CallKind, CallTimes } from "./call-times.js";
+import { type CallKind, CallTimes, TimedCall } from "./call-times.js";
 import type { DiskErrors } from "./contract.js";
 import { ErrorBudget } from "./error-budget.js";
 import type { Former } from "./former.js";
@@ -27,14 +27,6 @@ export interface MemberHooks {
   readonly expendable: () => boolean;
   /** The disk that had its place before is gone, too. */
   readonly formerGone: (member: Member) => void;
-}
-
-/** A call of the device that has not ended. */
-interface PendingCall {
-  readonly kind: CallKind;
-  readonly startedMs: number;
-  /** Of CallTimes. */
-  readonly heap: number;
 }
 
 /**
@@ -151,23 +143,21 @@ export class Member {
   }
 
   /** The device is about to be asked. */
-  #begin(kind: CallKind): PendingCall {
+  #begin(kind: CallKind): TimedCall {
     this.#hooks.active?.();
-    const startedMs = this.#hooks.clock.monotonicMs();
     this.#underWay++;
-    return { kind, startedMs, heap: this.times[kind].begin(startedMs) };
+    return new TimedCall(this.times[kind], this.#hooks.clock);
   }
 
-  /** It has answered. @returns how long it took */
-  #end({ kind, startedMs, heap }: PendingCall): number {
-    const endedMs = this.#hooks.clock.monotonicMs();
-    this.times[kind].end(heap, endedMs - startedMs, endedMs);
+  /** It has answered. @returns how long it took, once it had its turn */
+  #end(pending: TimedCall): number {
+    const tookMs = pending.end();
     if (--this.#underWay === 0 && this.#onQuiet.length > 0) for (const quiet of this.#onQuiet.splice(0)) quiet();
-    return endedMs - startedMs;
+    return tookMs;
   }
 
   /** Whoever waits for such a call need not wait any longer once the member is left out. */
-  #letGo(kind: CallKind, call: () => Promise<void>): Promise<void> {
+  #letGo(kind: CallKind, call: (turn: Turn) => Promise<void>): Promise<void> {
     const pending = this.#begin(kind);
     return new Promise((resolve, reject) => {
       this.#waiting.add(resolve);
@@ -175,7 +165,7 @@ export class Member {
         this.#waiting.delete(resolve);
         this.#end(pending);
       };
-      call().then(
+      call(pending).then(
         () => {
           end();
           resolve();
@@ -206,7 +196,9 @@ export class Member {
     const pending = this.#begin("read");
     let tookMs = 0;
     try {
-      await (targets.length === 1 ? device.read(targets[0]!, position) : device.readv(targets, position));
+      await (targets.length === 1
+        ? device.read(targets[0]!, position, pending)
+        : device.readv(targets, position, pending));
     } catch (error) {
       // A bad sector is one thing, a disk that is gone another.
       if (isStorageError(error, "ENXIO")) this.fail(error);
@@ -229,7 +221,7 @@ export class Member {
     const device = this.#open();
     const target = Buffer.allocUnsafe(byteCount);
     try {
-      await this.#letGo("read", () => device.read(target, position));
+      await this.#letGo("read", (turn) => device.read(target, position, turn));
     } catch (error) {
       if (isStorageError(error, "ENXIO")) this.fail(error);
       throw error;
@@ -273,7 +265,8 @@ export class Member {
     let isThere = false;
     try {
       const device = this.#open();
-      const run = () => (sources.length === 1 ? device.write(sources[0]!, position) : device.writev(sources, position));
+      const run = (turn: Turn) =>
+        sources.length === 1 ? device.write(sources[0]!, position, turn) : device.writev(sources, position, turn);
       await this.#letGo("write", run);
       isThere = this.takesWrites;
       this.#writes++;
@@ -295,7 +288,7 @@ export class Member {
     let isThere = false;
     try {
       const device = this.#open();
-      await this.#letGo("sync", () => device.writeThrough(sources, position));
+      await this.#letGo("sync", (turn) => device.writeThrough(sources, position, turn));
       isThere = this.takesWrites;
       this.writeCount++;
       return this.takesWrites;
@@ -336,7 +329,7 @@ export class Member {
   async #flushDevice(): Promise<void> {
     try {
       const device = this.#open();
-      await this.#letGo("sync", () => device.flush());
+      await this.#letGo("sync", (turn) => device.flush(turn));
       this.#flushedWrites = this.#flushingWrites;
     } catch (error) {
       // After a failed flush nobody knows what of the earlier writes is there (fsync errors are reported once).

@@ -19,6 +19,9 @@ const WITHIN: ReadonlyArray<readonly [Break, number]> = [
   ["source", 100],
   ["room", 200],
   ["promise", 50],
+  ["clock", 100],
+  ["lanes", 20],
+  ["slow-disk", 20],
 ];
 const STEPS = 40;
 

@@ -7,6 +7,7 @@ import { DeviceHandle, OPERATIONS, type Operation } from "./device-handle.js";
 import { type CachedWrite, type Crash, Media } from "./media.js";
 import type { Platter } from "./platter.js";
 import type { Simulation } from "./simulation.js";
+import { Threads } from "./threads.js";
 
 export interface DriveRequest {
   readonly operation: Operation;
@@ -63,6 +64,12 @@ export class Drive {
   /** Called when a request is about to take effect. */
   beforeEffect: (operation: Operation, drive: Drive) => void = () => {};
   watcher: DriveWatcher | null = null;
+  /** Of the process that asks, now. */
+  threads = new Threads(Number.POSITIVE_INFINITY);
+  /** The longest that a request has waited for one of them. */
+  waitedMsMax = 0;
+  /** The latest request to be answered had one for so long. */
+  tookMs = 0;
   readonly #simulation: Simulation;
   readonly #pending = new Set<DriveRequest>();
   #opened = 0;
@@ -109,8 +116,27 @@ export class Drive {
       const request = { operation, position, byteCount, buffers, checksum, upTo, resolve, reject };
       this.#pending.add(request);
       if (operation !== "read") this.watcher?.asked(this, request);
-      this.#simulation.after(this.#latencyMs(byteCount), () => this.#end(request, opening));
+      this.#ask(request, opening);
     });
+  }
+
+  /** It holds a thread until the disk answers. */
+  #ask(request: DriveRequest, opening: number): void {
+    const { threads } = this;
+    const simulation = this.#simulation;
+    const askedMs = simulation.nowMs;
+    let beganMs = 0;
+    const answered = (): void => {
+      this.tookMs = simulation.nowMs - beganMs;
+      threads.giveBack();
+      this.#end(request, opening);
+    };
+    const begin = (): void => {
+      beganMs = simulation.nowMs;
+      this.waitedMsMax = Math.max(this.waitedMsMax, beganMs - askedMs);
+      simulation.after(this.#latencyMs(request.byteCount), answered);
+    };
+    threads.take(begin, () => {});
   }
 
   #latencyMs(byteCount: number): number {

@@ -8,6 +8,7 @@ import {
   mountFileSystem,
 } from "../../src/fs/file-system.js";
 import { type Attributes, type DirectoryEntry, type FileId, ROOT_CREDENTIALS } from "../../src/fs/vfs.js";
+import { must } from "../../src/lib/assert.js";
 import { type Errno, isStorageError } from "../../src/lib/errors.js";
 import { SILENT } from "../../src/lib/log.js";
 import type { Random } from "../../src/lib/prng.js";
@@ -18,7 +19,7 @@ import { FaultBudget } from "./fault-budget.js";
 import { Filler, FULL } from "./filler.js";
 import { type Actual, DIRECTORIES, FsModel, type Key, type ModelFile } from "./fs-model.js";
 import { idOf, operate, stopped } from "./fs-operations.js";
-import { Machine } from "./machine.js";
+import { Machine, type MachineBroken, THREADS } from "./machine.js";
 import { Simulation } from "./simulation.js";
 import type { World } from "./world.js";
 
@@ -59,13 +60,14 @@ export class FsWorld implements World {
   #verifier = Buffer.alloc(0);
   #clean = false;
 
-  constructor(seed: number, without: Without, fsWithout: FsWithout) {
+  constructor(seed: number, without: Without, broken: MachineBroken, fsWithout: FsWithout) {
     this.simulation = new Simulation(seed);
     this.#without = fsWithout;
     this.#filler = new Filler(this, this.simulation);
     this.folder = new PlayedFolder({ keepsHeld: fsWithout.room === true });
     this.machine = new Machine({
       ...{ simulation: this.simulation, members: 3 + (Math.floor(seed / 3) % 3), diskBytes: DISK_BYTES, without },
+      ...{ broken, threads: THREADS },
       ...{ chunkBytes: CHUNK_BYTES, rowBytes: 8 * CHUNK_BYTES, parityRun: 2 },
     });
   }
@@ -106,6 +108,11 @@ export class FsWorld implements World {
     this.#verifier = Buffer.from(this.fs.writeVerifier);
   }
 
+  checkAge(): void {
+    const dirtyBlocks = must(this.fs.statistics().dirtyBlocks, "a file system counts its dirty blocks");
+    if (dirtyBlocks > 0) throw new Error(`${dirtyBlocks} dirty blocks wait, and nobody writes them back`);
+  }
+
   directory(key: Key): FileId {
     return this.#directories.get(key.slice(0, key.indexOf("/")))!;
   }
@@ -114,6 +121,11 @@ export class FsWorld implements World {
     const works: Promise<unknown>[] = Array.from({ length: 2 + random.below(10) }, () => operate(this, random));
     if (this.#isFull) works.push(this.#filler.act(random));
     return Promise.all(works);
+  }
+
+  /** What it has in its cache asks no disk. */
+  readers(_count: number, random: Random): Promise<unknown> {
+    return this.burst(random);
   }
 
   get #isFull(): boolean {

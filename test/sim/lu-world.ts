@@ -6,7 +6,7 @@ import { LABEL_END_BYTES } from "../../src/raid/layout.js";
 import { FaultBudget } from "./fault-budget.js";
 import { LuModel } from "./lu-model.js";
 import { destage, flush, type LuUnderTest, read, smallRange, stripeRange, write } from "./lu-operations.js";
-import { Machine } from "./machine.js";
+import { Machine, type MachineBroken, THREADS } from "./machine.js";
 import { ROWS_START } from "./rot.js";
 import { Simulation } from "./simulation.js";
 import type { World } from "./world.js";
@@ -47,7 +47,7 @@ export class LuWorld implements World {
   readonly units: SizedLu[] = [];
   readonly #shape: (typeof SHAPES)[number];
 
-  constructor(seed: number, without: Without) {
+  constructor(seed: number, without: Without, broken: MachineBroken) {
     this.simulation = new Simulation(seed);
     this.#shape = SHAPES[Math.floor(seed / 3) % SHAPES.length]!;
     const { members, chunkBytes, parityRun } = this.#shape;
@@ -60,7 +60,7 @@ export class LuWorld implements World {
         parityRun,
         diskBytes: DISK_BYTES,
       },
-      without,
+      ...{ without, broken, threads: THREADS },
     });
   }
 
@@ -161,6 +161,14 @@ export class LuWorld implements World {
     return Promise.all(requests);
   }
 
+  readers(count: number, random: Random): Promise<unknown> {
+    const one = (): Promise<void> => {
+      const unit = this.units[random.below(this.units.length)]!;
+      return read(unit, smallRange(unit, random));
+    };
+    return Promise.all(Array.from({ length: count }, one));
+  }
+
   #request(random: Random): Promise<void> {
     const unit = this.units[random.below(this.units.length)]!;
     const dice = random.below(16);
@@ -174,6 +182,9 @@ export class LuWorld implements World {
 
   /** LUs have no copies of anything. */
   async fullScratch(): Promise<void> {}
+
+  /** What is written is in the journal when it is flushed, and does not age. */
+  checkAge(): void {}
 
   /** They have the size that they have. */
   async fillUp(): Promise<void> {}

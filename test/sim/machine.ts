@@ -1,7 +1,10 @@
+import type { BlockDevice } from "../../src/device/device.js";
+import { DiskLanes } from "../../src/device/disk-lane.js";
 import { SILENT } from "../../src/lib/log.js";
 import type { Random } from "../../src/lib/prng.js";
 import { SeededRandom } from "../../src/lib/prng.js";
 import { KIB, MIB } from "../../src/lib/units.js";
+import { LIMITS } from "../../src/limits.js";
 import {
   type AssembleGroupOptions,
   assembleGroup,
@@ -10,6 +13,7 @@ import {
   labelledDisk,
   readLabel,
 } from "../../src/lu/group.js";
+import { SLOW_DISKS } from "../../src/raid/aside-watch.js";
 import type { Group, GroupEvent, LabelledDisk, Without } from "../../src/raid/contract.js";
 import { LifeArena } from "../support/life-arena.js";
 import { Drive } from "./drive.js";
@@ -17,6 +21,7 @@ import { CRASHES, type Crash, Media } from "./media.js";
 import { type Lives, Moments } from "./moments.js";
 import type { Platter } from "./platter.js";
 import { SimulatedClock, type Simulation } from "./simulation.js";
+import { Threads } from "./threads.js";
 
 /** As little memory as a group runs with, so that slots, buffers and the journal run out all the time. */
 export const TIGHT_BUFFERS = {
@@ -29,6 +34,9 @@ export const TIGHT_BUFFERS = {
 /** One for all runs of this process: memory is taken once. */
 export const arena = new LifeArena(24 * MIB);
 
+/** Of a daemon on a single node. */
+export const THREADS = LIMITS.ioThreads;
+
 export interface MachineOptions {
   readonly simulation: Simulation;
   readonly members: number;
@@ -40,6 +48,19 @@ export interface MachineOptions {
   readonly without: Without;
   /** As of a group's environment. */
   readonly seenElsewhere?: () => boolean;
+  /** As a daemon on a single node has them: so many, shared out by lanes. Default: no call waits for a thread. */
+  readonly threads?: number;
+  readonly broken?: MachineBroken;
+}
+
+/** What is broken around the group. */
+export interface MachineBroken {
+  /** Intervals are measured by the wall clock. */
+  readonly clock?: boolean;
+  /** Threads are not shared out among disks. */
+  readonly lanes?: boolean;
+  /** No member is ever left out because it is slow. */
+  readonly "slow-disk"?: boolean;
 }
 
 /** The power failed while something was still being done. */
@@ -63,6 +84,8 @@ export class Machine {
   #closed = 0;
   readonly #moments: Moments;
   readonly #options: MachineOptions;
+  #lanes: DiskLanes | null = null;
+  #threads = new Threads(Number.POSITIVE_INFINITY);
   #cutAfter = Number.POSITIVE_INFINITY;
   #onCut: () => void = () => {};
 
@@ -70,13 +93,14 @@ export class Machine {
     this.#options = options;
     this.simulation = options.simulation;
     this.random = options.simulation.random;
-    this.clock = new SimulatedClock(this.simulation);
+    this.clock = this.#makeClock();
     this.#moments = new Moments(new SeededRandom(this.random.below(2 ** 31)));
   }
 
   addDrive(): Drive {
     const { simulation } = this;
     const drive = new Drive({ simulation, index: this.drives.length, sizeBytes: this.#options.diskBytes });
+    drive.threads = this.#threads;
     drive.beforeEffect = (operation) => {
       if (operation === "read") return;
       this.#moments.pass(this.drives, this.#now);
@@ -91,15 +115,30 @@ export class Machine {
     return initDisk(this.#open(drive), { number: drive.index + 1, random: this.random });
   }
 
-  #open(drive: Drive) {
-    return drive.open(`/dev/sd${this.lives}${String.fromCharCode(97 + ((drive.index + this.lives) % 26))}`);
+  #open(drive: Drive): BlockDevice {
+    const device = drive.open(`/dev/sd${this.lives}${String.fromCharCode(97 + ((drive.index + this.lives) % 26))}`);
+    return this.#lanes?.over(device, "data") ?? device;
+  }
+
+  #makeClock(): SimulatedClock {
+    return new SimulatedClock(this.simulation, this.#options.broken?.clock);
+  }
+
+  /** Another process, with threads of its own. */
+  #beginThreads(): void {
+    const { threads, broken } = this.#options;
+    if (threads === undefined) return;
+    if (broken?.lanes !== true) this.#lanes = new DiskLanes(this.clock, threads);
+    this.#threads = new Threads(threads);
+    for (const drive of this.drives) drive.threads = this.#threads;
   }
 
   async create(): Promise<void> {
+    const environment = this.#environment();
     const disks: LabelledDisk[] = [];
     for (let i = 0; i < this.#options.members; i++) disks.push(await this.label(this.addDrive()));
     const { chunkBytes, rowBytes, parityRun } = this.#options;
-    this.group = await createGroup(disks, { ...this.#environment(), name: "g", chunkBytes, rowBytes, parityRun });
+    this.group = await createGroup(disks, { ...environment, name: "g", chunkBytes, rowBytes, parityRun });
     this.#assembled = this.lives;
   }
 
@@ -121,11 +160,15 @@ export class Machine {
     this.arena.begin();
     this.lives++;
     this.clock.stop();
-    this.clock = new SimulatedClock(this.simulation);
+    this.clock = this.#makeClock();
+    this.#beginThreads();
     const onEvent = (event: GroupEvent): void => void this.events.push(event);
     const { clock, random, arena } = this;
-    const { without, seenElsewhere } = this.#options;
-    return { arena, clock, random, log: SILENT, buffers: TIGHT_BUFFERS, without, seenElsewhere, onEvent };
+    const { without, broken, seenElsewhere } = this.#options;
+    const slowDisks =
+      broken?.["slow-disk"] === true ? { ...SLOW_DISKS, afterMs: Number.POSITIVE_INFINITY } : SLOW_DISKS;
+    const settings = { without, slowDisks, seenElsewhere };
+    return { arena, clock, random, log: SILENT, buffers: TIGHT_BUFFERS, ...settings, onEvent };
   }
 
   /** What the daemon finds at its start: every drive that is plugged in and carries a label of the group, in any order. */

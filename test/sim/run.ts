@@ -9,7 +9,9 @@ import { BeyondFaultModel, type World } from "./world.js";
 /** Parts of a file system that a run can do without, to see that it is noticed. */
 const FS_BREAKS = ["checksum", "room", "promise"] as const;
 const GROUP_BREAKS = ["parity", "journal", "bitmap", "stale", "generation", "transient", "source"] as const;
-export const BREAKS = [...GROUP_BREAKS, ...FS_BREAKS] as const;
+/** ... and of what is around a group, or how it is set up. */
+const MACHINE_BREAKS = ["clock", "lanes", "slow-disk"] as const;
+export const BREAKS = [...GROUP_BREAKS, ...FS_BREAKS, ...MACHINE_BREAKS] as const;
 export type Break = (typeof BREAKS)[number];
 
 export interface RunOptions {
@@ -40,20 +42,20 @@ export function schedule(seed: number, count: number): StepName[] {
   return Array.from({ length: count }, () => STEPS[random.below(STEPS.length)]!);
 }
 
-type FsBreak = (typeof FS_BREAKS)[number];
-
-function isOfFs(broken: Break): broken is FsBreak {
-  return FS_BREAKS.some((part) => part === broken);
+/** @returns the part that is broken, when it is one of these */
+function brokenOf(broken: Break | undefined, parts: readonly Break[]): Readonly<Record<string, true>> {
+  return broken !== undefined && parts.includes(broken) ? { [broken]: true } : {};
 }
 
 export function withoutOf(broken: Break | undefined): Without {
-  return broken === undefined || isOfFs(broken) ? {} : { [broken]: true };
+  return brokenOf(broken, GROUP_BREAKS);
 }
 
 function makeWorld({ seed, broken }: RunOptions): World {
   const without = withoutOf(broken);
-  if (seed % 3 !== 0) return new LuWorld(seed, without);
-  return new FsWorld(seed, without, broken !== undefined && isOfFs(broken) ? { [broken]: true } : {});
+  const around = brokenOf(broken, MACHINE_BREAKS);
+  if (seed % 3 !== 0) return new LuWorld(seed, without, around);
+  return new FsWorld(seed, without, around, brokenOf(broken, FS_BREAKS));
 }
 
 /** One run. Never throws: a failure is a result. */

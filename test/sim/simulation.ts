@@ -153,14 +153,18 @@ function sink(heap: Event[], event: Event): void {
 /** The clock of one life of the daemon: after `stop` its timers never fire. */
 export class SimulatedClock implements Clock {
   readonly #simulation: Simulation;
+  readonly #byWall: boolean;
   #stopped = false;
 
-  constructor(simulation: Simulation) {
+  /** @param byWall  intervals are measured by the wall clock, which somebody may set. Default: false */
+  constructor(simulation: Simulation, byWall = false) {
     this.#simulation = simulation;
+    this.#byWall = byWall;
   }
 
   monotonicMs(): number {
-    return this.#simulation.nowMs;
+    const { nowMs, wallSetMs } = this.#simulation;
+    return this.#byWall ? nowMs + wallSetMs : nowMs;
   }
 
   wallTime(): Time {

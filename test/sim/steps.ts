@@ -9,6 +9,14 @@ import { BeyondFaultModel, type World } from "./world.js";
 
 /** A thousandth of some ten years. */
 const CLOCK_STEP_MS = 3.15e8;
+/** Long enough for all that is done when its time has come: dirty data is written back after 5 s, and some of it after the next look. */
+const AGE_MS = 15_000;
+/** An answer that takes longer is late, and from then on its disk has no more than its share of the threads. */
+const LATE_MS = 100;
+const READERS = 200;
+const THREAD_WAIT_MS_MAX = 1000;
+/** A disk is left out after it was slow for 5 s. What it was asked for at first may take ten times as long. */
+const LEFT_OUT_MS = 60_000;
 
 /** One thing that happens. It leaves the world with a service that runs. */
 export type Step = (world: World, random: Random) => Promise<void>;
@@ -201,6 +209,7 @@ async function silence(world: World, random: Random): Promise<void> {
     await world.recover();
   }
   await simulation.until(well, "a disk to answer again");
+  leap(world, random);
   await untilAllRead(world);
   world.patient = false;
   await taskEnd(world, "rebuild");
@@ -290,11 +299,14 @@ async function untilAllRead({ machine, simulation }: World): Promise<void> {
 
 /** A disk is slow, perhaps so slow and for so long that the group does without it, and has it back when it is well. */
 async function slowDisk(world: World, random: Random): Promise<void> {
+  const wasWhole = isWhole(world) && world.budget.victim === null;
   const drive = victim(world, random, false);
   if (drive === null) return;
   drive.slowness = random.below(2) === 0 ? 20 + random.below(400) : 1000;
+  if (drive.slowness === 1000) await sharedThreads(world, drive, random);
   const bursts = 2 + random.below(6);
   for (let i = 0; i < bursts; i++) await work(world, random);
+  if (wasWhole && drive.slowness === 1000) await leftOut(world, random);
   drive.slowness = 1;
   // What it was may have it left out for some seconds more, well as it is: until that is over no other disk has a fault.
   await world.simulation.until(world.simulation.sleep(10_000 + random.below(10_000)), "time");
@@ -306,12 +318,42 @@ async function slowDisk(world: World, random: Random): Promise<void> {
   if (isWhole(world)) world.budget.returned();
 }
 
-/** Somebody sets the wall clock, by up to ten years, while everything goes on. Nothing may depend on it. */
+/** Once it is known to be slow, requests to other disks find a thread, however many wait for it. */
+async function sharedThreads(world: World, slow: Drive, random: Random): Promise<void> {
+  const { machine, simulation } = world;
+  for (let tries = 0; slow.tookMs < LATE_MS; tries++) {
+    if (tries === 8) return;
+    await simulation.until(world.readers(4, random), "reads");
+  }
+  for (const drive of machine.drives) drive.waitedMsMax = 0;
+  await simulation.until(world.readers(READERS, random), "reads");
+  const waitedMs = Math.max(...machine.drives.map((drive) => (drive === slow ? 0 : drive.waitedMsMax)));
+  if (waitedMs > THREAD_WAIT_MS_MAX)
+    throw new Error(`a request to a disk that is well waits ${waitedMs.toFixed(0)} ms for a thread`);
+}
+
+/** Nobody waits long for one disk: under load it is left out, since the others, which answer at once, have everything. */
+async function leftOut(world: World, random: Random): Promise<void> {
+  const { simulation } = world;
+  for (const endMs = simulation.nowMs + LEFT_OUT_MS; isComplete(world); ) {
+    if (simulation.nowMs > endMs) throw new Error("everything waits for one disk that is a thousand times slower");
+    await work(world, random);
+    await simulation.until(simulation.sleep(100), "time");
+  }
+}
+
+/** Somebody sets the wall clock, by up to ten years, while everything goes on. Nothing may depend on it: whatever waits for its time waits no longer for that. */
 async function setClock(world: World, random: Random): Promise<void> {
   const { simulation } = world;
   const working = world.burst(random);
-  simulation.wallSetMs += (random.below(2000) - 1000) * CLOCK_STEP_MS;
+  leap(world, random);
   await simulation.until(working, "requests");
+  await simulation.until(simulation.sleep(AGE_MS), "time");
+  world.checkAge();
+}
+
+function leap({ simulation }: World, random: Random): void {
+  simulation.wallSetMs += (random.below(2000) - 1000) * CLOCK_STEP_MS;
 }
 
 /** All disks are slow: that is load, and whoever is left out for it is missed when another one is lost. */

@@ -16,12 +16,16 @@ export interface World {
   create(): Promise<void>;
   /** Some requests at the same time; the model knows of each that was answered. */
   burst(random: Random): Promise<unknown>;
+  /** So many reads at the same time. */
+  readers(count: number, random: Random): Promise<unknown>;
   /** Two disks do not answer: a read may be an error for now. Never so of a world that proves what it reads. */
   patient: boolean;
   /** An LU becomes larger or smaller, as far as it may; a larger one while it is used. */
   resize(random: Random): Promise<unknown>;
   /** Others fill the folder of the scratch copies while it works, and empty it again: it goes on meanwhile, and does everything afterwards. */
   fullScratch(random: Random): Promise<void>;
+  /** Nothing has happened for as long as anything may wait: all that waits for its time has had it. @throws Error */
+  checkAge(): void;
   /** Clients fill what they can fill, and go on; perhaps it stays full. */
   fillUp(random: Random): Promise<void>;
   /** They remove what filled it: everything is taken again. */

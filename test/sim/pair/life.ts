@@ -12,13 +12,13 @@ import { LIMITS } from "../../../src/limits.js";
 import { MemoryReplyCache } from "../../../src/protocol/rpc/reply-cache.js";
 import { LifeArena } from "../../support/life-arena.js";
 import type { Simulation } from "../simulation.js";
+import { Threads } from "../threads.js";
 import type { Call } from "./client-model.js";
 import type { FileServer } from "./file-server.js";
 import { SimulatedGroupHost } from "./group-host.js";
 import { type ClockWay, Gate, NodeClock } from "./node-clock.js";
 import type { Ownership } from "./ownership.js";
 import type { DiskUser, SharedDisk } from "./shared-disk.js";
-import { Threads } from "./threads.js";
 
 const THREADS = LIMITS.ioThreadsOfPair;
 const ARENA_BYTES = 16 * MIB;

@@ -7,9 +7,9 @@ import { DeviceHandle, OPERATIONS, type Operation } from "../device-handle.js";
 import { CRASHES, type Media } from "../media.js";
 import type { Platter } from "../platter.js";
 import type { Simulation } from "../simulation.js";
+import type { Threads } from "../threads.js";
 import type { Gate } from "./node-clock.js";
 import type { Holding, Ownership } from "./ownership.js";
-import type { Threads } from "./threads.js";
 
 const LOOK_AGAIN_MS = 500;
 

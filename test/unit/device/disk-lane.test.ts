@@ -6,6 +6,7 @@ import { MemoryDevice } from "../../../src/device/memory-device.js";
 import { ThreadHold } from "../../../src/device/thread-hold.js";
 import { SeededRandom } from "../../../src/lib/prng.js";
 import { BLOCK_BYTES, MIB } from "../../../src/lib/units.js";
+import { CallTimes, TimedCall } from "../../../src/raid/call-times.js";
 import { HandClock, settle } from "../../support/hand-clock.js";
 
 const THREADS = 16;
@@ -73,7 +74,15 @@ test("lane: where no heartbeat needs a thread, a disk is limited only while it i
   await disks[0]!.answer(19);
   equal(disks[0]!.asked.length, 1, "the oldest are answered first, and one that is late is left");
   await disks[0]!.answer(1);
-  equal(disks[0]!.asked.length, 5);
+  equal(disks[0]!.asked.length, 1, "an even share, until it answers in time");
+  clock.jump(500);
+  await disks[0]!.answer(1);
+  equal(disks[0]!.asked.length, 1);
+  clock.jump(40);
+  await disks[0]!.answer(1);
+  equal(disks[0]!.asked.length, 3, "all that waited");
+  for (let i = 0; i < 2; i++) void device!.read(BLOCK, 0);
+  await settle();
   const heartbeat = lanes.over(new HeldDisk("/dev/0").device, "control");
   for (let i = 0; i < 5; i++) void device!.read(BLOCK, 0);
   await settle();
@@ -177,4 +186,57 @@ test("thread hold: it holds a thread of the pool as long as it says, and lets it
   if ((process.env.UV_THREADPOOL_SIZE ?? "4") === "4") ok(readMs >= 250, `a read waited ${readMs} ms`);
   await readFile("/proc/self/stat");
   await hold.hold(1);
+});
+
+test("lane: a call is timed from its turn, and one that hangs is as old as it is", async () => {
+  const clock = new HandClock();
+  const lanes = lanesOf(clock);
+  const disk = new HeldDisk("/dev/a");
+  const device = lanes.over(disk.device, "data");
+  const times = { read: new CallTimes(), sync: new CallTimes() };
+  for (let i = 0; i < 4; i++) void device.read(BLOCK, 0, new TimedCall(times.read, clock));
+  const sync = new TimedCall(times.sync, clock);
+  const synced = device.flush(sync);
+  await settle();
+  clock.jump(3000);
+  equal(times.read.ageMs(clock.monotonicMs()), 3000);
+  equal(times.sync.ageMs(clock.monotonicMs()), 0, "it waits behind others of its disk");
+  await disk.answer(4);
+  clock.jump(20);
+  equal(times.sync.ageMs(clock.monotonicMs()), 20);
+  await disk.answer();
+  await synced;
+  equal(sync.end(), 20);
+});
+
+test("lane: who waits for what somebody else asks of the disk is timed from the beginning", async () => {
+  const clock = new HandClock();
+  const lanes = lanesOf(clock);
+  const disk = new HeldDisk("/dev/a");
+  const other = lanes.over(disk.device, "data");
+  const device = lanes.over(disk.device, "data");
+  for (let i = 0; i < 4; i++) void other.read(BLOCK, 0);
+  const times = new CallTimes();
+  void device.read(BLOCK, 0, new TimedCall(times, clock));
+  await settle();
+  clock.jump(3000);
+  equal(times.ageMs(clock.monotonicMs()), 3000);
+  await disk.answer();
+  await disk.answer();
+});
+
+test("lane: a call that is given up before its turn says nothing of the disk", async () => {
+  const clock = new HandClock();
+  const disk = new HeldDisk("/dev/a");
+  const device = lanesOf(clock).over(disk.device, "data");
+  for (let i = 0; i < 4; i++) void device.read(BLOCK, 0);
+  const times = new CallTimes();
+  const call = new TimedCall(times, clock);
+  const refused = rejects(device.read(BLOCK, 0, call), { code: "EIO" });
+  clock.jump(3000);
+  device.abandonWaiting?.();
+  await refused;
+  equal(call.end(), 0);
+  deepEqual([times.count, times.isQuiet(clock.monotonicMs(), 0)], [0, true]);
+  await disk.answer();
 });

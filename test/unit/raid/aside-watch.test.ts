@@ -266,6 +266,32 @@ test("slow disk: one that is quick now and then, and slow for the most part, is 
   equal(watched.out[0], 2);
 });
 
+test("slow disk: two calls that take very long, with a high average long after them, leave none out", async () => {
+  const watched = new Watched(4);
+  const rare = [10, 10, 400, 10];
+  await watched.pass(2000, [1, 1, 1, 1], rare);
+  await watched.pass(2400, [1, 1, 2400, 1], rare);
+  await watched.pass(1200, [1, 1, 1, 1], rare);
+  await watched.pass(700, [1, 1, 700, 1], rare);
+  await watched.pass(3000, [1, 1, 1, 1], rare);
+  deepEqual(watched.out, []);
+});
+
+test("slow disk: one that is asked twice now and then, and slow each time, is left out; not for what was long ago", async () => {
+  for (const [pauseMs, out] of [
+    [4500, 2],
+    [70_000, undefined],
+  ] as const) {
+    const watched = new Watched(4);
+    await watched.pass(2000, [1, 1, 1, 1], [10, 10, 10, 10]);
+    for (let i = 0; i < 4; i++) {
+      await watched.pass(1050, [1, 1, 950, 1], [10, 10, 100, 10]);
+      await watched.pass(950 + pauseMs, [1, 1, 950, 1], [10, 10, pauseMs, 10]);
+    }
+    equal(watched.out[0], out, `${pauseMs} ms between`);
+  }
+});
+
 test("call times: the age of the oldest call under way, whatever began after it", () => {
   const times = new CallTimes();
   const old = times.begin(100);
