@@ -37,6 +37,7 @@ export const NlmStat = {
   denied: 1,
   noLocks: 2,
   blocked: 3,
+  gracePeriod: 4,
   rofs: 6,
   stale: 7,
   fbig: 8,

@@ -7,6 +7,8 @@ import { XdrWriter } from "../../protocol/xdr/writer.js";
 
 const RETRY_MS = 100;
 const GIVE_UP_MS = 120_000;
+/** A connection on which no answer comes for so long is given up, and the call sent over another one. */
+const ANSWER_MS = 60_000;
 const AUTH_SYS = 1;
 
 export interface ProbeCall {
@@ -16,7 +18,8 @@ export interface ProbeCall {
 }
 
 /**
- * One call at a time, as a kernel's client makes it: with one xid (RFC 5531 section 9), sent again every 100 ms over a new connection until it is answered.
+ * One call at a time, as a kernel's client makes it: with one xid (RFC 5531 section 9), sent again over a new connection until it is answered: 100 ms after the
+ * last one has ended, and a minute after the call was sent when it stands.
  * It notes how long the slowest call took.
  */
 export class ProbeClient {
@@ -30,6 +33,7 @@ export class ProbeClient {
   constructor(
     readonly host: string,
     readonly port: number,
+    private readonly times = { answerMs: ANSWER_MS, giveUpMs: GIVE_UP_MS },
   ) {}
 
   /** Results of an accepted call, by root. @throws StorageError EIO when there is no answer for two minutes, or the call is refused */
@@ -45,7 +49,7 @@ export class ProbeClient {
         this.calls++;
         return results(reply);
       }
-      if (tookMs > GIVE_UP_MS) throw new StorageError("EIO", `nobody answers at ${this.host}:${this.port}`);
+      if (tookMs > this.times.giveUpMs) throw new StorageError("EIO", `nobody answers at ${this.host}:${this.port}`);
       await sleep(RETRY_MS);
     }
   }
@@ -73,6 +77,7 @@ export class ProbeClient {
     return new Promise((resolve) => {
       const socket = connect({ host: this.host, port: this.port, noDelay: true });
       this.#received = Buffer.alloc(0);
+      socket.setTimeout(this.times.answerMs, () => socket.destroy());
       socket.once("connect", () => resolve(socket));
       socket.on("data", (bytes: Buffer) => this.#onData(bytes));
       socket.on("error", () => {});

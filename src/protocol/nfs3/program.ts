@@ -119,7 +119,7 @@ export class Nfs3Program implements RpcProgram {
 
   /** Nothing has changed, so a repetition after a crash fails as this one did, unless the state changed in between: the next commit keeps the answer. */
   #answerFailure(operation: Operation, call: Nfs3Call, status: number): void {
-    if (TRANSIENT.has(status)) call.rpc.forget();
+    if (TRANSIENT.has(status)) call.rpc.isTransient = true;
     operation.fail(call, status);
     const { keptReply } = call.rpc;
     if (keptReply !== null) call.first?.fileSystem.keepReply(keptReply);

@@ -57,16 +57,17 @@ function answering(name: string, prepare: requests.Prepare, encode: Encode, nonI
         call.finishWith(kept);
         return;
       }
-      if (isTransient(outcome)) call.forget();
+      call.isTransient = isTransient(outcome);
       begin(call, encode, cookie, outcome);
       call.finish();
     },
   };
 }
 
-/** What may go better the next time. */
+/** What may go better the next time: also that a change was applied and could not be made durable here, and the partner serves next. */
 function isTransient({ status }: Outcome): boolean {
-  return status === Nlm4Status.failed || status === Nlm4Status.deniedNoLocks;
+  const { failed, deniedNoLocks, deniedGracePeriod } = Nlm4Status;
+  return status === failed || status === deniedNoLocks || status === deniedGracePeriod;
 }
 
 const REPLY_BYTES = 64;

@@ -6,12 +6,13 @@ import type { Connection } from "./connection.js";
 import { AcceptStatus } from "./message.js";
 import type { VersionTable } from "./program-table.js";
 import type { Chunk } from "./receiver.js";
+import type { ReplyCache } from "./reply-cache.js";
 import type { ReleaseBuffer, ReplyQueue } from "./reply-queue.js";
 
 /** Where a call came from, and its reply goes. */
 export type CallOrigin = Pick<
   Connection,
-  "peer" | "replies" | "inFlightBytes" | "finishReply" | "finishReplyWith" | "finishReplyWithData" | "forgetReply"
+  "peer" | "replies" | "inFlightBytes" | "finishReply" | "finishReplyWith" | "finishReplyWithData"
 > & {
   /** Absent where nothing is lent: a datagram. */
   readonly client?: Pick<Client, "replies">;
@@ -29,8 +30,10 @@ export interface SetAsideReply {
 export class RpcCall {
   /** Of the file's content among the arguments, when the checksum of all arguments came by them. */
   blockChecksums: BlockChecksums | null = null;
-  /** Set when the reply must be remembered by the duplicate-request cache. */
+  /** Set when the call goes through the duplicate-request cache, until it is answered. */
   cacheKey: string | null = null;
+  /** Its answer says nothing of what was done, or would be another the next time: a repetition is tried anew. */
+  isTransient = false;
   /** What the duplicate-request cache remembers, once it is answered. */
   keptReply: SetAsideReply | null = null;
   /** A reply has been queued. */
@@ -97,9 +100,16 @@ export class RpcCall {
     this.connection.finishReplyWith(this, reply);
   }
 
-  /** The answer says nothing of what was done, or would be another the next time: a repetition is tried anew. */
-  forget(): void {
-    this.connection.forgetReply(this);
+  /** It was answered with `reply`: whoever has sent it again meanwhile is answered alike. null: it does not go through the duplicate-request cache. */
+  tellCache(cache: ReplyCache, reply: Buffer | null): void {
+    const key = this.cacheKey;
+    this.cacheKey = null;
+    if (key === null || reply === null) return;
+    if (this.isTransient) cache.abandon(key, reply);
+    else {
+      this.keptReply = { key, reply };
+      cache.complete(key, reply);
+    }
   }
 
   /** End the reply with `byteCount` bytes of `data` by reference. */

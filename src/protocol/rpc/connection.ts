@@ -66,7 +66,7 @@ export class Connection implements RecordSink, Stream, Turn {
   #rest: Buffer | null = null;
   #restAt = 0;
   #feeding = false;
-  #ended = false;
+  #halfClosed = false;
   #closing = false;
   #closed = false;
   #flushScheduled = false;
@@ -263,15 +263,11 @@ export class Connection implements RecordSink, Stream, Turn {
 
   /** The reply that `call` began is complete. */
   finishReply(call: RpcCall): void {
-    const key = call.cacheKey;
-    const kept = key === null ? null : this.replies.copyReply();
+    const kept = call.cacheKey === null ? null : this.replies.copyReply();
     this.replies.finish();
     this.#answered(call);
-    call.cacheKey = null;
     // Behind `finish`: one who waits for the same reply may stand on this very connection.
-    if (key === null || kept === null) return;
-    call.keptReply = { key, reply: kept };
-    this.services.replyCache.complete(key, kept);
+    call.tellCache(this.services.replyCache, kept);
   }
 
   /** A reply that was encoded when the change was applied, and may leave now. */
@@ -280,11 +276,6 @@ export class Connection implements RecordSink, Stream, Turn {
     this.#answered(call);
     call.cacheKey = null;
     this.services.replyCache.complete(key, reply);
-  }
-
-  forgetReply(call: RpcCall): void {
-    if (call.cacheKey !== null) this.services.replyCache.abandon(call.cacheKey);
-    call.cacheKey = null;
   }
 
   finishReplyWithData(call: RpcCall, data: Buffer, byteCount: number, release: ReleaseBuffer): void {
@@ -326,7 +317,7 @@ export class Connection implements RecordSink, Stream, Turn {
     } catch (error) {
       this.#failed(call, error);
     }
-    this.#settled(call);
+    this.#ended(call);
   }
 
   #goAsynchronous(call: RpcCall, pending: Promise<void>): void {
@@ -342,19 +333,25 @@ export class Connection implements RecordSink, Stream, Turn {
     this.client.requests.take(call.countedBytes);
     this.client.replies.take(call.replyBytes);
     pending.then(
-      () => this.#settled(call),
+      () => this.#ended(call),
       (error) => {
         this.#failed(call, error);
-        this.#settled(call);
+        this.#ended(call);
       },
     );
+  }
+
+  /** A client that got no answer sends its call again over another connection, and over none that stands (RFC 5531 section 4): it waits a minute for it. */
+  #ended(call: RpcCall): void {
+    if (!call.answered) this.destroy();
+    this.#settled(call);
   }
 
   /** The handler is done with the call's memory. */
   #settled(call: RpcCall): void {
     if (call.lease !== null) this.services.pool.release(call.lease);
     call.chunk?.release();
-    if (call.cacheKey !== null) this.services.replyCache.abandon(call.cacheKey);
+    if (call.cacheKey !== null) this.services.replyCache.abandon(call.cacheKey, null);
     if (!call.asynchronous) return;
     this.inFlightCount--;
     this.inFlightBytes -= call.chargedBytes;
@@ -371,9 +368,9 @@ export class Connection implements RecordSink, Stream, Turn {
     }
     if (call.answered) return;
     call.failed = true;
+    call.isTransient = true;
     this.replies.beginAccepted(call.xid, garbage ? AcceptStatus.garbageArguments : AcceptStatus.systemError, 0);
-    this.replies.finish();
-    this.#answered(call);
+    this.finishReply(call);
   }
 
   /** @returns false when the call is a repetition: it has been, or will be, answered from the cache */
@@ -504,7 +501,7 @@ export class Connection implements RecordSink, Stream, Turn {
 
   /** Something finished or left: go on reading where it stopped. */
   #progress(): void {
-    if (this.#closing || this.#ended) this.#endWhenQuiet();
+    if (this.#closing || this.#halfClosed) this.#endWhenQuiet();
     if (this.#feeding || this.#closed || !this.#socket.isPaused()) return;
     if (!this.#mayRead) {
       this.#awaitShare();
@@ -536,7 +533,7 @@ export class Connection implements RecordSink, Stream, Turn {
 
   /** The client sends no more but may still read (TCP half-close). */
   #onEnd(): void {
-    this.#ended = true;
+    this.#halfClosed = true;
     this.#endWhenQuiet();
   }
 

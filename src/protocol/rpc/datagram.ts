@@ -70,7 +70,6 @@ class DatagramOrigin implements CallOrigin {
     readonly peer: Peer,
     pool: BufferPool,
     private readonly answered: (call: RpcCall, kept: Buffer | null) => void,
-    private readonly forgotten: (key: string) => void,
   ) {
     this.replies = new ReplyQueue(pool, () => {});
   }
@@ -84,11 +83,6 @@ class DatagramOrigin implements CallOrigin {
   finishReplyWith(call: RpcCall, { reply }: SetAsideReply): void {
     this.replies.repeat(reply);
     this.answered(call, reply);
-  }
-
-  forgetReply(call: RpcCall): void {
-    if (call.cacheKey !== null) this.forgotten(call.cacheKey);
-    call.cacheKey = null;
   }
 
   finishReplyWithData(call: RpcCall, data: Buffer, byteCount: number, release: (buffer: Buffer) => void): void {
@@ -186,8 +180,7 @@ export class DatagramServer {
       this.#answered(call, kept);
       send(origin.message);
     };
-    const forgotten = (key: string) => this.options.replyCache.abandon(key);
-    const origin = new DatagramOrigin(peer, this.#pool, answered, forgotten);
+    const origin = new DatagramOrigin(peer, this.#pool, answered);
     try {
       const call = this.#header(reader, origin, message.length);
       if (call === null) send(origin.message);
@@ -247,23 +240,23 @@ export class DatagramServer {
       call.cacheKey = key;
     }
     this.#begun(origin.peer.address);
-    void this.#invoke(call, origin, reader, send).finally(() => this.#ended(origin.peer.address));
+    void this.#invoke(call, origin, reader).finally(() => this.#ended(origin.peer.address));
   }
 
-  async #invoke(call: RpcCall, origin: DatagramOrigin, reader: XdrReader, send: (reply: Buffer) => void) {
+  async #invoke(call: RpcCall, origin: DatagramOrigin, reader: XdrReader): Promise<void> {
     try {
       await call.table.program.invoke(call, reader);
     } catch (error) {
       const garbage = error instanceof XdrError;
       if (!garbage) this.#unexpected(call.name, error);
       if (!call.answered) {
-        origin.replies.beginAccepted(call.xid, garbage ? AcceptStatus.garbageArguments : AcceptStatus.systemError, 0);
-        origin.replies.finish();
         call.failed = true;
-        send(origin.message);
+        call.isTransient = true;
+        origin.replies.beginAccepted(call.xid, garbage ? AcceptStatus.garbageArguments : AcceptStatus.systemError, 0);
+        origin.finishReply(call);
       }
     } finally {
-      if (call.cacheKey !== null) this.options.replyCache.abandon(call.cacheKey);
+      if (call.cacheKey !== null) this.options.replyCache.abandon(call.cacheKey, null);
     }
   }
 
@@ -284,11 +277,7 @@ export class DatagramServer {
     const counter = call.table.counters[call.procedure];
     counter?.record(this.options.clock.monotonicMs() - call.startedMs);
     if (call.failed && counter !== undefined) counter.errors++;
-    const key = call.cacheKey;
-    call.cacheKey = null;
-    if (key === null || kept === null) return;
-    call.keptReply = { key, reply: kept };
-    this.options.replyCache.complete(key, kept);
+    call.tellCache(this.options.replyCache, kept);
   }
 
   #unexpected(what: string, error: unknown): void {

@@ -20,8 +20,11 @@ export interface ReplyCache {
    * @param source  what they come from: those of its last time are forgotten
    */
   adopt(source: number, replies: AdoptedReplies): void;
-  /** The call ended without an answer worth keeping: it would be done again. */
-  abandon(key: string): void;
+  /**
+   * The call ended without an answer worth keeping: it would be done again.
+   * @param reply  what it was answered with; whoever asked meanwhile hears it, too. null: nothing
+   */
+  abandon(key: string, reply: Buffer | null): void;
 }
 
 export interface AdoptedReplies {
@@ -43,6 +46,7 @@ interface Entry {
   readonly sinceMs: number;
 }
 
+/** Of one request. It is sent again over a new connection when the last one has ended: the newest are those that somebody listens to. */
 const WAITERS_MAX = 8;
 const EXPIRE_STEPS = 8;
 const COMPACT_AT = 8192;
@@ -80,7 +84,7 @@ export class MemoryReplyCache implements ReplyCache {
     }
     if (entry.reply !== null) return entry.reply;
     entry.waiters ??= [];
-    if (entry.waiters.length < WAITERS_MAX) entry.waiters.push(waiter);
+    if (entry.waiters.push(waiter) > WAITERS_MAX) entry.waiters.shift();
     return "waiting";
   }
 
@@ -89,9 +93,7 @@ export class MemoryReplyCache implements ReplyCache {
     if (entry === undefined) return;
     entry.reply = reply;
     this.#bytes += reply.length;
-    const waiters = entry.waiters;
-    entry.waiters = null;
-    if (waiters !== null) for (const waiter of waiters) waiter(reply);
+    tell(entry, reply);
   }
 
   adopt(source: number, replies: AdoptedReplies): void {
@@ -108,11 +110,12 @@ export class MemoryReplyCache implements ReplyCache {
     return null;
   }
 
-  abandon(key: string): void {
+  abandon(key: string, reply: Buffer | null): void {
     const entry = this.#entries.get(key);
     if (entry === undefined || entry.reply !== null) return;
     entry.abandoned = true;
     this.#entries.delete(key);
+    if (reply !== null) tell(entry, reply);
   }
 
   /** Look at a few of the oldest; more leave than arrive, so the bounds hold. One that is still in progress moves to the young end. */
@@ -139,4 +142,10 @@ export class MemoryReplyCache implements ReplyCache {
     this.#bytes -= oldest.reply.length;
     this.#entries.delete(oldest.key);
   }
+}
+
+function tell(entry: Entry, reply: Buffer): void {
+  const { waiters } = entry;
+  entry.waiters = null;
+  if (waiters !== null) for (const waiter of waiters) waiter(reply);
 }

@@ -64,7 +64,7 @@ export class FileServer {
 
   #refuse(key: string, error: StorageError): Buffer {
     const answer = encode(error.code, error.message);
-    if (TRANSIENT.has(error.code)) this.cache.abandon(key);
+    if (TRANSIENT.has(error.code)) this.cache.abandon(key, answer);
     else {
       this.cache.complete(key, answer);
       this.fs.keepReply({ key, reply: answer });

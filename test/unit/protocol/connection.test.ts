@@ -3,6 +3,8 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "../../../src/lib/clock.js";
 import { SystemClock } from "../../../src/lib/clock.js";
+import { StorageError } from "../../../src/lib/errors.js";
+import { XdrError } from "../../../src/protocol/xdr/reader.js";
 import { gate } from "../../support/gate.js";
 import { encode, encodeCall, frame, NfsClient, Proc, writeSattr } from "../../support/nfs-client.js";
 import { clientLimits, openRig, pattern, until } from "./fixture.js";
@@ -168,6 +170,41 @@ test("duplicate requests: the first connection dies, the repetition is answered"
   assert.equal((await client.call(Proc.create, createArgs(root, "once"), { xid: 7 })).body.u32(), 0);
   assert.equal(fs.applied.get("create"), 1);
 });
+
+const EEXIST = 17;
+// `later`: what a repetition is answered with; the name is there.
+for (const { error, accepted, status, later } of [
+  { error: new StorageError("EIO", "a disk is gone"), accepted: 0, status: 5, later: EEXIST },
+  { error: new StorageError("EBUSY", "not served now"), accepted: 0, status: 10_008, later: EEXIST },
+  { error: new StorageError("EROFS", "read only"), accepted: 0, status: 30, later: 30 },
+  { error: new XdrError("garbage", 0), accepted: 4, status: null, later: EEXIST },
+])
+  test(`duplicate requests: who has asked again meanwhile is answered, too, when the call fails: ${error.message}`, async (t) => {
+    const { client, root, fs, connect } = await openRig(t);
+    const slow = gate();
+    fs.hold = () =>
+      slow.opened.then(() => {
+        throw error;
+      });
+    const first = await connect();
+    first.send(frame(encodeCall(7, Proc.create, createArgs(root, "once"))));
+    await until(() => fs.applied.get("create") === 1);
+    await first.close();
+    // So many connections that end before the answer comes, and one that stands.
+    for (let i = 0; i < 10; i++) {
+      const next = await connect();
+      next.send(frame(encodeCall(7, Proc.create, createArgs(root, "once"))));
+      await next.call(Proc.null, Buffer.alloc(0), { xid: 8 });
+      await next.close();
+    }
+    const again = client.call(Proc.create, createArgs(root, "once"), { xid: 7 });
+    await client.call(Proc.null, Buffer.alloc(0), { xid: 8 });
+    slow.open();
+    const reply = await again;
+    assert.deepEqual([reply.status, reply.status === 0 ? reply.body.u32() : null], [accepted, status]);
+    fs.hold = null;
+    assert.equal((await client.call(Proc.create, createArgs(root, "once"), { xid: 7 })).body.u32(), later);
+  });
 
 test("close: requests in flight are answered, new connections refused, everything ends", async (t) => {
   const { client, root, fs, server, port } = await openRig(t);

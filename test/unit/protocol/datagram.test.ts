@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createSocket, Socket } from "node:dgram";
 import type { NetworkInterfaceInfo } from "node:os";
 import { type TestContext, test } from "node:test";
+import { StorageError } from "../../../src/lib/errors.js";
 import { nextTurn } from "../../../src/lib/next-turn.js";
 import type { RpcProgram } from "../../../src/protocol/rpc/program.js";
 import { gate } from "../../support/gate.js";
@@ -9,7 +10,7 @@ import { HandClock } from "../../support/hand-clock.js";
 import { encode, encodeCall, MOUNT, NFS, NfsClient, PORTMAP } from "../../support/nfs-client.js";
 import { callOverUdp, lockArgs, NLM, NlmProc, readResult, sendDatagram } from "../../support/nlm-client.js";
 import { freePort } from "../../support/rig.js";
-import { openRig, RW } from "./fixture.js";
+import { openRig, RW, until } from "./fixture.js";
 
 const NOTHING = Buffer.alloc(0);
 const words = (...values: number[]) =>
@@ -70,6 +71,25 @@ test("UDP: a repeated call is answered as the first time", async (t) => {
   const other = await callOverUdp(port, NlmProc.lock, lockArgs({ handle: handle! }), { program: NLM, version: 4 });
   assert.equal(readResult(other!.body).status, 0);
   assert.equal(fs.locks.list().length, 1);
+});
+
+test("UDP: who has asked again meanwhile is answered, too, when the call fails", async (t) => {
+  const { port, client, root, fs } = await openRig(t);
+  const { handle } = await client.create(root, "file");
+  const slow = gate();
+  fs.hold = () =>
+    slow.opened.then(() => {
+      throw new StorageError("EIO", "the file system has stopped");
+    });
+  const lock = encodeCall(99, NlmProc.lock, lockArgs({ handle: handle! }), { program: NLM, version: 4 });
+  const first = sendDatagram(port, lock);
+  await until(() => fs.locks.list().length === 1);
+  const again = sendDatagram(port, lock);
+  // Behind it in the same socket.
+  await callOverUdp(port, 0, NOTHING, { program: NLM, version: 4 });
+  slow.open();
+  assert.ok((await first) !== null);
+  assert.deepEqual(await again, await first);
 });
 
 test("the port mapper knows what is served over UDP, and answers on a port of its own as long as something is served there", async (t) => {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { LOCK_LIMITS } from "../../../src/fs/locks/limits.js";
 import { SystemClock } from "../../../src/lib/clock.js";
+import { StorageError } from "../../../src/lib/errors.js";
 import { RpcClient, SystemDialer } from "../../../src/protocol/rpc/client.js";
 import type { NfsServerOptions } from "../../../src/protocol/server.js";
 import { FakeLockManager } from "../../support/lock-manager.js";
@@ -126,6 +127,23 @@ test("NLM: a repeated call is answered as the first time, and not done again", a
     readResult((await client.call(NlmProc.lock, args, { ...lock, xid: 4712 })).body).status,
     NlmStat.granted,
   );
+});
+
+test("NLM: a lock that could not be made durable is not granted, and a repetition is tried anew", async (t) => {
+  const { client, handle, fs } = await open(t);
+  const lock = { program: NLM, version: 4, xid: 4711 };
+  const args = lockArgs({ handle, ...A });
+  const status = async () => readResult((await client.call(NlmProc.lock, args, lock)).body).status;
+  for (const [code, expected] of [
+    ["EIO", NlmStat.failed],
+    ["EBUSY", NlmStat.gracePeriod],
+  ] as const) {
+    fs.hold = () => Promise.reject(new StorageError(code, "the file system has stopped"));
+    assert.equal(await status(), expected, code);
+    await fs.locks.free({ host: "alpha", address: null }).catch(() => {});
+  }
+  fs.hold = null;
+  assert.equal(await status(), NlmStat.granted);
 });
 
 test("NLM: SHARE, UNSHARE, NM_LOCK and FREE_ALL", async (t) => {

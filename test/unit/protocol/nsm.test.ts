@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { StorageError } from "../../../src/lib/errors.js";
 import { encode } from "../../support/nfs-client.js";
 import { callOverUdp, NlmClient, NlmStat, NSM, notifyArgs } from "../../support/nlm-client.js";
 import { openRig, RW } from "./fixture.js";
@@ -19,7 +20,7 @@ async function open(t: Parameters<typeof openRig>[0]) {
       .list()
       .map(({ owner }) => owner.host)
       .sort();
-  return { ...rig, nlm, lockAll, holders };
+  return { ...rig, nlm, handle: handle!, lockAll, holders };
 }
 
 test("NSM: a client that has started again loses its locks, by the name it locks with, and once for each state", async (t) => {
@@ -62,6 +63,19 @@ test("NSM: who may use no export frees nothing", async (t) => {
   await nlm.notify("alpha", 3);
   await nlm.freeAll("alpha");
   assert.deepEqual(holders(), HOSTS);
+});
+
+test("NSM: news that could not be heeded are not answered: the connection ends, and they are sent again", async (t) => {
+  const { client, handle, lockAll, holders, connect, fs } = await open(t);
+  await lockAll();
+  fs.hold = () => Promise.reject(new StorageError("EIO", "the file system has stopped"));
+  const answer = client.call(6, notifyArgs("alpha", 3), { program: NSM, version: 1 });
+  await assert.rejects(answer, { message: "connection closed" });
+  fs.hold = null;
+  const again = new NlmClient(await connect());
+  assert.equal(await again.lock({ handle, host: "alpha", length: 1n }), NlmStat.granted);
+  await again.notify("alpha", 3);
+  assert.deepEqual(holders(), ["beta"]);
 });
 
 test("NSM: over UDP too, and it monitors nobody for others", async (t) => {

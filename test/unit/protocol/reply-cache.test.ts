@@ -26,11 +26,24 @@ test("reply cache: new, waiting, known, abandoned", () => {
   cache.complete("a", Buffer.from("done"));
   assert.deepEqual(heard, ["done"]);
   assert.deepEqual(cache.begin("a", WAITER), Buffer.from("done"));
-  cache.abandon("a");
+  cache.abandon("a", null);
   assert.deepEqual(cache.begin("a", WAITER), Buffer.from("done"));
   assert.equal(cache.begin("b", WAITER), "new");
-  cache.abandon("b");
+  cache.abandon("b", null);
   assert.equal(cache.begin("b", WAITER), "new");
+});
+
+test("reply cache: those who asked last hear an answer that is not kept", () => {
+  const { cache } = open();
+  const heard: string[] = [];
+  cache.begin("a", WAITER);
+  for (let i = 0; i < 10; i++) cache.begin("a", (reply) => heard.push(`${i} ${reply}`));
+  cache.abandon("a", Buffer.from("later"));
+  assert.deepEqual(
+    heard,
+    [2, 3, 4, 5, 6, 7, 8, 9].map((i) => `${i} later`),
+  );
+  assert.equal(cache.begin("a", WAITER), "new");
 });
 
 test("reply cache: bounded in entries, bytes and age; what is in progress stays", () => {
@@ -39,7 +52,7 @@ test("reply cache: bounded in entries, bytes and age; what is in progress stays"
     cache.begin("slow", WAITER);
     for (let i = 0; i < 20000; i++) {
       assert.equal(cache.begin(`k${i}`, WAITER), "new");
-      if (i % 3 === 0) cache.abandon(`k${i}`);
+      if (i % 3 === 0) cache.abandon(`k${i}`, null);
       else cache.complete(`k${i}`, Buffer.alloc(20));
       assert.ok(cache.size <= 52, `${cache.size} entries`);
     }
