@@ -31,6 +31,8 @@ export interface Nlm4Services {
 export interface Outcome {
   readonly status: number;
   readonly holder?: LockHolder;
+  /** It ended with an error: what was applied, if anything was, is not durable. */
+  readonly isError?: true;
 }
 
 /** A decoded request, ready to be done. `onApplied` is called in the piece in which the change is applied. */
@@ -108,7 +110,7 @@ export async function outcomeOf(
       log.error({ error: messageOf(error) }, "nlm4: unexpected error");
       onUnexpected(error);
     }
-    return { status: lockStatusOf(error) };
+    return { status: lockStatusOf(error), isError: true };
   }
 }
 

@@ -53,18 +53,19 @@ function answering(name: string, prepare: requests.Prepare, encode: Encode, nonI
         kept = call.setAside();
         return kept;
       });
-      if (kept !== null && !isTransient(outcome)) {
+      if (kept !== null && outcome.isError === undefined && !isTransient(outcome)) {
         call.finishWith(kept);
         return;
       }
-      call.isTransient = isTransient(outcome);
+      // A change that was applied and is not durable may be, or not be, the next time: here, or at the partner.
+      call.isTransient = kept !== null || isTransient(outcome);
       begin(call, encode, cookie, outcome);
       call.finish();
     },
   };
 }
 
-/** What may go better the next time: also that a change was applied and could not be made durable here, and the partner serves next. */
+/** What may go better the next time. */
 function isTransient({ status }: Outcome): boolean {
   const { failed, deniedNoLocks, deniedGracePeriod } = Nlm4Status;
   return status === failed || status === deniedNoLocks || status === deniedGracePeriod;

@@ -137,6 +137,8 @@ test("NLM: a lock that could not be made durable is not granted, and a repetitio
   for (const [code, expected] of [
     ["EIO", NlmStat.failed],
     ["EBUSY", NlmStat.gracePeriod],
+    ["EROFS", NlmStat.rofs],
+    ["ESTALE", NlmStat.stale],
   ] as const) {
     fs.hold = () => Promise.reject(new StorageError(code, "the file system has stopped"));
     assert.equal(await status(), expected, code);
