@@ -1,5 +1,5 @@
 /** Told by a layer that lets a call wait for others of the same device. Time until it begins is not the disk's. */
-export interface Turn {
+export interface TurnWatcher {
   waits(): void;
   begins(): void;
 }
@@ -25,16 +25,16 @@ export interface BlockDevice {
   /** 1 when anything goes; 4096 for direct I/O. */
   readonly alignmentBytes: number;
 
-  read(target: Buffer, position: number, turn?: Turn): Promise<void>;
+  read(target: Buffer, position: number, turn?: TurnWatcher): Promise<void>;
   /** One contiguous range of the device into several buffers. */
-  readv(targets: readonly Buffer[], position: number, turn?: Turn): Promise<void>;
-  write(source: Buffer, position: number, turn?: Turn): Promise<void>;
+  readv(targets: readonly Buffer[], position: number, turn?: TurnWatcher): Promise<void>;
+  write(source: Buffer, position: number, turn?: TurnWatcher): Promise<void>;
   /** Several buffers on to one contiguous range of the device. */
-  writev(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void>;
+  writev(sources: readonly Buffer[], position: number, turn?: TurnWatcher): Promise<void>;
   /** As `writev`, and this range is durable when it resolves (O_DSYNC, FUA), without waiting for other unflushed writes. */
-  writeThrough(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void>;
+  writeThrough(sources: readonly Buffer[], position: number, turn?: TurnWatcher): Promise<void>;
   /** Everything written before this call is durable when it resolves. */
-  flush(turn?: Turn): Promise<void>;
+  flush(turn?: TurnWatcher): Promise<void>;
   /** Requests that wait for their turn and have not reached the disk are refused (EIO); those under way end as they will. Absent: nothing waits. */
   abandonWaiting?(): void;
   /** Releases the lock and the descriptor. Waits for I/O in flight. Idempotent. */

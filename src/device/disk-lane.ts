@@ -1,7 +1,7 @@
 import { must } from "../lib/assert.js";
 import type { Clock } from "../lib/clock.js";
 import { StorageError } from "../lib/errors.js";
-import type { BlockDevice, Turn } from "./device.js";
+import type { BlockDevice, TurnWatcher } from "./device.js";
 import { closedError } from "./range.js";
 
 /** A call that takes longer has a disk behind it that holds its thread; one with seeks takes some tens of milliseconds under load. */
@@ -20,7 +20,7 @@ export type LaneKind = "data" | "control";
 
 interface Waiter {
   readonly owner: object;
-  readonly turn: Turn | undefined;
+  readonly turn: TurnWatcher | undefined;
   readonly go: (call: Call) => void;
   readonly refuse: (error: StorageError) => void;
 }
@@ -83,7 +83,7 @@ class Lane {
   }
 
   /** In its turn. @throws StorageError when the owner gave up waiting */
-  wait(owner: object, turn?: Turn): Promise<Call> {
+  wait(owner: object, turn?: TurnWatcher): Promise<Call> {
     return new Promise((go, refuse) => this.#waiting.push({ owner, turn, go, refuse }));
   }
 
@@ -192,27 +192,27 @@ class LaneDevice implements BlockDevice {
     this.alignmentBytes = below.alignmentBytes;
   }
 
-  read(target: Buffer, position: number, turn?: Turn): Promise<void> {
+  read(target: Buffer, position: number, turn?: TurnWatcher): Promise<void> {
     return this.#inTurn(position, turn, () => this.below.read(target, position));
   }
 
-  readv(targets: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
+  readv(targets: readonly Buffer[], position: number, turn?: TurnWatcher): Promise<void> {
     return this.#inTurn(position, turn, () => this.below.readv(targets, position));
   }
 
-  write(source: Buffer, position: number, turn?: Turn): Promise<void> {
+  write(source: Buffer, position: number, turn?: TurnWatcher): Promise<void> {
     return this.#inTurn(position, turn, () => this.below.write(source, position));
   }
 
-  writev(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
+  writev(sources: readonly Buffer[], position: number, turn?: TurnWatcher): Promise<void> {
     return this.#inTurn(position, turn, () => this.below.writev(sources, position));
   }
 
-  writeThrough(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
+  writeThrough(sources: readonly Buffer[], position: number, turn?: TurnWatcher): Promise<void> {
     return this.#inTurn(position, turn, () => this.below.writeThrough(sources, position));
   }
 
-  flush(turn?: Turn): Promise<void> {
+  flush(turn?: TurnWatcher): Promise<void> {
     return this.#inTurn(0, turn, () => this.below.flush());
   }
 
@@ -232,7 +232,7 @@ class LaneDevice implements BlockDevice {
     this.lane.refuse(this, new StorageError("EIO", `${this.name} is not waited for any more`, { device: this.name }));
   }
 
-  async #inTurn(position: number, turn: Turn | undefined, call: () => Promise<void>): Promise<void> {
+  async #inTurn(position: number, turn: TurnWatcher | undefined, call: () => Promise<void>): Promise<void> {
     if (this.#closed) throw closedError(this.name, position);
     const begun = this.lane.tryBegin() ?? (await this.#wait(turn));
     this.#underWay++;
@@ -245,7 +245,7 @@ class LaneDevice implements BlockDevice {
   }
 
   /** How slow the disk is, calls tell that are under way. When all of them are somebody else's, only the time that is spent here tells. */
-  #wait(turn: Turn | undefined): Promise<Call> {
+  #wait(turn: TurnWatcher | undefined): Promise<Call> {
     if (turn === undefined) return this.lane.wait(this);
     if (this.#underWay > 0) turn.waits();
     return this.lane.wait(this, turn);

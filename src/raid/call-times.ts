@@ -1,4 +1,4 @@
-import type { Turn } from "../device/device.js";
+import type { TurnWatcher } from "../device/device.js";
 import type { Clock } from "../lib/clock.js";
 
 /** read: from the disk. write: into its cache. sync: durable when it ends, a write or a flush. Each takes its own time, also on a good disk. */
@@ -72,7 +72,7 @@ export class CallTimes {
 const NOT_UNDER_WAY = -1;
 
 /** One call, from when it began. What it waits behind others of its own disk says nothing of the disk: those that it waits for do. */
-export class TimedCall implements Turn {
+export class TimedCall implements TurnWatcher {
   #startedMs = 0;
   #heap = NOT_UNDER_WAY;
 

@@ -1,4 +1,4 @@
-import type { BlockDevice, Turn } from "../device/device.js";
+import type { BlockDevice, TurnWatcher } from "../device/device.js";
 
 /**
  * A member of a group that another node may take over. Whether the group is still ours is asked once more at the very moment of each write, not only when a
@@ -22,30 +22,30 @@ export class GuardedDevice implements BlockDevice {
     this.alignmentBytes = below.alignmentBytes;
   }
 
-  read(target: Buffer, position: number, turn?: Turn): Promise<void> {
+  read(target: Buffer, position: number, turn?: TurnWatcher): Promise<void> {
     return this.below.read(target, position, turn);
   }
 
-  readv(targets: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
+  readv(targets: readonly Buffer[], position: number, turn?: TurnWatcher): Promise<void> {
     return this.below.readv(targets, position, turn);
   }
 
-  async write(source: Buffer, position: number, turn?: Turn): Promise<void> {
+  async write(source: Buffer, position: number, turn?: TurnWatcher): Promise<void> {
     this.guard();
     await this.below.write(source, position, turn);
   }
 
-  async writev(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
+  async writev(sources: readonly Buffer[], position: number, turn?: TurnWatcher): Promise<void> {
     this.guard();
     await this.below.writev(sources, position, turn);
   }
 
-  async writeThrough(sources: readonly Buffer[], position: number, turn?: Turn): Promise<void> {
+  async writeThrough(sources: readonly Buffer[], position: number, turn?: TurnWatcher): Promise<void> {
     this.guard();
     await this.below.writeThrough(sources, position, turn);
   }
 
-  flush(turn?: Turn): Promise<void> {
+  flush(turn?: TurnWatcher): Promise<void> {
     return this.below.flush(turn);
   }
 

@@ -1,4 +1,4 @@
-import type { BlockDevice, Turn } from "../device/device.js";
+import type { BlockDevice, TurnWatcher } from "../device/device.js";
 import type { Clock } from "../lib/clock.js";
 import { isStorageError, StorageError } from "../lib/errors.js";
 import { BLOCK_BYTES } from "../lib/units.js";
@@ -157,7 +157,7 @@ export class Member {
   }
 
   /** Whoever waits for such a call need not wait any longer once the member is left out. */
-  #letGo(kind: CallKind, call: (turn: Turn) => Promise<void>): Promise<void> {
+  #letGo(kind: CallKind, call: (turn: TurnWatcher) => Promise<void>): Promise<void> {
     const pending = this.#begin(kind);
     return new Promise((resolve, reject) => {
       this.#waiting.add(resolve);
@@ -265,7 +265,7 @@ export class Member {
     let isThere = false;
     try {
       const device = this.#open();
-      const run = (turn: Turn) =>
+      const run = (turn: TurnWatcher) =>
         sources.length === 1 ? device.write(sources[0]!, position, turn) : device.writev(sources, position, turn);
       await this.#letGo("write", run);
       isThere = this.takesWrites;
