@@ -168,7 +168,7 @@ async function build(config: Config, log: PinoLogger, undo: Undo): Promise<Runni
     layers: byLanes(faults?.over(layers) ?? layers, lanes),
     events,
     exports: keeper.watching(new ExportBoard(exportTable, replyCache)),
-    ...{ node: config.node, clock, care: config.care },
+    ...{ node: config.node, clock, care: config.care, slowDisks: config.slowDisks },
     diskPatterns: config.disks,
     knownDisksFile: state.knownDisks,
     stateFiles,

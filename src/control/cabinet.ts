@@ -1,5 +1,6 @@
 import type { Clock } from "../lib/clock.js";
 import { messageOf } from "../lib/errors.js";
+import { SLOW_DISKS, type SlowDiskSettings } from "../raid/aside-watch.js";
 import type { GroupEvent, LabelledDisk } from "../raid/contract.js";
 import { ChangeLock } from "./change-lock.js";
 import { DiskAdmin } from "./disk-admin.js";
@@ -34,6 +35,8 @@ export interface CabinetOptions {
   /** By default its own. */
   readonly stateFiles?: StateFiles | undefined;
   readonly care: CareSettings;
+  /** Default: SLOW_DISKS. */
+  readonly slowDisks?: SlowDiskSettings | undefined;
   /** Throws unless this node may change what two nodes share: labels of shared groups. By default it is alone, and may. */
   readonly mayChangeShared?: (() => void) | undefined;
   /** Two nodes look at the same disks. */
@@ -89,7 +92,9 @@ export class Cabinet {
     };
     this.fileSystems = new FileSystemKeeper({ layers, events, exports, changing: changes, group, clock, onHindered });
     const stateFiles = options.stateFiles ?? new StateFiles(clock, events);
-    const shelf = new DiskShelf({ layers, events, patterns, knownDisksFile, stateFiles, sharing: options.sharing });
+    const { sharing, slowDisks: settings = SLOW_DISKS } = options;
+    const patience = { clock, settings };
+    const shelf = new DiskShelf({ layers, events, patterns, knownDisksFile, stateFiles, patience, sharing });
     this.#parts = { layers, clock, events, shelf, groups, changes, fileSystems: this.fileSystems };
     const care = () => this.#care;
     this.#returner = new DiskReturner(this.#parts, { care, revive: () => this.#regroup() });

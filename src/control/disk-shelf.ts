@@ -4,6 +4,7 @@ import { expandPattern } from "../config/glob.js";
 import type { BlockDevice } from "../device/device.js";
 import { isStorageError, messageOf, StorageError } from "../lib/errors.js";
 import type { LabelledDisk } from "../raid/contract.js";
+import { lateOne, type Patience } from "../raid/late-disk.js";
 import type { EventLog } from "./event-log.js";
 import type { StorageLayers, SurveyedDisk } from "./layers.js";
 import type { StateFiles } from "./state-files.js";
@@ -16,6 +17,8 @@ export interface ShelfOptions {
   /** Paths of disks that were added by hand. */
   readonly knownDisksFile: string;
   readonly stateFiles: StateFiles;
+  /** With a disk that is slower than all others of its group. */
+  readonly patience: Patience;
   /** Two nodes look at the same disks: what this one may take. Absent: everything. */
   readonly sharing?: DiskSharing | undefined;
 }
@@ -26,6 +29,9 @@ export interface DiskSharing {
   /** The process that holds a disk is our partner: it is where it should be. */
   isPartner(pid: number): boolean;
 }
+
+/** Of fewer members none is left out. */
+const MEMBERS_TO_LACK_ONE = 3;
 
 /** A place where a disk is: open, and in no group. */
 interface Slot {
@@ -57,6 +63,9 @@ export class DiskShelf {
   readonly #slots = new Map<string, Slot>();
   /** Disks that a group has taken, by real path. */
   readonly #taken = new Map<string, Taken>();
+  /** Members that are being opened, by real path: each once, for all who want it. */
+  readonly #opening = new Map<string, Promise<Slot>>();
+  #closed = false;
   readonly #complaints = new Map<string, string>();
   /** What the partner has, by real path. */
   readonly #elsewhere = new Map<string, SurveyedDisk>();
@@ -98,23 +107,60 @@ export class DiskShelf {
 
   /**
    * Open members of a group, all or none; what is not there is left out, and what was not all there when it was opened is opened anew.
+   * One that is much slower than all others is left out, too, when the group can do without it, and comes on the shelf when it is open.
    * @throws StorageError EBUSY when another process holds one
    */
   async openMembers(places: readonly string[]): Promise<void> {
     const wanted = places.map(realPath);
     await this.#dropOutdated(wanted);
     const fresh = wanted.filter((place) => !this.#slots.has(place) && !this.#taken.has(place));
-    const opened = await Promise.allSettled(fresh.map(async (place) => ({ place, slot: await this.#open(place) })));
+    const opening = fresh.map(async (place) => ({ place, slot: await this.#openOnce(place) }));
+    const late = await this.#lateMember(opening);
+    if (late !== null) void ended(opening[late]!.then(({ place, slot }) => this.#keepLate(place, slot)));
+    const opened = await Promise.allSettled(opening.filter((_, i) => i !== late));
     const slots = opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
     const busy = opened.find((result) => result.status === "rejected" && isStorageError(result.reason, "EBUSY"));
     if (busy !== undefined) {
       await Promise.all(slots.map(({ slot }) => slot.device.close()));
       throw (busy as PromiseRejectedResult).reason;
     }
-    for (const { place, slot } of slots) {
-      this.#slots.set(place, slot);
-      this.#elsewhere.delete(place);
-    }
+    for (const { place, slot } of slots) this.#put(place, slot);
+  }
+
+  /**
+   * The place of the one that is late, and that may be missing as in raid/assemble.ts: all others are there and whole by their own labels, and of two the other one
+   * may have been used alone. null: none, or its label is waited for
+   */
+  async #lateMember(opening: readonly Promise<{ readonly slot: Slot }>[]): Promise<number | null> {
+    const late = await lateOne(opening.map(ended), this.options.patience);
+    if (late === null) return null;
+    const others = await Promise.allSettled(opening.filter((_, i) => i !== late));
+    const disks = others.flatMap((one) => (one.status === "fulfilled" ? (one.value.slot.disk ?? []) : []));
+    const group = await this.options.layers.describeGroup(disks);
+    if (group === null || group.disks.length < MEMBERS_TO_LACK_ONE) return null;
+    return group.disks.filter(({ state }) => state !== "online").length === 1 ? late : null;
+  }
+
+  #put(place: string, slot: Slot): void {
+    this.#slots.set(place, slot);
+    this.#elsewhere.delete(place);
+  }
+
+  /** A second attempt while the first one waits for the disk would find it locked by this process. */
+  #openOnce(place: string): Promise<Slot> {
+    const known = this.#opening.get(place);
+    if (known !== undefined) return known;
+    const opening = this.#open(place).finally(() => this.#opening.delete(place));
+    this.#opening.set(place, opening);
+    return opening;
+  }
+
+  /** Its group was taken without it, or not at all. */
+  async #keepLate(place: string, slot: Slot): Promise<void> {
+    const group = slot.disk?.groupUuid;
+    const isWanted = group !== undefined && this.options.sharing?.isOurs(group) === true && !this.#closed;
+    if (isWanted) this.#put(place, slot);
+    else await slot.device.close();
   }
 
   /** Let go of disks of a group that is not ours any more. */
@@ -293,6 +339,7 @@ export class DiskShelf {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     const slots = [...this.#slots.values()];
     this.#slots.clear();
     await Promise.all(slots.map(({ device }) => device.close()));
@@ -328,7 +375,7 @@ export class DiskShelf {
   /** A path that is absent costs one stat. */
   async #look(place: string, lenient: boolean): Promise<void> {
     const real = realPath(place);
-    if (this.#slots.has(real) || this.#taken.has(real)) return;
+    if (this.#slots.has(real) || this.#taken.has(real) || this.#opening.has(real)) return;
     try {
       if (!this.options.layers.exists(real)) throw new StorageError("ENXIO", "nothing is there");
       if (await this.#isElsewhere(real)) return;
@@ -459,6 +506,14 @@ export class DiskShelf {
   #record(places: readonly string[]): void {
     this.options.stateFiles.writeJson(this.options.knownDisksFile, "the list of disks that were added", places);
   }
+}
+
+/** Whatever became of it. */
+function ended(work: Promise<unknown>): Promise<void> {
+  return work.then(
+    () => {},
+    () => {},
+  );
 }
 
 function realPath(place: string): string {

@@ -1,6 +1,7 @@
+import { rm } from "node:fs/promises";
 import path from "node:path";
 import type { BlockDevice } from "../device/device.js";
-import type { CancelTimer, Clock } from "../lib/clock.js";
+import { type CancelTimer, type Clock, pause } from "../lib/clock.js";
 import { messageOf, operatingError } from "../lib/errors.js";
 import type { Logger } from "../lib/log.js";
 import { WarmCopy, type WarmPages } from "../pagestore/warm-copy.js";
@@ -34,6 +35,8 @@ const FOLLOW_MS = 250;
 const IDLE_FOLLOW_MS = 1000;
 /** After trouble, and to see that LUs were made or resized. */
 const RENEW_MS = 5000;
+/** What is still to be read for a copy holds a takeover up for so long at most: a disk may not answer. Without a copy all pages are read anew. */
+const TAKE_MS_MAX = 2000;
 
 /** A page store of a followed group. */
 interface Followed {
@@ -49,6 +52,8 @@ class FollowedGroup {
   #layout = "";
   #renewAtMs = 0;
   #round: Promise<number> | null = null;
+  /** Copies that nobody waits for any more. */
+  readonly #late: Promise<void>[] = [];
   #ended = false;
   /** A copy was asked for: the group changes hands, and none of them is touched from then on. */
   isTaken = false;
@@ -69,6 +74,14 @@ class FollowedGroup {
 
   async take(luUuid: string, tailSeq: number): Promise<WarmPages | null> {
     this.isTaken = true;
+    const taking = this.#take(luUuid, tailSeq);
+    const inTime = taking.then(() => true);
+    if (await Promise.race([inTime, pause(this.parts.clock, TAKE_MS_MAX).then(() => false)])) return await taking;
+    this.#late.push(taking.then(drop));
+    return null;
+  }
+
+  async #take(luUuid: string, tailSeq: number): Promise<WarmPages | null> {
     await this.#round;
     const found = this.#followed.find(({ lu }) => lu.uuid === luUuid);
     return (await found?.copy.take(tailSeq)) ?? null;
@@ -81,6 +94,7 @@ class FollowedGroup {
   async end(): Promise<void> {
     this.#ended = true;
     await this.#round;
+    await Promise.all(this.#late);
     for (const { copy } of this.#followed) await copy.close();
     await this.#closeDevices();
   }
@@ -139,6 +153,11 @@ class FollowedGroup {
   async #closeDevices(): Promise<void> {
     for (const device of this.#devices.splice(0)) await device?.close().catch(() => {});
   }
+}
+
+/** What follows this LU next makes its copy at the same place. */
+async function drop(pages: WarmPages | null): Promise<void> {
+  if (pages !== null) await rm(pages.file, { force: true }).catch(() => {});
 }
 
 /** Keeps this node warm: it reads along with what the partner commits, so that taking over is quick. */

@@ -43,7 +43,11 @@ export class FakeWorld {
   readonly present = new Set<string>();
   readonly foreign = new Map<string, string>();
   readonly heldBy = new Map<string, number>();
+  /** Disks whose labels are not read before this. */
+  readonly slow = new Map<string, Promise<void>>();
   readonly open = new Set<string>();
+  /** Groups on disks that two nodes see are this node's. */
+  isOurs = true;
   readonly published = new Map<string, readonly ExportRow[]>();
   readonly trace: string[] = [];
   unserved: readonly string[] = [];
@@ -98,7 +102,10 @@ export function fakeLayers(world: FakeWorld): StorageLayers {
     sizeOf: async (path) => (world.present.has(path) ? (world.sizes.get(path) ?? DISK_BYTES) : null),
     surveyDisk: async (path) => surveyFake(world, path),
     identify: async ({ name }) => world.foreign.get(name) ?? null,
-    readLabel: async (device) => labelOf(world, device),
+    readLabel: async (device) => {
+      await world.slow.get(device.name);
+      return labelOf(world, device);
+    },
     initDisk: async (device, { number, spare, force }) => {
       const old = world.labels.get(device.name);
       if (old?.groupUuid !== undefined && !force) throw new StorageError("EEXIST", "is a disk of a group");

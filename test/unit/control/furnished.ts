@@ -3,6 +3,7 @@ import os from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { Cabinet } from "../../../src/control/cabinet.js";
+import type { DiskSharing } from "../../../src/control/disk-shelf.js";
 import { EventLog } from "../../../src/control/event-log.js";
 import type { CareSettings } from "../../../src/control/parts.js";
 import type { DiskRow } from "../../../src/control/types.js";
@@ -30,6 +31,7 @@ export interface Furniture {
   /** How many of the disks make group g; the others are left as they are. */
   readonly members?: number;
   readonly fileSystem?: boolean;
+  readonly sharing?: DiskSharing;
 }
 
 /** Group g on the first three disks of the world, with file system `data` when asked for. */
@@ -43,6 +45,7 @@ export async function furnished(t: TestContext, world: FakeWorld, furniture: Fur
       ...{ node: "chn1", layers: fakeLayers(world), clock: world.clock, events, exports: world.exports },
       ...{ diskPatterns: patterns, knownDisksFile: path.join(folder, "known.json") },
       care: { spareDelaySeconds: 30, diskScanSeconds: 10, ...furniture.care },
+      sharing: furniture.sharing,
     });
     t.after(() => cabinet.close());
     await cabinet.open();
