@@ -2,7 +2,8 @@
 import type { ChildProcess } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { command, freePort } from "../test/support/rig.js";
+import { freePort } from "../src/cli/rig/free-port.js";
+import { command } from "../test/support/rig.js";
 import { mountBtrfs } from "./btrfs.js";
 import type { Server } from "./server.js";
 import { must, pause, start, stop, type Undo } from "./undo.js";

@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { freePort } from "../../src/cli/rig/free-port.js";
 import { SystemClock } from "../../src/lib/clock.js";
 import { SILENT } from "../../src/lib/log.js";
 import { ExportTable } from "../../src/protocol/exports.js";
@@ -16,7 +17,6 @@ import { encode, NfsClient } from "../support/nfs-client.js";
 import { NlmClient, NlmStat } from "../support/nlm-client.js";
 import { skipWithout } from "../support/packages.js";
 import { PORTMAP_PORT, portmapTaken } from "../support/portmap-port.js";
-import { freePort } from "../support/rig.js";
 import { Vm } from "../support/vm.js";
 
 /** Where the guest's lock manager listens. */

@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
+import { freePort } from "../../src/cli/rig/free-port.js";
 import type { ClusterRecord } from "../../src/cluster/record.js";
 import type { NodeRecordsReport, PairRow, SharedGroupRow, StatusReport } from "../../src/control/types.js";
 import { NfsClient } from "../support/nfs-client.js";
@@ -61,15 +61,6 @@ after(async () => {
   }
   rmSync(folder, { recursive: true, force: true });
 });
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = net.createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as net.AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 async function ask<T>(node: string, ...args: string[]): Promise<T | null> {
   const { status, stdout } = await cli(...args, "--json", "--socket", socketOf(node));

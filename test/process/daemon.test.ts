@@ -8,8 +8,9 @@ import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../../src/cli/rig/free-port.js";
 import type { DiskRow, StatusReport } from "../../src/control/types.js";
-import { command, freePort } from "../support/rig.js";
+import { command } from "../support/rig.js";
 import { cli, gone } from "./cli.js";
 
 const SOURCE = path.join(path.dirname(fileURLToPath(import.meta.url)), "../../src");

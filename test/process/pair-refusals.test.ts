@@ -6,9 +6,10 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../../src/cli/rig/free-port.js";
 import type { PairRow } from "../../src/control/types.js";
 import { Pair } from "../support/pair.js";
-import { freePort, Rig } from "../support/rig.js";
+import { Rig } from "../support/rig.js";
 import { cli } from "./cli.js";
 
 const CLI = path.join(path.dirname(fileURLToPath(import.meta.url)), "../../src/cli/main.js");

@@ -2,10 +2,10 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../../src/cli/rig/free-port.js";
 
 const CLI = path.join(path.dirname(fileURLToPath(import.meta.url)), "../../src/cli/main.js");
 
@@ -43,17 +43,6 @@ export async function command(file: string, args: readonly string[], timeoutMs =
   child.stderr.on("data", (chunk: Buffer) => err.push(chunk));
   const [status] = (await once(child, "close")) as [number | null];
   return { status, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() };
-}
-
-/** A port that nobody listens on just now. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 /** Whether a process runs; a zombie does not. */

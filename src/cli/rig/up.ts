@@ -15,8 +15,9 @@ import { LIMITS } from "../../limits.js";
 import { ApiClient } from "../client.js";
 import { CliError } from "../errors.js";
 import { statusOf } from "./choose.js";
-import { daemonAnswers, freePort, startDaemon, stopDaemon, writeConfig } from "./daemon.js";
+import { daemonAnswers, startDaemon, stopDaemon, writeConfig } from "./daemon.js";
 import { detachLoops, makeDiskFiles, rigDisks } from "./disks.js";
+import { freePort } from "./free-port.js";
 import {
   prepareFolder,
   type RigNode,

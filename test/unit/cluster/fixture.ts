@@ -9,10 +9,10 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
+import { freePort } from "../../../src/cli/rig/free-port.js";
 import { type Bundle, makeBundle } from "../../../src/cluster/bundle.js";
 import type { TerminalDisks } from "../../../src/cluster/disks.js";
 import { type ClusterPlan, parsePlan } from "../../../src/cluster/plan.js";
@@ -147,13 +147,4 @@ export function kill(pid: number): void {
   } catch {
     // It has ended already.
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = net.createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as net.AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
 }

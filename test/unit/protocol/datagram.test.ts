@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createSocket, Socket } from "node:dgram";
 import type { NetworkInterfaceInfo } from "node:os";
 import { type TestContext, test } from "node:test";
+import { freePort } from "../../../src/cli/rig/free-port.js";
 import { StorageError } from "../../../src/lib/errors.js";
 import { nextTurn } from "../../../src/lib/next-turn.js";
 import type { RpcProgram } from "../../../src/protocol/rpc/program.js";
@@ -9,7 +10,6 @@ import { gate } from "../../support/gate.js";
 import { HandClock } from "../../support/hand-clock.js";
 import { encode, encodeCall, MOUNT, NFS, NfsClient, PORTMAP } from "../../support/nfs-client.js";
 import { callOverUdp, lockArgs, NLM, NlmProc, readResult, sendDatagram } from "../../support/nlm-client.js";
-import { freePort } from "../../support/rig.js";
 import { openRig, RW, until } from "./fixture.js";
 
 const NOTHING = Buffer.alloc(0);
