@@ -24,6 +24,8 @@ export class RetryClient {
     readonly host: string,
     readonly port: number,
     seed = 1,
+    /** Our own address; the loopback has many. */
+    private readonly from = "127.0.0.1",
   ) {
     this.#xid = (seed * 0x01000193 + Date.now()) >>> 0;
   }
@@ -67,7 +69,7 @@ export class RetryClient {
 
   async #connection(): Promise<NfsClient | null> {
     if (this.#client !== null) return this.#client;
-    this.#connecting ??= NfsClient.connect(this.port, this.host);
+    this.#connecting ??= NfsClient.connect(this.port, this.host, this.from);
     try {
       this.#client = await this.#connecting;
     } catch {
