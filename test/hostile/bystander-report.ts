@@ -1,5 +1,5 @@
 export interface LatencyRow {
-  readonly kind: "NULL" | "GETATTR" | "READ" | "WRITE";
+  readonly kind: "NULL" | "GETATTR" | "READ" | "large READ" | "WRITE";
   readonly count: number;
   readonly p99Ms: number;
   readonly maxMs: number;

@@ -74,6 +74,8 @@ class Bystander {
     const { data } = await this.#timed("READ", () => client.read(file, offset, PIECE_BYTES));
     if (!data.equals(this.#content.subarray(offset, offset + PIECE_BYTES)))
       this.#wrong.push(`READ at ${offset}: other bytes than were written`);
+    const whole = await this.#timed("large READ", () => client.read(file, 0, FILE_BYTES));
+    if (!whole.data.equals(this.#content)) this.#wrong.push("READ of all: other bytes than were written");
     const fresh = Buffer.alloc(PIECE_BYTES);
     this.random.fill(fresh);
     const written = await this.#timed("WRITE", () => client.write(file, offset, fresh, FILE_SYNC));

@@ -2,7 +2,7 @@ import type { Scenario } from "./scenario.js";
 import { callbacks } from "./scenarios/callbacks.js";
 import { connections } from "./scenarios/connections.js";
 import { datagrams } from "./scenarios/datagrams.js";
-import { deaf, halves, idlers, writers } from "./scenarios/hoarders.js";
+import { deaf, halves, idlers, throng, writers } from "./scenarios/hoarders.js";
 import { lockedFile, lockNames, waiters } from "./scenarios/locks.js";
 import { management } from "./scenarios/management.js";
 import { packets } from "./scenarios/packets.js";
@@ -13,5 +13,5 @@ import { walk } from "./scenarios/walk.js";
 export const SCENARIOS: readonly Scenario[] = [
   ...[packets, datagrams, connections, records, callbacks, management],
   ...[waiters, lockedFile, lockNames, walk],
-  ...[idlers, halves, deaf, writers],
+  ...[idlers, halves, deaf, throng, writers],
 ];

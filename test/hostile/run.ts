@@ -22,6 +22,8 @@ const BOUNDS = {
 const MACHINE_LATE_MS_MAX = 15;
 /** Fewer calls have no p99. */
 const CALLS_MIN = 50;
+/** No machine is busy so long: whoever waits longer is kept out. Few calls are made then, so that their p99 says nothing. */
+const CALL_MS_MAX = 1000;
 const SLICE_MS = 4_000;
 /** A scenario that has not ended so long after its time hangs. */
 const GRACE_MS = 20_000;
@@ -118,6 +120,7 @@ async function judge(scenario: Scenario, { target, bystander, raw, seed, sliceMs
   }
   const report = await bystander.report();
   failures.push(...report.wrong.slice(0, 5).map((what) => `the bystander: ${what}`));
+  failures.push(...stalls(report));
   if (peakMib > BOUNDS.residentMib) failures.push(`resident ${peakMib.toFixed(0)} MiB`);
   const lateCount = ((await target.metric(OVER_LOOP)) ?? 0) - (lateBefore ?? 0);
   const pieces = lateCount > 0 ? [`${lateCount} pieces of work above ${BOUNDS.loopMs} ms`] : [];
@@ -135,6 +138,12 @@ function slowRows({ rows }: BystanderReport): string[] {
   return rows
     .filter(({ count, p99Ms }) => count >= CALLS_MIN && p99Ms > BOUNDS.p99Ms)
     .map(({ kind, p99Ms }) => `bystander's ${kind} took ${p99Ms.toFixed(0)} ms (p99)`);
+}
+
+function stalls({ rows, lateMsMax }: BystanderReport): string[] {
+  return rows
+    .filter(({ maxMs }) => maxMs > CALL_MS_MAX + lateMsMax)
+    .map(({ kind, maxMs }) => `bystander's ${kind} took ${maxMs.toFixed(0)} ms`);
 }
 
 async function withinTime(work: Promise<void>, limitMs: number): Promise<void> {

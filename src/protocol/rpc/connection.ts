@@ -492,6 +492,13 @@ export class Connection implements RecordSink, Stream, Turn {
       this.#waitsFor = null;
       this.#progress();
     });
+    this.client.holdBack();
+  }
+
+  holdBack(): void {
+    if (this.#closed || this.#feeding || this.#socket.isPaused() || this.#mayRead) return;
+    this.#socket.pause();
+    this.#awaitShare();
   }
 
   #written(): void {

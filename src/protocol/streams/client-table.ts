@@ -18,6 +18,8 @@ export interface Stream {
   readonly busy: boolean;
   /** When it last sent something; clock of the table. */
   readonly heardMs: number;
+  /** A share of its client is used up: it reads nothing more of what it has not begun, before anything is there to be read. */
+  holdBack(): void;
   destroy(): void;
 }
 
@@ -61,6 +63,7 @@ export class Client {
   readonly streams = new Set<Stream>();
   readonly requests: ByteShare;
   readonly replies: ByteShare;
+  #holdingBack = false;
 
   constructor(
     readonly peer: StreamPeer,
@@ -84,6 +87,17 @@ export class Client {
 
   refuse(kind: RefusalKind): void {
     this.table.refusals.note(kind, this.address);
+  }
+
+  /**
+   * What has come in at a socket is counted, whether there is room or not. So whoever finds a share used up has all streams of the address wait with it:
+   * each of hundreds would take a buffer full otherwise before it sees that.
+   */
+  holdBack(): void {
+    if (this.#holdingBack) return;
+    this.#holdingBack = true;
+    for (const stream of this.streams) stream.holdBack();
+    this.#holdingBack = false;
   }
 
   /** Nothing depends on it any more. */

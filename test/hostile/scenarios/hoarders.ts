@@ -6,6 +6,8 @@ import { type HostileContext, overTime, pick, type Scenario } from "../scenario.
 const MIB = 1024 * 1024;
 const FILE = "hostile-hoard";
 const FILE_MIB = 8;
+const THRONG_EACH = 137;
+const THRONG_HALVES = 37;
 
 /** Opens connections of one address, and leaves none behind. */
 async function holding(
@@ -45,7 +47,12 @@ function writeArgs(handle: Buffer, offset: number, data: Buffer): Buffer {
   });
 }
 
-async function sharedFile(context: HostileContext): Promise<{ root: Buffer; file: Buffer }> {
+interface Shared {
+  readonly root: Buffer;
+  readonly file: Buffer;
+}
+
+async function sharedFile(context: HostileContext): Promise<Shared> {
   const { target } = context;
   const client = await NfsClient.connect(target.port, target.host, pick(context, context.clients));
   try {
@@ -85,36 +92,67 @@ export const halves: Scenario = {
   },
 };
 
-/** Calls whose replies are never taken: large ones by reference, listings, and very many small ones. */
+type DeafKind = "READ" | "small READ" | "READDIRPLUS" | "DUMP" | "NULL";
+const DEAF_KINDS: readonly DeafKind[] = ["READ", "small READ", "READDIRPLUS", "DUMP", "NULL"];
+
+/** Calls of a kind, and nobody who takes their replies. */
+async function ask(context: HostileContext, { root, file }: Shared, sockets: readonly Socket[], kind: DeafKind) {
+  const listing = encode((w) => {
+    w.opaque(root);
+    w.fixed(Buffer.alloc(16));
+    w.u32(65536);
+    w.u32(65536);
+  });
+  const calls: Record<DeafKind, () => Buffer> = {
+    READ: () => encodeCall(1, Proc.read, readArgs(file, context.random.below(FILE_MIB) * MIB, MIB)),
+    "small READ": () => encodeCall(1, Proc.read, readArgs(file, 0, 16384)),
+    READDIRPLUS: () => encodeCall(1, Proc.readdirplus, listing),
+    DUMP: () => encodeCall(1, 2, Buffer.alloc(0), { program: MOUNT }),
+    NULL: () => encodeCall(1, Proc.null, Buffer.alloc(0)),
+  };
+  for (const socket of sockets) {
+    socket.pause();
+    const many = Array.from({ length: kind === "NULL" ? 20_000 : 300 }, () => frame(calls[kind]()));
+    for (const call of many.splice(0, 50)) socket.write(call);
+    socket.write(Buffer.concat(many));
+    await nextTurn();
+  }
+}
+
+/** Replies that are never taken: large ones by reference, listings, and very many small ones. */
 export const deaf: Scenario = {
   name: "deaf",
   async run(context) {
-    const { root, file } = await sharedFile(context);
-    const kind = pick(context, ["READ", "small READ", "READDIRPLUS", "DUMP", "NULL"] as const);
-    const listing = encode((w) => {
-      w.opaque(root);
-      w.fixed(Buffer.alloc(16));
-      w.u32(65536);
-      w.u32(65536);
-    });
-    const calls: Record<typeof kind, () => Buffer> = {
-      READ: () => encodeCall(1, Proc.read, readArgs(file, context.random.below(FILE_MIB) * MIB, MIB)),
-      "small READ": () => encodeCall(1, Proc.read, readArgs(file, 0, 16384)),
-      READDIRPLUS: () => encodeCall(1, Proc.readdirplus, listing),
-      DUMP: () => encodeCall(1, 2, Buffer.alloc(0), { program: MOUNT }),
-      NULL: () => encodeCall(1, Proc.null, Buffer.alloc(0)),
-    };
+    const shared = await sharedFile(context);
+    const kind = pick(context, DEAF_KINDS);
     const from = pick(context, context.clients);
-    await holding(context, from, 60, async (sockets) => {
-      for (const socket of sockets) {
-        socket.pause();
-        const many = Array.from({ length: kind === "NULL" ? 20_000 : 300 }, () => frame(calls[kind]()));
-        for (const call of many.splice(0, 50)) socket.write(call);
-        socket.write(Buffer.concat(many));
-        await nextTurn();
-      }
-    });
+    await holding(context, from, 60, (sockets) => ask(context, shared, sockets, kind));
     context.note(`${kind} from ${from}`);
+  },
+};
+
+/** All that clients may hold at once: every address has replies of all kinds that are not taken, and records that do not end. */
+export const throng: Scenario = {
+  name: "throng",
+  async run(context) {
+    const shared = await sharedFile(context);
+    const half = Buffer.alloc(4 + MIB / 2);
+    half.writeUInt32BE(0x80000000 + MIB);
+    const crowd = (from: string) =>
+      holding(context, from, THRONG_EACH, async (sockets) => {
+        const halves = sockets.slice(0, THRONG_HALVES);
+        const others = sockets.slice(THRONG_HALVES);
+        for (const socket of halves) socket.write(half);
+        for (const [i, kind] of DEAF_KINDS.entries())
+          await ask(
+            context,
+            shared,
+            others.filter((_, at) => at % DEAF_KINDS.length === i),
+            kind,
+          );
+      });
+    await Promise.all(context.clients.map(crowd));
+    context.note(`${THRONG_EACH} connections each of ${context.clients.length} addresses`);
   },
 };
 

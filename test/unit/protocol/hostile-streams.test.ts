@@ -121,6 +121,28 @@ test("unread READs: whoever holds memory that others wait for is cut after a whi
   assert.equal((await client.read(handle, 0, MIB)).count, MIB);
 });
 
+test("very many connections of an address whose share is used up: none of them takes a buffer full before it sees that, and others are served", async (t) => {
+  const requests = { bytesMax: 4 * MIB, shareBytesMin: 192 * 1024, overrunBytesMax: MIB };
+  const rig = await rigFor(t, clientLimits({ requests }));
+  const { client, from, server } = rig;
+  const held = () => server.statistics().clients.requestBytes;
+  const many = await Promise.all(Array.from({ length: 120 }, () => from(HOG)));
+  const halves = await Promise.all(Array.from({ length: 8 }, () => from(HOG)));
+  for (const half of halves) half.send(partial(320 * 1024, 1000));
+  await until(() => held() >= 1.5 * MIB);
+  const call = frame(encodeCall(1, Proc.null, Buffer.alloc(0)));
+  const calls = Buffer.concat(Array.from({ length: 1400 }, () => call));
+  // Twice, so that what is held is not what the socket reads into next.
+  for (const one of many) one.send(calls);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  for (const one of many) one.send(calls);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.ok(held() <= 2.5 * MIB, `${held()} bytes of ${requests.bytesMax} are held for half of the clients`);
+  assert.equal((await client.call(Proc.null, Buffer.alloc(0))).status, 0);
+  await Promise.all([...many, ...halves].map((one) => one.close()));
+  await until(() => held() === 0);
+});
+
 test("unread replies of some bytes: memory follows the bytes, not their number", async (t) => {
   const rig = await rigFor(t);
   const { from, server, client, root } = rig;

@@ -10,6 +10,7 @@ class FakeStream implements Stream {
   busy = false;
   destroyed = false;
   constructor(readonly heardMs: number) {}
+  holdBack(): void {}
   destroy(): void {
     this.destroyed = true;
   }
